@@ -1,0 +1,65 @@
+"""Codes: what the encoder says of each particle, by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Content and transformation codes, one row per particle, in the order of ``names``.
+
+    Parameters
+    ----------
+    names
+        Particle names, unique.
+    content, transformation
+        ``(n, dims)`` posterior means.
+    content_log_variance, transformation_log_variance
+        ``(n, dims)`` log σ² of the diagonal Gaussian posteriors.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a name comes twice, or a value is not finite.
+    """
+
+    names: tuple[str, ...]
+    content: Float[NDArray[np.float32], "n c"]
+    transformation: Float[NDArray[np.float32], "n z"]
+    content_log_variance: Float[NDArray[np.float32], "n c"]
+    transformation_log_variance: Float[NDArray[np.float32], "n z"]
+
+    def __post_init__(self) -> None:
+        for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
+            rows = len(getattr(self, field))
+            if rows != len(self.names):
+                raise ValueError(f"{len(self.names)} names but {rows} rows of {field}")
+            if not np.isfinite(getattr(self, field)).all():
+                raise ValueError(f"{field} holds values that are not finite")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("two particles have the same name")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, names: Sequence[str]) -> "Codes":
+        """Rows for these particles, in this order.
+
+        Raises
+        ------
+        KeyError
+            If a name has no code.
+        """
+        row = {name: i for i, name in enumerate(self.names)}
+        keep = np.array([row[name] for name in names], dtype=np.int64)
+        return Codes(
+            tuple(names),
+            self.content[keep],
+            self.transformation[keep],
+            self.content_log_variance[keep],
+            self.transformation_log_variance[keep],
+        )

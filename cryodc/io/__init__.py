@@ -1,0 +1,1 @@
+"""Files: the only place that knows rln* labels, MRC headers and xyz order."""

@@ -1,0 +1,1 @@
+"""Pure tensor functions: rotations, wedges, filters, FSC, correlation. Nothing here touches a file."""

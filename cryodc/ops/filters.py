@@ -1,0 +1,83 @@
+"""Masks, shells, low-pass filters, Fourier cropping and normalisation."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.ops.wedge import frequency_grid
+
+
+def soft_sphere(
+    box_size: int, radius_voxels: float, edge_voxels: float, device: torch.device | None = None
+) -> Float[Tensor, "d h w"]:
+    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it."""
+    axis = torch.arange(box_size, dtype=torch.float32, device=device) - box_size // 2
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    beyond = ((z**2 + y**2 + x**2).sqrt() - radius_voxels) / edge_voxels
+    return 0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0, 1))
+
+
+def view_mask(box_size: int, device: torch.device | None = None) -> Float[Tensor, "d h w"]:
+    """The soft sphere that every view is seen through: it fills the box and ends before its faces."""
+    edge = max(2.0, 0.1 * box_size)
+    return soft_sphere(box_size, box_size / 2 - 1 - edge, edge, device)
+
+
+def shell_radius(box_size: int, device: torch.device | None = None) -> Float[Tensor, "d h hw"]:
+    """Distance from DC of each half-Fourier voxel, in shells (cycles per box)."""
+    return frequency_grid(box_size, device).norm(dim=-1)
+
+
+def shell_index(box_size: int, device: torch.device | None = None) -> Int[Tensor, "d h hw"]:
+    """Shell number of each half-Fourier voxel: the nearest integer radius."""
+    return shell_radius(box_size, device).round().long()
+
+
+def hermitian_count(box_size: int, device: torch.device | None = None) -> Float[Tensor, " hw"]:
+    """How often each x column of the half-Fourier grid stands in the full one: 1 at DC and Nyquist, else 2."""
+    count = torch.full((box_size // 2 + 1,), 2.0, device=device)
+    count[0] = count[-1] = 1.0
+    return count
+
+
+def low_pass(
+    volumes: Float[Tensor, "*batch d h w"], radius_shells: float, edge_shells: float = 2.0
+) -> Float[Tensor, "*batch d h w"]:
+    """Keep shells up to a radius, with a raised-cosine fall over ``edge_shells`` beyond it."""
+    radius = shell_radius(volumes.shape[-1], volumes.device)
+    beyond = ((radius - radius_shells) / edge_shells).clamp(0, 1)
+    keep = 0.5 + 0.5 * torch.cos(math.pi * beyond)
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * keep
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
+
+
+def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Resample to a coarser even box by dropping high frequencies; the centre and grey values stay."""
+    old = volumes.shape[-1]
+    start = old // 2 - box_size // 2
+    keep = slice(start, start + box_size)
+    shifted = torch.fft.fftshift(torch.fft.fftn(_centre_first(volumes), dim=(-3, -2, -1)), dim=(-3, -2, -1))
+    cropped = torch.fft.ifftshift(shifted[..., keep, keep, keep], dim=(-3, -2, -1))
+    small = torch.fft.ifftn(cropped, dim=(-3, -2, -1)).real * (box_size / old) ** 3
+    return torch.fft.fftshift(small, dim=(-3, -2, -1))
+
+
+def pad_box(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Zero-pad to a larger even box; index ``N // 2`` stays the centre."""
+    before = box_size // 2 - volumes.shape[-1] // 2
+    after = box_size - volumes.shape[-1] - before
+    return F.pad(volumes, [before, after] * 3)
+
+
+def standardise(volumes: Float[Tensor, "*batch d h w"]) -> Float[Tensor, "*batch d h w"]:
+    """Each volume to mean 0 and standard deviation 1 over its box; a constant volume becomes 0."""
+    mean = volumes.mean(dim=(-3, -2, -1), keepdim=True)
+    std = volumes.std(dim=(-3, -2, -1), keepdim=True, correction=0)
+    return (volumes - mean) / std.clamp_min(1e-12)
+
+
+def _centre_first(volumes: Tensor) -> Tensor:
+    return torch.fft.ifftshift(volumes, dim=(-3, -2, -1))

@@ -1,0 +1,74 @@
+"""Fourier shell correlation, and the resolution read off it."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.ops.filters import hermitian_count, shell_index
+
+
+def fourier_shell_correlation(
+    first: Float[Tensor, "d h w"], second: Float[Tensor, "d h w"]
+) -> Float[NDArray[np.float64], " shells"]:
+    """Correlation of two volumes in each Fourier shell, DC to Nyquist.
+
+    ``FSC(s) = Re Σ F₁ F₂* / √(Σ|F₁|² Σ|F₂|²)`` over the voxels whose radius rounds to ``s`` (Harauz & van Heel
+    1986). Nothing is interpolated between shells. A shell where either volume is empty has FSC 0.
+
+    Parameters
+    ----------
+    first, second
+        Real cubes of one even box size.
+
+    Returns
+    -------
+    ``(N // 2 + 1,)``: entry ``s`` is the shell at ``s / (N · spacing)`` Å⁻¹.
+    """
+    box_size = first.shape[-1]
+    a = torch.fft.rfftn(first.double())
+    b = torch.fft.rfftn(second.double())
+    count = hermitian_count(box_size, first.device).double()
+    index = shell_index(box_size, first.device)
+    cross, power_a, power_b = (
+        _shell_sums(values * count, index) for values in ((a * b.conj()).real, a.abs() ** 2, b.abs() ** 2)
+    )
+    norm = (power_a * power_b).sqrt()
+    # Rounding leaves about 1e-30 of the total power in an empty shell.
+    empty = norm <= 1e-24 * float(norm.max())
+    return torch.where(empty, torch.zeros_like(norm), cross / norm.clamp_min(1e-300)).cpu().numpy()
+
+
+def shell_frequencies(box_size: int, spacing_angstrom: float) -> Float[NDArray[np.float64], " shells"]:
+    """Spatial frequency of each FSC shell, in Å⁻¹."""
+    return np.arange(box_size // 2 + 1) / (box_size * spacing_angstrom)
+
+
+def resolution_angstrom(
+    fsc: Float[NDArray[np.float64], " shells"], spacing_angstrom: float, threshold: float = 0.143
+) -> float:
+    """Resolution where the FSC first falls below a threshold, linear between shells, in Å.
+
+    Returns the Nyquist resolution if it never falls, and infinity if it is below from the first shell on.
+
+    Examples
+    --------
+    >>> resolution_angstrom(np.array([1.0, 1.0, 0.9, 0.3, 0.0]), 10.0, threshold=0.6)
+    32.0
+    """
+    box_size = 2 * (len(fsc) - 1)
+    below = np.flatnonzero(fsc[1:] < threshold)
+    if len(below) == 0:
+        return 2 * spacing_angstrom
+    shell = int(below[0]) + 1
+    if shell == 1:
+        return float("inf")
+    drop = (fsc[shell - 1] - threshold) / (fsc[shell - 1] - fsc[shell])
+    return float(box_size * spacing_angstrom / (shell - 1 + drop))
+
+
+def _shell_sums(values: Tensor, index: Tensor) -> Tensor:
+    n_shells = index.shape[-1]
+    sums = torch.zeros(int(index.max()) + 1, dtype=values.dtype, device=values.device)
+    return sums.index_add_(0, index.reshape(-1), values.reshape(-1))[:n_shells]
