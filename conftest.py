@@ -1,0 +1,13 @@
+"""What every test and doctest needs: array shapes checked, a fixed number of threads.
+
+The import hook checks the shape and type of every annotated argument and result of ``cryodc``. It is set
+here, above all test folders, because it must stand before the first ``import cryodc``.
+"""
+
+import jaxtyping
+import torch
+
+jaxtyping.install_import_hook("cryodc", "beartype.beartype")
+
+# Sums depend on how they are split: the same result on every machine needs the same number of threads.
+torch.set_num_threads(1)
