@@ -1,0 +1,1 @@
+"""Particles as tensors, the views of contrastive learning, and simulated particles."""

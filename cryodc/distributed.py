@@ -1,0 +1,79 @@
+"""Several processes, one model: gradients are averaged after every backward pass.
+
+Launched by ``torchrun``; a single process needs nothing of this. The two optimisers of DualContrast work on
+parts of the model in turn, so gradients are averaged by hand rather than by a wrapper around the whole model.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+
+class Team(NamedTuple):
+    """This process's place among those that train together."""
+
+    rank: int
+    size: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+
+@contextmanager
+def join_team(device: torch.device) -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started (NCCL on CUDA, gloo on CPU), and leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team(0, 1)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> None:
+    """Replace every gradient by its mean over the team."""
+    if team.size == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= team.size
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def average_number(value: float, team: Team) -> float:
+    """Mean of a number over the team."""
+    if team.size == 1:
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64)
+    if dist.get_backend() == "nccl":
+        tensor = tensor.to(torch.device("cuda"))
+    dist.all_reduce(tensor)
+    return float(tensor) / team.size
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: CUDA if there is one, else CPU; under ``torchrun`` each process takes its own GPU.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA is asked for by name and there is none.
+    """
+    available = torch.cuda.is_available()
+    if name.startswith("cuda") and not available:
+        raise RuntimeError("this machine or this torch has no CUDA")
+    if name == "auto":
+        name = "cuda" if available else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return torch.device(name)

@@ -1,0 +1,67 @@
+"""Encode: the codes of every particle, in input order, by name."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryodc.codes import Codes
+from cryodc.data.dataset import SubtomogramDataset
+from cryodc.data.views import ViewConfig, random_view, recorded_view
+from cryodc.models.dualcontrast import DualContrast, Gaussian
+from cryodc.ops.filters import view_mask
+
+
+@torch.no_grad()
+def encode_particles(
+    model: DualContrast,
+    dataset: SubtomogramDataset,
+    views: ViewConfig,
+    *,
+    n_views: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Codes:
+    """Codes of every particle; no particle is dropped.
+
+    The transformation code is read from the particle as recorded. The content code is the mean direction over
+    ``n_views`` random views as training draws them (1: from the particle as recorded), since no pose may change
+    it; its log-variance is their mean.
+
+    Parameters
+    ----------
+    n_views
+        Views per particle.
+    batch_size
+        Particles encoded at once.
+    seed
+        Draws the views.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    mask = view_mask(dataset.particles.box_size, device)
+    model.eval()
+    columns: list[list[Tensor]] = [[], [], [], []]
+    for start in range(0, len(dataset), batch_size):
+        batch = torch.arange(start, min(start + batch_size, len(dataset)))
+        volumes, weights = dataset.volumes[batch].to(device), dataset.weight(batch).to(device)
+        recorded = model.encode(recorded_view(volumes, weights, mask).volumes)
+        content = recorded.content
+        if n_views > 1:
+            drawn = [
+                model.encode(random_view(volumes, weights, mask, views, generator).volumes).content
+                for _ in range(n_views)
+            ]
+            content = _pool(drawn)
+        for column, values in zip(columns, [*content, *recorded.transformation], strict=True):
+            column.append(values.cpu())
+    content_mean, content_log_variance, mean, log_variance = (
+        np.ascontiguousarray(torch.cat(column).numpy()) for column in columns
+    )
+    return Codes(dataset.particles.names, content_mean, mean, content_log_variance, log_variance)
+
+
+def _pool(views: list[Gaussian]) -> Gaussian:
+    means = torch.stack([view.mean for view in views])
+    length = means.norm(dim=2, keepdim=True)
+    direction = (means / length.clamp_min(1e-12)).mean(dim=0)
+    return Gaussian(direction * length.mean(dim=0), torch.stack([view.log_variance for view in views]).mean(0))

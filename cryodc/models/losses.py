@@ -1,0 +1,106 @@
+"""The losses of DualContrast, one function per equation (Uddin & Xu, arXiv 2405.16796, §3).
+
+``c`` is the content code, ``z`` the transformation code; similarities are taken on posterior means, and every
+loss is a mean over the batch, so its weight does not change with batch size or code length.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.ops.wedge import apply_weight
+
+Similarity = Literal["absolute", "signed"]
+
+
+def reconstruction(
+    observed: Float[Tensor, "b d h w"],
+    decoded: Float[Tensor, "b d h w"],
+    weights: Float[Tensor, "b d h hw"],
+    mask: Float[Tensor, "d h w"],
+) -> Float[Tensor, ""]:
+    """``‖W ∘ F(x̂) − F(x)‖²`` per voxel, in the units of ``x``: only what was measured is compared.
+
+    Evaluated in real space, where by Parseval it is the same sum, inside the mask that views are seen through.
+    """
+    residual = mask * (apply_weight(decoded, weights) - observed)
+    return (residual**2).sum() / (len(observed) * (mask**2).sum())
+
+
+def kl_divergence(mean: Float[Tensor, "b dims"], log_variance: Float[Tensor, "b dims"]) -> Float[Tensor, ""]:
+    """``KL(N(μ, σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² − 1 − log σ²)``, mean over the batch."""
+    return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
+
+
+def similarity(
+    first: Float[Tensor, "b dims"], second: Float[Tensor, "b dims"], kind: Similarity = "absolute"
+) -> Float[Tensor, " b"]:
+    """``s(u, v)``: |cos(u, v)| as published, or cos(u, v) clipped below at 0."""
+    cosine = F.cosine_similarity(first, second, dim=1)
+    return cosine.abs() if kind == "absolute" else cosine.clamp_min(0)
+
+
+def derangement(n_items: int, generator: torch.Generator | None = None) -> Int[Tensor, " n"]:
+    """A random permutation without fixed points: each particle gets another one as its negative.
+
+    A random cyclic order, so one random permutation suffices.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two items.
+    """
+    if n_items < 2:
+        raise ValueError(f"no derangement of {n_items} items")
+    device = torch.device("cpu") if generator is None else generator.device
+    order = torch.randperm(n_items, generator=generator, device=device)
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(-1)
+    return partner
+
+
+def content_contrast(
+    content: Float[Tensor, "b c"],
+    content_view: Float[Tensor, "b c"],
+    partner: Int[Tensor, " b"],
+    kind: Similarity = "absolute",
+) -> Float[Tensor, ""]:
+    """``L_con(c) = mean s(c_i, c_partner(i)) + mean d(c_i, c(R x_i))``, ``d = 1 − s``."""
+    negative = similarity(content, content[partner], kind)
+    positive = 1 - similarity(content, content_view, kind)
+    return negative.mean() + positive.mean()
+
+
+def content_infonce(
+    content: Float[Tensor, "b c"], content_view: Float[Tensor, "b c"], temperature: float
+) -> Float[Tensor, ""]:
+    """InfoNCE on content codes: a particle's other view against every other view of the batch.
+
+    NT-Xent (Chen et al., ICML 2020), cosine similarity over a temperature, both directions.
+    """
+    codes = F.normalize(torch.cat([content, content_view]), dim=1)
+    logits = codes @ codes.T / temperature
+    logits = logits - torch.eye(len(codes), device=codes.device) * 1e9
+    target = torch.arange(len(codes), device=codes.device).roll(len(content))
+    return F.cross_entropy(logits, target)
+
+
+def transformation_negative(
+    transformation: Float[Tensor, "b z"],
+    transformation_view: Float[Tensor, "b z"],
+    kind: Similarity = "absolute",
+) -> Float[Tensor, ""]:
+    """``mean s(z_i, z(R x_i))``: a particle and its rotated copy must differ in ``z``."""
+    return similarity(transformation, transformation_view, kind).mean()
+
+
+def transformation_positive(
+    transformation_a: Float[Tensor, "b z"],
+    transformation_b: Float[Tensor, "b z"],
+    kind: Similarity = "absolute",
+) -> Float[Tensor, ""]:
+    """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: one ``z*`` decoded with two contents must read the same."""
+    return 1 - similarity(transformation_a, transformation_b, kind).mean()
