@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryodc.io.star import particle_block, read_star, with_classes, write_star
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
@@ -22,7 +23,6 @@ from sklearn.mixture import GaussianMixture
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, require, write_json
-from cryodc.io.star import particle_block, read_star, with_classes, write_star
 
 STABLE = 0.85
 MAX_CLUSTERS = 15
@@ -211,9 +211,7 @@ def load_clusters(run: RunFolder) -> Clusters:
     )
 
 
-def _fit(
-    features: NDArray[np.float64], n_clusters: int, seed: int, n_starts: int = _N_STARTS
-) -> GaussianMixture:
+def _fit(features: NDArray[np.float64], n_clusters: int, seed: int, n_starts: int = _N_STARTS) -> GaussianMixture:
     mixture = GaussianMixture(
         n_clusters,
         covariance_type="tied",

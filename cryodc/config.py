@@ -72,7 +72,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     schedule: Literal["cosine", "step"] = "cosine"
     precision: Literal["float32", "bfloat16"] = "float32"
     transformation_every: int = Field(default=2, ge=1)
-    encoding_views: int = Field(default=4, ge=1)
+    encoding_views: int = Field(default=1, ge=1)
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
@@ -114,9 +114,7 @@ PAPER: dict[str, dict[str, Any]] = {
 }
 
 
-def preset_config(
-    preset: Preset, box_size: int, overrides: dict[str, dict[str, Any]] | None = None
-) -> TrainConfig:
+def preset_config(preset: Preset, box_size: int, overrides: dict[str, dict[str, Any]] | None = None) -> TrainConfig:
     """A preset with some settings replaced.
 
     Parameters

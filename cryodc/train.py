@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from cryodc.config import TrainConfig
 from cryodc.data.dataset import SubtomogramDataset
-from cryodc.data.views import View, add_noise, random_view, recorded_view
+from cryodc.data.views import View, add_noise, random_view, recorded_view, through_mask
 from cryodc.distributed import Team, average_gradients, average_number
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, atomic_path, write_text
 from cryodc.models import losses
-from cryodc.config import TrainConfig
 from cryodc.models.dualcontrast import DualContrast, Posterior
-from cryodc.ops.filters import standardise, view_mask
+from cryodc.ops.filters import view_mask
 
 TERMS = (
     "reconstruction",
@@ -55,8 +55,9 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Listener:
-    """What a caller wants to hear while training: each batch done, each epoch's log line."""
+    """What a caller wants to hear: particles done and in all at the start, each batch, each epoch's log line."""
 
+    on_start: Callable[[int, int], None] = lambda n_done, n_total: None
     on_batch: Callable[[int], None] = lambda n_particles: None
     on_epoch: Callable[[dict[str, float]], None] = lambda line: None
 
@@ -116,6 +117,8 @@ def train(
     state = start_state(config, n_batches(len(dataset), config, team), seed, device)
     if resume:
         load_checkpoint(run.checkpoints / "last.pt", state, device)
+    share = len(dataset) // team.size
+    listener.on_start(state.epoch * share, config.optimisation.epochs * share)
     mask = view_mask(dataset.particles.box_size, device)
     while state.epoch < config.optimisation.epochs:
         began = time.monotonic()
@@ -167,15 +170,15 @@ def train_epoch(
             positive = step_b_term(state.model, content, weights, mask, config, generator)
             weighted = config.loss.transformation_weight * positive
             _descend(weighted, state.encoder_optimiser, state.schedulers[1], state.model, team)
-            sums["transformation_positive"] += float(positive)
+            sums["transformation_positive"] += float(positive.detach())
             total = total.detach() + weighted.detach()
             steps_b += 1
         else:
             state.schedulers[1].step()
 
-        sums["total"] += float(total)
+        sums["total"] += float(total.detach())
         for name, value in terms.items():
-            sums[name] += float(value)
+            sums[name] += float(value.detach())
         if not math.isfinite(sums["total"]):
             raise InputError(
                 f"the loss is no longer finite in epoch {state.epoch + 1}",
@@ -183,8 +186,7 @@ def train_epoch(
             )
         on_batch(len(indices))
     means = {
-        name: value / (steps_b if name == "transformation_positive" else len(batches))
-        for name, value in sums.items()
+        name: value / (steps_b if name == "transformation_positive" else len(batches)) for name, value in sums.items()
     }
     return {name: average_number(value, team) for name, value in means.items()} | {"learning_rate": rate}
 
@@ -251,15 +253,13 @@ def step_b_term(
     generator: torch.Generator,
 ) -> Tensor:
     """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: gradients reach the encoder only."""
-    shared = torch.randn(
-        len(content), config.model.transformation_dims, generator=generator, device=content.device
-    )
+    shared = torch.randn(len(content), config.model.transformation_dims, generator=generator, device=content.device)
     other = content[losses.derangement(len(content), generator)]
     with torch.no_grad(), _autocast(config, content.device):
         pair = [model.decode(codes, shared) for codes in (content, other)]
         if config.loss.decoded_noise:
             pair = [add_noise(volumes, weights, generator) for volumes in pair]
-        pair = [standardise(mask * volumes) for volumes in pair]
+        pair = [through_mask(volumes, mask) for volumes in pair]
     with _autocast(config, content.device):
         z_a, z_b = (model.encode(volumes).transformation.mean for volumes in pair)
     return losses.transformation_positive(z_a, z_b, config.loss.similarity)
@@ -361,9 +361,7 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
-        raise InputError(
-            "this checkpoint cannot be read", file=path, found=str(error).splitlines()[0]
-        ) from error
+        raise InputError("this checkpoint cannot be read", file=path, found=str(error).splitlines()[0]) from error
     return content
 
 

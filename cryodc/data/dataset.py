@@ -8,7 +8,6 @@ wedge and a Warp or RELION 3 CTF volume are ``H_i`` as they stand. RELION 4 and 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -16,9 +15,7 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume
-from cryodc.io.run import RunFolder, load_config
-from cryodc.io.star import read_particles
-from cryodc.io.weights import read_tilt_ranges, read_weight
+from cryodc.io.weights import read_weight
 from cryodc.ops.filters import standardise
 from cryodc.ops.wedge import TiltAxis, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
@@ -27,7 +24,7 @@ _WHITENING_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
-class WedgeOptions:
+class InputOptions:
     """The wedge of particles whose STAR names no weight volume, and the contrast of the input.
 
     Parameters
@@ -77,7 +74,7 @@ class SubtomogramDataset:
         return self.weights[self.weight_index[indices]]
 
 
-def load_dataset(particles: ParticleSet, options: WedgeOptions | None = None) -> SubtomogramDataset:
+def load_dataset(particles: ParticleSet, options: InputOptions | None = None) -> SubtomogramDataset:
     """Read every particle and its weight.
 
     Raises
@@ -85,7 +82,7 @@ def load_dataset(particles: ParticleSet, options: WedgeOptions | None = None) ->
     InputError
         If there is no weight for a particle, the set does not fit in memory, or a file is bad.
     """
-    options = options or WedgeOptions()
+    options = options or InputOptions()
     _require_memory(particles)
     weights, weight_index, whitening = _load_weights(particles, options)
     box = particles.box_size
@@ -105,24 +102,8 @@ def load_dataset(particles: ParticleSet, options: WedgeOptions | None = None) ->
     return SubtomogramDataset(particles, volumes, weights, weight_index)
 
 
-def load_run_dataset(run: RunFolder) -> SubtomogramDataset:
-    """The dataset a run was trained on, from its config.yaml and particles.star."""
-    config = load_config(run)
-    data_dir = config["data_dir"]
-    particles = read_particles(Path(config["star"]), data_dir=None if data_dir is None else Path(data_dir))
-    given = config["input"]
-    tilt_range = given["tilt_range"]
-    options = WedgeOptions(
-        tilt_range=None if tilt_range is None else (tilt_range[0], tilt_range[1]),
-        tilt_ranges=None if given["tilt_ranges"] is None else read_tilt_ranges(Path(given["tilt_ranges"])),
-        tilt_axis=given["tilt_axis"],
-        invert=given["invert"],
-    )
-    return load_dataset(particles, options)
-
-
 def _load_weights(
-    particles: ParticleSet, options: WedgeOptions
+    particles: ParticleSet, options: InputOptions
 ) -> tuple[Float[Tensor, "m d h hw"], Int[Tensor, " n"], list[bool]]:
     """Distinct weights, which one each particle has, and whether its data must be whitened by it."""
     box = particles.box_size
@@ -150,7 +131,7 @@ def _load_weights(
     return torch.stack(loaded), index, whitening
 
 
-def _tilt_range(particles: ParticleSet, i: int, options: WedgeOptions) -> tuple[float, float]:
+def _tilt_range(particles: ParticleSet, i: int, options: InputOptions) -> tuple[float, float]:
     tomogram = particles.tomograms[i]
     found = (options.tilt_ranges or {}).get(tomogram, options.tilt_range)
     if found is None:
@@ -159,7 +140,7 @@ def _tilt_range(particles: ParticleSet, i: int, options: WedgeOptions) -> tuple[
             + (f" for tomogram {tomogram!r}" if options.tilt_ranges else ""),
             file=particles.source,
             row=int(particles.rows[i]),
-            remedy="give the range of tilt angles, for example --tilt-range -60 60, or per tomogram as --tilt-ranges FILE.csv",
+            remedy="give the tilt angles, for example --tilt-range -60 60, or per tomogram --tilt-ranges FILE.csv",
         )
     return found
 

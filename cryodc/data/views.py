@@ -52,7 +52,7 @@ def recorded_view(
     mask: Float[Tensor, "d h w"],
 ) -> View:
     """The particles as recorded, through the mask."""
-    return View(standardise(mask * volumes), weights)
+    return View(through_mask(volumes, mask), weights)
 
 
 def random_view(
@@ -75,12 +75,19 @@ def random_view(
     if config.reimpose_weight:
         rotated = apply_weight(rotated, weights)
         rotated_weights = weights * rotated_weights
-    return View(standardise(mask * rotated), rotated_weights)
+    return View(through_mask(rotated, mask), rotated_weights)
 
 
-def rotate_weights(
-    weights: Float[Tensor, "b d h hw"], rotations: Float[Tensor, "b 3 3"]
-) -> Float[Tensor, "b d h hw"]:
+def through_mask(volumes: Float[Tensor, "b d h w"], mask: Float[Tensor, "d h w"]) -> Float[Tensor, "b d h w"]:
+    """Volumes seen through a mask: mean 0 and variance 1 under it, nothing outside."""
+    total = mask.sum()
+    mean = (mask * volumes).sum(dim=(-3, -2, -1), keepdim=True) / total
+    centred = mask * (volumes - mean)
+    variance = (centred**2).sum(dim=(-3, -2, -1), keepdim=True) / (mask**2).sum()
+    return centred / variance.sqrt().clamp_min(1e-12)
+
+
+def rotate_weights(weights: Float[Tensor, "b d h hw"], rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b d h hw"]:
     """Rotate half-Fourier weights as :func:`cryodc.ops.rotations.resample` rotates the volumes they belong to."""
     full = full_spectrum(weights)
     shifted = torch.fft.fftshift(full, dim=(-3, -2, -1))

@@ -46,9 +46,7 @@ class Gaussian(NamedTuple):
 
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "b dims"]:
         """One draw per row, reparameterised."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
 
@@ -137,13 +135,9 @@ class Decoder(nn.Module):
             nn.ConvTranspose3d(before, after, 4, stride=2, padding=1)
             for before, after in zip(channels[::-1], outputs, strict=True)
         )
-        self.activations = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(8, after), nn.SiLU()) for after in outputs[:-1]
-        )
+        self.activations = nn.ModuleList(nn.Sequential(nn.GroupNorm(8, after), nn.SiLU()) for after in outputs[:-1])
 
-    def forward(
-        self, content: Float[Tensor, "b c"], transformation: Float[Tensor, "b z"]
-    ) -> Float[Tensor, "b d h w"]:
+    def forward(self, content: Float[Tensor, "b c"], transformation: Float[Tensor, "b z"]) -> Float[Tensor, "b d h w"]:
         """Volumes with the missing wedge filled: nothing is weighted here."""
         features = self.from_content(content) + self.from_transformation(transformation)
         volumes = self.first(features.reshape(-1, self.deepest, *[self.smallest] * 3))
@@ -169,9 +163,7 @@ class DualContrast(nn.Module):
         posterior: Posterior = self.encoder(volumes)
         return posterior
 
-    def decode(
-        self, content: Float[Tensor, "b c"], transformation: Float[Tensor, "b z"]
-    ) -> Float[Tensor, "b d h w"]:
+    def decode(self, content: Float[Tensor, "b c"], transformation: Float[Tensor, "b z"]) -> Float[Tensor, "b d h w"]:
         """``p(x | c, z)``: mean volumes."""
         volumes: Tensor = self.decoder(content, transformation)
         return volumes

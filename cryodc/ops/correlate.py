@@ -74,9 +74,7 @@ def fourier_ball(box_size: int, radius_shells: float, device: torch.device | Non
     half = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
     inside = (grid.norm(dim=-1) <= radius_shells) & (grid.abs().amax(dim=-1) < box_size // 2)
     index = torch.nonzero((half & inside).reshape(-1))[:, 0]
-    return FourierBall(
-        box_size, grid.reshape(-1, 3)[index], index, shell_index(box_size, device).reshape(-1)[index]
-    )
+    return FourierBall(box_size, grid.reshape(-1, 3)[index], index, shell_index(box_size, device).reshape(-1)[index])
 
 
 def ball_spectra(volumes: Float[Tensor, "b d h w"], ball: FourierBall) -> Complex[Tensor, "b p"]:
@@ -96,9 +94,7 @@ def phase_ramps(ball: FourierBall, shifts_voxels: Float[Tensor, "*t 3"]) -> Comp
     return torch.polar(torch.ones_like(angle), angle)
 
 
-def fine_spectrum(
-    volumes: Float[Tensor, "b d h w"], radius_shells: float | None = None
-) -> Float[Tensor, "b 2 e e e"]:
+def fine_spectrum(volumes: Float[Tensor, "b d h w"], radius_shells: float | None = None) -> Float[Tensor, "b 2 e e e"]:
     """Spectra of volumes, sampled twice as finely as their box, ready for :func:`sample_spectrum`.
 
     Linear interpolation between Fourier samples multiplies the volume by ``sinc²`` in real space; the volume
@@ -131,9 +127,7 @@ def fine_spectrum(
     return torch.stack([spectra.real, spectra.imag], dim=1)
 
 
-def sample_spectrum(
-    fine: Float[Tensor, "b c e e e"], frequencies: Float[Tensor, "b q 3"]
-) -> Float[Tensor, "b c q"]:
+def sample_spectrum(fine: Float[Tensor, "b c e e e"], frequencies: Float[Tensor, "b q 3"]) -> Float[Tensor, "b c q"]:
     """Interpolate fine spectra (:func:`fine_spectrum`) at frequencies in cycles per box, zero outside."""
     half = fine.shape[-1] // 2
     grid = (frequencies.flip(-1) * (OVERSAMPLING / half))[:, None, None]
@@ -197,9 +191,7 @@ def chunks(n_items: int, n_per_chunk: int) -> Iterator[slice]:
         yield slice(start, min(n_items, start + max(1, n_per_chunk)))
 
 
-def shift_lattice(
-    radius_voxels: float, step_voxels: float, device: torch.device | None = None
-) -> Float[Tensor, "t 3"]:
+def shift_lattice(radius_voxels: float, step_voxels: float, device: torch.device | None = None) -> Float[Tensor, "t 3"]:
     """Shifts within a radius of 0 on a cubic lattice, zyx; 0 is among them."""
     n_steps = int(radius_voxels / step_voxels + 1e-6)
     axis = torch.arange(-n_steps, n_steps + 1, dtype=torch.float32, device=device) * step_voxels

@@ -10,18 +10,14 @@ from cryodc.ops.correlate import FourierBall, chunks, fine_spectrum, phase_ramps
 from cryodc.ops.rotations import rotations_from_vectors
 
 
-def fine_gradient(
-    reference: Float[Tensor, "d h w"], radius_shells: float | None = None
-) -> Float[Tensor, "8 e e e"]:
+def fine_gradient(reference: Float[Tensor, "d h w"], radius_shells: float | None = None) -> Float[Tensor, "8 e e e"]:
     """Fine spectrum of a volume and its three derivatives along k (zyx), real and imaginary parts in turn.
 
     ``∂V/∂k = F[ −2πi x/N · v ]``, so the derivatives are as exact as the spectrum.
     """
     n = reference.shape[-1]
     x = (torch.arange(n, dtype=reference.dtype, device=reference.device) - n // 2) * (2 * math.pi / n)
-    moments = torch.stack(
-        [reference, reference * x[:, None, None], reference * x[:, None], reference * x], dim=0
-    )
+    moments = torch.stack([reference, reference * x[:, None, None], reference * x[:, None], reference * x], dim=0)
     fine = fine_spectrum(moments, radius_shells)
     # −i (a + ib) = b − ia
     gradient = torch.stack([fine[1:, 1], -fine[1:, 0]], dim=1)

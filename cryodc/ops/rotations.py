@@ -104,9 +104,7 @@ def rotation_grid(step_degrees: float) -> Float[Tensor, "n 3 3"]:
     d = 2 * math.pi * s
     r, big_r = np.sqrt(t), np.sqrt(1 - t)
     alpha, beta = d / phi, d / psi
-    quaternions = np.stack(
-        [r * np.sin(alpha), r * np.cos(alpha), big_r * np.sin(beta), big_r * np.cos(beta)], axis=1
-    )
+    quaternions = np.stack([r * np.sin(alpha), r * np.cos(alpha), big_r * np.sin(beta), big_r * np.cos(beta)], axis=1)
     return matrices_from_quaternions(torch.from_numpy(quaternions)).float()
 
 
@@ -189,4 +187,3 @@ def symmetry_rotations(symbol: str) -> NDArray[np.float64]:
         raise ValueError(f"unknown symmetry {symbol!r}: expected C1…Cn, D1…Dn, T, O or I")
     group = Rotation.create_group(name, axis="Z") if name[0] in "CD" else Rotation.create_group(name)
     return np.ascontiguousarray(group.as_matrix()[:, ::-1, ::-1])
-

@@ -44,9 +44,7 @@ def wedge_from_tilt_range(
         If the range is empty or beyond ±90°.
     """
     if not -90 <= tilt_min_degrees < tilt_max_degrees <= 90:
-        raise ValueError(
-            f"expected -90 <= tilt min < tilt max <= 90, found {tilt_min_degrees} and {tilt_max_degrees}"
-        )
+        raise ValueError(f"expected -90 <= tilt min < tilt max <= 90, found {tilt_min_degrees} and {tilt_max_degrees}")
     k = frequency_grid(box_size).double()
     beam, across = k[..., 0], k[..., 2] if tilt_axis == "y" else k[..., 1]
     # The Nyquist index stands for both signs of its frequency: it is measured if either sign is.

@@ -1,0 +1,1 @@
+"""The ``cryodc`` command: every file parses one verb, calls the library and prints."""

@@ -1,0 +1,83 @@
+"""The ``cryodc`` command and its verbs, each imported only when it is used."""
+
+import importlib
+import os
+import sys
+
+import rich_click as click
+from cryodc_cli.options import error_console
+
+from cryodc.errors import InputError
+
+# Verb → one line of help: so that `cryodc --help` imports no verb.
+VERBS = {
+    "check": "Say what a STAR file holds, and every problem with its row.",
+    "simulate": "Make practice particles with known composition, poses and wedge.",
+    "train": "Train DualContrast on particles and encode every one of them.",
+    "cluster": "Cluster the content codes: which proteins are there.",
+    "average": "Average each class, with half maps and FSC; align it first if need be.",
+    "report": "Write one HTML page that shows everything a run found.",
+    "view": "Open averages, particles and codes in napari.",
+    "evaluate": "Compare a run with a known truth.",
+    "demo": "Run the whole story on simulated particles.",
+}
+
+click.rich_click.USE_RICH_MARKUP = False
+click.rich_click.COMMAND_GROUPS = {
+    "cryodc": [
+        {"name": "Prepare", "commands": ["check", "simulate"]},
+        {"name": "Learn", "commands": ["train", "cluster", "average"]},
+        {"name": "Look", "commands": ["report", "view"]},
+        {"name": "Take away", "commands": ["evaluate", "demo"]},
+    ]
+}
+
+
+class VerbGroup(click.RichGroup):
+    """A group that imports a verb when it is called, and knows the others by their one line of help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Verbs in the order of the story."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, imported if it is being called."""
+        if cmd_name not in VERBS:
+            return None
+        if cmd_name not in sys.argv[1:]:
+            return click.RichCommand(cmd_name, help=VERBS[cmd_name])
+        command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cryodc")
+def cli() -> None:
+    r"""Tell which proteins are in subtomograms, in which states, and what they look like.
+
+    cryodc reads RELION or Warp particles, learns a content code and a transformation code for each, clusters
+    the content codes, aligns and averages every class, and writes classes, poses and maps back.
+
+    \b
+    cryodc train particles.star --out run/
+    cryodc cluster run/
+    cryodc average run/
+    cryodc report run/
+    """
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one message and exit code 2, without a traceback."""
+    try:
+        cli.main(standalone_mode=True)
+    except InputError as error:
+        error_console().print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of our output, `head` for example, has gone; say nothing more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""``cryodc train``."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from cryodc_cli.options import (
+    console,
+    data_dir_option,
+    device_option,
+    error_console,
+    seed_option,
+    star_argument,
+    tilt_axis_option,
+    tilt_range_option,
+)
+
+
+@click.command()
+@star_argument
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="run",
+    show_default=True,
+    help="The run folder to make.",
+)
+@click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option("--epochs", type=int, help="Passes over the particles.  [default: by the preset]")
+@click.option("--batch-size", type=int, help="Particles per step.")
+@click.option("--learning-rate", type=float, help="Of both optimisers.")
+@click.option("--content-loss", type=click.Choice(["infonce", "cosine"]), help="Contrast of content codes.")
+@click.option("--content-dims", type=int, help="Length of the content code.")
+@click.option("--transformation-dims", type=int, help="Length of the transformation code.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of the network.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="YAML with sections model, loss, views, training; options given here win over it.",
+)
+@tilt_range_option
+@click.option(
+    "--tilt-ranges",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
+)
+@tilt_axis_option
+@click.option("--invert", is_flag=True, help="Protein is black in the input: multiply every voxel by -1.")
+@data_dir_option
+@seed_option
+@device_option
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> None:
+    """Train DualContrast on PARTICLES.STAR and encode every particle.
+
+    Writes a run folder: config.yaml, log.csv, checkpoints/, codes.npz. Nothing is trained before every image
+    named in the STAR has been found and checked.
+
+    Example: cryodc train particles.star --out run/ --tilt-range -60 60
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from cryodc.train import Listener
+    from cryodc.workflow import TrainRequest, read_overrides, train_run
+
+    overrides = read_overrides(config_file)
+    for section, name in (
+        ("optimisation", "epochs"),
+        ("optimisation", "batch_size"),
+        ("optimisation", "learning_rate"),
+        ("optimisation", "precision"),
+        ("loss", "content_loss"),
+        ("model", "content_dims"),
+        ("model", "transformation_dims"),
+    ):
+        if options[name] is not None:
+            overrides.setdefault(section, {})[name] = options[name]
+    request = TrainRequest(
+        star=star,
+        out=out,
+        preset=options["preset"],
+        overrides=overrides,
+        data_dir=options["data_dir"],
+        tilt_range=options["tilt_range"],
+        tilt_ranges_csv=options["tilt_ranges"],
+        tilt_axis=options["tilt_axis"],
+        invert=options["invert"],
+        seed=options["seed"],
+        device=options["device"],
+        resume=options["resume"],
+    )
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("particles  {task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=error_console(),
+    )
+    with bar:
+        task = bar.add_task("Reading", total=None, rate="")
+
+        def begin(n_done: int, n_total: int) -> None:
+            bar.update(task, description="Training", completed=n_done, total=n_total)
+
+        def advance(n_particles: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, advance=n_particles, rate="" if speed is None else f"{speed:.0f}/s")
+
+        def log(line: dict[str, float]) -> None:
+            terms = "  ".join(f"{name} {line[name]:.4g}" for name in line if name not in ("epoch", "seconds"))
+            bar.console.print(f"epoch {line['epoch']:.0f}  {line['seconds']:.1f} s  {terms}", markup=False)
+
+        run, codes = train_run(request, Listener(on_start=begin, on_batch=advance, on_epoch=log))
+    out_console = console()
+    out_console.print(f"Encoded {len(codes)} particles: {run.codes}", markup=False)
+    out_console.print(f"Next: cryodc cluster {run.path}", markup=False)
