@@ -1,0 +1,232 @@
+"""Where the images of a STAR lie, and whether their headers agree with it and with each other."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryodc.errors import InputError
+from cryodc.io.mrc import MrcHeader, check_cube, check_section, read_header
+from cryodc.io.weights import check_weight_shape
+from cryodc.particles import ImageReference
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the input: the line of the STAR it shows in, and what to say about it."""
+
+    row: int | None
+    error: InputError
+
+
+@dataclass
+class ImageFinder:
+    """Finds the files a STAR names: in the current folder, the STAR's folder, then ``data_dir``.
+
+    Parameters
+    ----------
+    roots
+        Folders and what to call them, in the order they are tried.
+    found_in
+        How many images were found in each.
+    """
+
+    roots: tuple[tuple[str, Path], ...]
+    found_in: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def beside(cls, star: Path, data_dir: Path | None) -> "ImageFinder":
+        """Give the finder for a STAR file."""
+        roots = [("the current folder", Path.cwd()), ("the STAR's folder", star.parent.absolute())]
+        if data_dir is not None:
+            roots.append(("the data folder", data_dir.absolute()))
+        return cls(tuple(roots))
+
+    def find(self, name: str) -> Path | None:
+        """Find one file; None where it is in none of the folders."""
+        if os.path.isabs(name):  # noqa: PTH117
+            return self._count("absolute paths", name) if os.path.exists(name) else None  # noqa: PTH110
+        # String operations: a STAR may name a million files.
+        for label, root in self.roots:
+            candidate = f"{root}{os.sep}{name}"
+            if os.path.exists(candidate):  # noqa: PTH110
+                return self._count(label, candidate)
+        return None
+
+    def guess(self, names: Sequence[str]) -> list[Path]:
+        """Place every name without looking for it: in the folder that has the first one, else the STAR's."""
+        present = (root for _, root in self.roots if os.path.exists(root / names[0]))  # noqa: PTH110
+        root = next(present, self.roots[1][1])
+        return [root / name for name in names]
+
+    def describe(self, name: str) -> str:
+        """Say where a file was looked for."""
+        if os.path.isabs(name):  # noqa: PTH117
+            return name
+        distinct = {root: label for label, root in reversed(self.roots)}
+        places = (f"{label} {root}" for root, label in reversed(distinct.items()))
+        return f"{name} in " + ", ".join(places)
+
+    def _count(self, label: str, path: str) -> Path:
+        self.found_in[label] += 1
+        return Path(path)
+
+
+def split_image_name(text: str) -> tuple[int | None, str]:
+    """Split ``000002@stack.mrcs`` into its 0-based section and its file.
+
+    Examples
+    --------
+    >>> split_image_name("000002@stack.mrcs"), split_image_name("a@b/one.mrc")
+    ((1, 'stack.mrcs'), (None, 'a@b/one.mrc'))
+    """
+    number, at, name = text.partition("@")
+    if at and number.isdigit() and name:
+        return int(number) - 1, name
+    return None, text
+
+
+def resolve_images(
+    finder: ImageFinder, names: Sequence[str], rows: Sequence[int], star: Path, check_images: bool, kind: str
+) -> tuple[list[ImageReference], list[Problem]]:
+    """Turn image names into references; with ``check_images`` every file must exist."""
+    split = [split_image_name(name) for name in names]
+    if not check_images:
+        paths = finder.guess([name for _, name in split])
+        return [ImageReference(p, section) for p, (section, _) in zip(paths, split, strict=True)], []
+    references: list[ImageReference] = []
+    problems: list[Problem] = []
+    found: dict[str, Path | None] = {}
+    for (section, name), row in zip(split, rows, strict=True):
+        if name not in found:
+            found[name] = finder.find(name)
+        path = found[name]
+        references.append(ImageReference(path or Path(name), section))
+        if path is None:
+            error = InputError(
+                f"the {kind} file does not exist",
+                file=star,
+                row=row,
+                expected=finder.describe(name),
+                found="no such file",
+                remedy="run from the folder the paths are relative to, or name it with --data-dir",
+            )
+            problems.append(Problem(row, error))
+    return references, problems
+
+
+@dataclass
+class HeaderCheck:
+    """What the headers of a particle set say together.
+
+    Parameters
+    ----------
+    box_size, spacing_angstrom
+        Of the STAR where it says, else of most headers; None where neither does.
+    problems
+        One per particle and fault.
+    n_spacing_unset
+        Headers that state no spacing, or exactly 1 Å, where the STAR states another.
+    """
+
+    box_size: int | None
+    spacing_angstrom: float | None
+    problems: list[Problem]
+    n_spacing_unset: int
+
+
+def check_headers(
+    references: Sequence[ImageReference],
+    rows: Sequence[int],
+    box_size: int | None,
+    spacing_angstrom: float | None,
+) -> HeaderCheck:
+    """Check every image: whole, a cube, one even box, one spacing. Missing files are passed over."""
+    headers: dict[Path, MrcHeader | InputError] = {}
+    good: list[tuple[ImageReference, int, MrcHeader]] = []
+    problems: list[Problem] = []
+    for reference, row in zip(references, rows, strict=True):
+        if reference.path not in headers:
+            headers[reference.path] = _header_or_error(reference.path)
+        header = headers[reference.path]
+        try:
+            if isinstance(header, InputError):
+                if header.problem != "the file does not exist":
+                    problems.append(Problem(row, header))
+                continue
+            check_section(header, reference.section)
+            check_cube(header, reference.section)
+        except InputError as error:
+            problems.append(Problem(row, error))
+            continue
+        good.append((reference, row, header))
+    boxes = Counter(header.section_shape(ref.section)[0] for ref, _, header in good)
+    spacings = Counter(h.spacing_angstrom for _, _, h in good if h.spacing_angstrom is not None)
+    box_from = "the STAR" if box_size else "most images"
+    spacing_from = "the STAR" if spacing_angstrom else "most headers"
+    expected_box = box_size or (boxes.most_common(1)[0][0] if boxes else None)
+    expected_spacing = spacing_angstrom or (spacings.most_common(1)[0][0] if spacings else None)
+    n_unset = 0
+    for reference, row, header in good:
+        box = header.section_shape(reference.section)[0]
+        spacing = header.spacing_angstrom
+        if box != expected_box:
+            problems.append(Problem(row, _wrong_box(header.path, expected_box, box_from, box)))
+        if expected_spacing is None:
+            continue
+        if spacing is None or (spacing_angstrom and abs(spacing - 1) < 1e-4 < abs(spacing_angstrom - 1)):
+            n_unset += 1
+        elif abs(spacing - expected_spacing) > 0.01 * expected_spacing:
+            problems.append(Problem(row, _wrong_spacing(header.path, expected_spacing, spacing_from, spacing)))
+    return HeaderCheck(expected_box, expected_spacing, problems, n_unset)
+
+
+def check_weight_headers(
+    references: Sequence[ImageReference], rows: Sequence[int], box_size: int
+) -> tuple[list[Problem], Counter[tuple[int, int, int]]]:
+    """Check the shape of every weight volume; also count the shapes. Missing files are passed over."""
+    outcomes: dict[Path, MrcHeader | InputError] = {}
+    problems: list[Problem] = []
+    shapes: Counter[tuple[int, int, int]] = Counter()
+    for reference, row in zip(references, rows, strict=True):
+        if reference.path not in outcomes:
+            outcome = _header_or_error(reference.path)
+            if isinstance(outcome, MrcHeader):
+                shapes[outcome.shape_zyx] += 1
+                try:
+                    check_weight_shape(outcome, box_size)
+                except InputError as error:
+                    outcome = error
+            outcomes[reference.path] = outcome
+        outcome = outcomes[reference.path]
+        if isinstance(outcome, InputError) and outcome.problem != "the file does not exist":
+            problems.append(Problem(row, outcome))
+    return problems, shapes
+
+
+def _header_or_error(path: Path) -> MrcHeader | InputError:
+    try:
+        return read_header(path)
+    except InputError as error:
+        return error
+
+
+def _wrong_box(path: Path, expected: int | None, source: str, found: int) -> InputError:
+    return InputError(
+        "the box size is not that of the other particles",
+        file=path,
+        expected=f"{expected} voxels, from {source}",
+        found=f"{found}",
+        remedy="extract this particle again, or remove it from the STAR",
+    )
+
+
+def _wrong_spacing(path: Path, expected: float, source: str, found: float) -> InputError:
+    return InputError(
+        "the voxel spacing is not that of the other particles",
+        file=path,
+        expected=f"{expected:.4g} Å, from {source}",
+        found=f"{found:.4g} Å in the header",
+        remedy="correct whichever is wrong: the STAR's pixel size or the MRC header",
+    )

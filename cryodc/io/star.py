@@ -1,0 +1,110 @@
+"""Particle STARs in and out: what commands use.
+
+:func:`read_particles` gives the frozen table the rest of the package works on; the ``with_`` functions put
+results back into the text of the file, changing only the columns they are about.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryodc.io.inspection import inspect_particles, raise_first
+from cryodc.io.star_layout import describe_layout, particle_block
+from cryodc.io.star_text import StarBlock, StarDocument, read_star, write_star
+from cryodc.ops.rotations import euler_from_matrices
+from cryodc.particles import ParticleSet, Poses
+
+__all__ = [
+    "StarBlock",
+    "StarDocument",
+    "describe_layout",
+    "particle_block",
+    "read_particles",
+    "read_star",
+    "with_classes",
+    "with_half_sets",
+    "with_poses",
+    "write_star",
+]
+
+
+def read_particles(path: Path, data_dir: Path | None = None, check_images: bool = True) -> ParticleSet:
+    """Read a particle STAR of RELION 3.0, 3.1, 4, 5 (3D) or WarpTools ``--3d``.
+
+    Paths resolve as: current folder, the STAR's folder, ``data_dir``. Names are rlnTomoParticleName, else
+    rlnImageName. The STAR's spacing and box win where it has them; MRC headers fill in and must agree.
+
+    Parameters
+    ----------
+    path
+        ``.star`` or ``.star.gz``.
+    data_dir
+        A third folder to look for images in.
+    check_images
+        Read the header of every image and weight. Without, a box size or spacing that the STAR does not state
+        is 0, and no file needs to exist.
+
+    Raises
+    ------
+    InputError
+        At the first problem of :func:`cryodc.io.inspection.inspect_particles`, saying how many there are.
+    """
+    inspection = inspect_particles(path, data_dir, check_images)
+    raise_first(inspection)
+    if inspection.particles is None:
+        raise RuntimeError("an inspection without problems has particles")
+    return inspection.particles
+
+
+def with_classes(document: StarDocument, class_numbers: Sequence[int] | NDArray[np.int64]) -> StarDocument:
+    """Set rlnClassNumber, one per row: 1 for the first class, 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative, or there is not one per row.
+    """
+    numbers = [int(number) for number in class_numbers]
+    if numbers and min(numbers) < 0:
+        raise ValueError(f"expected class numbers from 0 up, found {min(numbers)}")
+    return document.with_column(particle_block(document).name, "rlnClassNumber", [str(number) for number in numbers])
+
+
+def with_half_sets(document: StarDocument, half_sets: Sequence[int] | NDArray[np.int64]) -> StarDocument:
+    """Set rlnRandomSubset, 1 or 2, one per row.
+
+    Raises
+    ------
+    ValueError
+        If a number is neither, or there is not one per row.
+    """
+    values = [str(int(number)) for number in half_sets]
+    if not set(values) <= {"1", "2"}:
+        raise ValueError(f"expected half sets 1 and 2, found {sorted(set(values))}")
+    return document.with_column(particle_block(document).name, "rlnRandomSubset", values)
+
+
+def with_poses(document: StarDocument, poses: Poses, particles: ParticleSet) -> StarDocument:
+    """Set rlnAngleRot, Tilt, Psi and the origins of every row.
+
+    Origins are rlnOriginX/Y/ZAngst; in a STAR without optics groups (RELION 3.0, Warp), whose readers know no
+    others, they are rlnOriginX/Y/Z in pixels of ``particles``.
+
+    Raises
+    ------
+    ValueError
+        If there is not one pose per row.
+    """
+    block = particle_block(document)
+    angles = euler_from_matrices(poses.rotations) if len(poses) else np.zeros((0, 3))
+    in_angstrom = document.find("optics") is not None or "rlnOriginXAngst" in block
+    unit, scale = ("Angst", 1.0) if in_angstrom else ("", 1 / particles.spacing_angstrom)
+    columns = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True))
+    for axis, name in enumerate("ZYX"):
+        columns[f"rlnOrigin{name}{unit}"] = poses.origins_angstrom[:, axis] * scale
+    order = [label for label in columns if "Angle" in label] + [f"rlnOrigin{axis}{unit}" for axis in "XYZ"]
+    # Adding 0 turns a rounded −0 into 0.
+    texts = {label: [f"{value:.6f}" for value in np.round(columns[label], 6) + 0.0] for label in order}
+    return document.with_columns(block.name, texts)
