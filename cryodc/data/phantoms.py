@@ -166,9 +166,7 @@ def ellipsoid(
 ) -> Solid:
     """A solid ellipsoid, turned about z, then y, then x."""
     turn = Rotation.from_euler("zyx", turn_degrees, degrees=True).as_matrix()[::-1, ::-1]
-    return lambda points: np.asarray(
-        (((points - np.array(centre)) @ turn / np.array(radii)) ** 2).sum(axis=1) <= 1
-    )
+    return lambda points: np.asarray((((points - np.array(centre)) @ turn / np.array(radii)) ** 2).sum(axis=1) <= 1)
 
 
 def rod(start: tuple[float, float, float], end: tuple[float, float, float], radius: float) -> Solid:
@@ -218,7 +216,7 @@ def _bilobe() -> Phantom:
         ellipsoid((66, -44, 16), (20, 20, 26)),
         rod((44, 44, -20), (28, 70, -44), 11),
     )
-    return _fill("bilobe", "C1", large, small, Hinge((24, 0, 0), (1, 0, 0), (-12, 12)), seed=1)
+    return _fill("bilobe", "C1", large, small, Hinge((24, 0, 0), (1, 0, 0), (-15, 15)), seed=1)
 
 
 def _barrel() -> Phantom:
@@ -251,7 +249,7 @@ def _clamp() -> Phantom:
         ellipsoid((66, -8, 26), (24, 22, 20)),
         ellipsoid((-4, 40, 48), (18, 18, 16)),
     )
-    return _fill("clamp", "C2", base, arm, Hinge((-58, 0, 22), (0, 1, 0), (-14, 14)), seed=4)
+    return _fill("clamp", "C2", base, arm, Hinge((-58, 0, 22), (0, 1, 0), (-10, 10)), seed=4)
 
 
 def _bar() -> Phantom:
@@ -269,8 +267,8 @@ def _tripod() -> Phantom:
     unit = union(
         ellipsoid(_polar(58, 38, 0), (24, 22, 30), (0, 0, 20)),
         ellipsoid(_polar(26, 30, 40), (30, 16, 18)),
-        rod(_polar(30, 10, 20), _polar(-100, 8, 60), 10),
-        ellipsoid(_polar(-84, 22, 90), (16, 14, 14)),
+        rod(_polar(30, 10, 20), _polar(-70, 8, 60), 10),
+        ellipsoid(_polar(-58, 22, 90), (16, 14, 14)),
     )
     return _fill("tripod", "C3", unit, seed=6)
 
