@@ -43,8 +43,10 @@ class Inspection:
         The text, and the program generation it comes from.
     optics_groups
         Those that particles use.
+    n_particles, box_size, spacing_angstrom
+        None where neither the STAR nor the headers say.
     particles
-        The particle set, or None where a problem leaves it undefined.
+        The particle set, or None where there is any problem.
     weight_shapes
         How many weight files have each shape.
     found_in
@@ -58,6 +60,9 @@ class Inspection:
     document: StarDocument
     layout: str
     optics_groups: tuple[OpticsGroup, ...]
+    n_particles: int
+    box_size: int | None
+    spacing_angstrom: float | None
     particles: ParticleSet | None
     weight_shapes: Mapping[tuple[int, int, int], int]
     found_in: Mapping[str, int]
@@ -116,26 +121,34 @@ def inspect_particles(path: Path, data_dir: Path | None = None, check_images: bo
         if spacing is None and box is not None:
             problems.append(Problem(None, _no_spacing(path)))
     problems.sort(key=lambda problem: problem.row or 0)
+    poses = _read_poses(document, block, cells, spacing, notes)
+    half_sets = _read_half_sets(cells, notes)
     particles = None
-    if not problems or not check_images:
-        particles = (
-            ParticleSet(
-                source=path,
-                names=tuple(names),
-                rows=rows,
-                images=tuple(images),
-                weight_images=None if weights is None else tuple(weights),
-                tomograms=tuple(cells.get("rlnTomoName", cells.get("rlnMicrographName", [""] * len(names)))),
-                box_size=box or 0,
-                spacing_angstrom=spacing or 0.0,
-                poses=_read_poses(document, block, cells, spacing, notes),
-                half_sets=_read_half_sets(cells, notes),
-            )
-            if not problems
-            else None
+    if not problems:
+        particles = ParticleSet(
+            source=path,
+            names=tuple(names),
+            rows=rows,
+            images=tuple(images),
+            weight_images=None if weights is None else tuple(weights),
+            tomograms=tuple(cells.get("rlnTomoName", cells.get("rlnMicrographName", [""] * len(names)))),
+            box_size=box or 0,
+            spacing_angstrom=spacing or 0.0,
+            poses=poses,
+            half_sets=half_sets,
         )
     return Inspection(
-        document, describe_layout(document), groups, particles, shapes, found_in, tuple(notes), tuple(problems)
+        document=document,
+        layout=describe_layout(document),
+        optics_groups=groups,
+        n_particles=len(names),
+        box_size=box,
+        spacing_angstrom=spacing,
+        particles=particles,
+        weight_shapes=shapes,
+        found_in=found_in,
+        notes=tuple(notes),
+        problems=tuple(problems),
     )
 
 
