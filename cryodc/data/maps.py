@@ -169,7 +169,8 @@ def _density(name: str, volume: Volume) -> tuple[NDArray[np.float64], NDArray[np
         raise InputError(f"map {name!r} holds no positive density", remedy="protein must be positive: invert the map")
     inside = np.argwhere(volume.voxels > threshold)
     mass = volume.voxels[tuple(inside.T)].astype(np.float64)
-    return mass, (inside - volume.box_size // 2) * volume.spacing_angstrom
+    offsets = (inside - volume.box_size // 2).astype(np.float64) * volume.spacing_angstrom
+    return mass, offsets
 
 
 def _undo_trilinear(volume: Float[Tensor, "d h w"]) -> Float[Tensor, "d h w"]:

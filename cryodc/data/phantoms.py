@@ -206,25 +206,25 @@ def _polar(z: float, radius: float, degrees: float) -> tuple[float, float, float
 def _bilobe() -> Phantom:
     """Ribosome-like: a large lobe with stalks, and a small lobe that ratchets on it."""
     large = union(
-        ellipsoid((-22, 0, 0), (46, 62, 70), (0, 0, 15)),
-        ellipsoid((-2, -52, 20), (22, 24, 26)),
-        rod((-10, 30, 45), (12, 72, 62), 13),
-        rod((-20, 0, -60), (6, -12, -94), 12),
+        ellipsoid((-22.0, 0.0, 0.0), (46.0, 62.0, 70.0), (0.0, 0.0, 15.0)),
+        ellipsoid((-2.0, -52.0, 20.0), (22.0, 24.0, 26.0)),
+        rod((-10.0, 30.0, 45.0), (12.0, 72.0, 62.0), 13.0),
+        rod((-20.0, 0.0, -60.0), (6.0, -12.0, -94.0), 12.0),
     )
     small = union(
-        ellipsoid((50, 6, -8), (24, 60, 34), (20, 0, 0)),
-        ellipsoid((66, -44, 16), (20, 20, 26)),
-        rod((44, 44, -20), (28, 70, -44), 11),
+        ellipsoid((50.0, 6.0, -8.0), (24.0, 60.0, 34.0), (20.0, 0.0, 0.0)),
+        ellipsoid((66.0, -44.0, 16.0), (20.0, 20.0, 26.0)),
+        rod((44.0, 44.0, -20.0), (28.0, 70.0, -44.0), 11.0),
     )
-    return _fill("bilobe", "C1", large, small, Hinge((24, 0, 0), (1, 0, 0), (-15, 15)), seed=1)
+    return _fill("bilobe", "C1", large, small, Hinge((24.0, 0.0, 0.0), (1.0, 0.0, 0.0), (-15.0, 15.0)), seed=1)
 
 
 def _barrel() -> Phantom:
     """Proteasome-like: four stacked rings of seven."""
     unit = union(
-        ellipsoid(_polar(18, 42, 8), (19, 16, 17)),
-        ellipsoid(_polar(55, 44, -8), (20, 15, 20), (8, 0, 0)),
-        ellipsoid(_polar(72, 56, -14), (12, 12, 15)),
+        ellipsoid(_polar(18.0, 42.0, 8.0), (19.0, 16.0, 17.0)),
+        ellipsoid(_polar(55.0, 44.0, -8.0), (20.0, 15.0, 20.0), (8.0, 0.0, 0.0)),
+        ellipsoid(_polar(72.0, 56.0, -14.0), (12.0, 12.0, 15.0)),
     )
     return _fill("barrel", "D7", unit, seed=2)
 
@@ -232,32 +232,32 @@ def _barrel() -> Phantom:
 def _wheel() -> Phantom:
     """A ring of six with spokes and a hub that sticks out on one side."""
     unit = union(
-        ellipsoid(_polar(0, 72, 0), (22, 30, 22), (25, 0, 30)),
-        ellipsoid(_polar(-30, 58, 22), (18, 15, 17)),
-        rod(_polar(4, 14, 10), _polar(2, 56, 2), 10),
-        ellipsoid(_polar(34, 15, 0), (32, 12, 12)),
+        ellipsoid(_polar(0.0, 72.0, 0.0), (22.0, 30.0, 22.0), (25.0, 0.0, 30.0)),
+        ellipsoid(_polar(-30.0, 58.0, 22.0), (18.0, 15.0, 17.0)),
+        rod(_polar(4.0, 14.0, 10.0), _polar(2.0, 56.0, 2.0), 10.0),
+        ellipsoid(_polar(34.0, 15.0, 0.0), (32.0, 12.0, 12.0)),
     )
     return _fill("wheel", "C6", unit, seed=3)
 
 
 def _clamp() -> Phantom:
     """Two long arms on a common base, which open and close."""
-    base = ellipsoid((-62, 8, 14), (24, 26, 24))
+    base = ellipsoid((-62.0, 8.0, 14.0), (24.0, 26.0, 24.0))
     arm = union(
-        rod((-56, 6, 26), (0, 22, 50), 17),
-        rod((0, 22, 50), (64, 6, 34), 16),
-        ellipsoid((66, -8, 26), (24, 22, 20)),
-        ellipsoid((-4, 40, 48), (18, 18, 16)),
+        rod((-56.0, 6.0, 26.0), (0.0, 22.0, 50.0), 17.0),
+        rod((0.0, 22.0, 50.0), (64.0, 6.0, 34.0), 16.0),
+        ellipsoid((66.0, -8.0, 26.0), (24.0, 22.0, 20.0)),
+        ellipsoid((-4.0, 40.0, 48.0), (18.0, 18.0, 16.0)),
     )
-    return _fill("clamp", "C2", base, arm, Hinge((-58, 0, 22), (0, 1, 0), (-10, 10)), seed=4)
+    return _fill("clamp", "C2", base, arm, Hinge((-58.0, 0.0, 22.0), (0.0, 1.0, 0.0), (-10.0, 10.0)), seed=4)
 
 
 def _bar() -> Phantom:
     """A flat, elongated tetramer."""
     unit = union(
-        ellipsoid((14, 22, 44), (18, 26, 34), (20, 0, 15)),
-        ellipsoid((24, 14, 82), (16, 16, 18)),
-        ellipsoid((6, 12, 12), (14, 16, 18)),
+        ellipsoid((14.0, 22.0, 44.0), (18.0, 26.0, 34.0), (20.0, 0.0, 15.0)),
+        ellipsoid((24.0, 14.0, 82.0), (16.0, 16.0, 18.0)),
+        ellipsoid((6.0, 12.0, 12.0), (14.0, 16.0, 18.0)),
     )
     return _fill("bar", "D2", unit, seed=5)
 
@@ -265,10 +265,10 @@ def _bar() -> Phantom:
 def _tripod() -> Phantom:
     """Spike-like: three heads on a stalk."""
     unit = union(
-        ellipsoid(_polar(58, 38, 0), (24, 22, 30), (0, 0, 20)),
-        ellipsoid(_polar(26, 30, 40), (30, 16, 18)),
-        rod(_polar(30, 10, 20), _polar(-70, 8, 60), 10),
-        ellipsoid(_polar(-58, 22, 90), (16, 14, 14)),
+        ellipsoid(_polar(58.0, 38.0, 0.0), (24.0, 22.0, 30.0), (0.0, 0.0, 20.0)),
+        ellipsoid(_polar(26.0, 30.0, 40.0), (30.0, 16.0, 18.0)),
+        rod(_polar(30.0, 10.0, 20.0), _polar(-70.0, 8.0, 60.0), 10.0),
+        ellipsoid(_polar(-58.0, 22.0, 90.0), (16.0, 14.0, 14.0)),
     )
     return _fill("tripod", "C3", unit, seed=6)
 
@@ -284,3 +284,8 @@ PHANTOMS: dict[str, Callable[[], Phantom]] = {
 """By name, the four of the demo first."""
 
 DEMO_PHANTOMS = ("bilobe", "barrel", "wheel", "clamp")
+
+
+def demo_phantoms() -> dict[str, Phantom]:
+    """The four phantoms of ``cryodc demo`` by name."""
+    return {name: phantom(name) for name in DEMO_PHANTOMS}

@@ -6,7 +6,6 @@ variance of the clean box over the variance of that noise, before the wedge.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,40 +13,16 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.data.maps import prepare_map
-from cryodc.data.phantoms import DEMO_PHANTOMS, Phantom, phantom
+from cryodc.data.phantoms import Phantom
+from cryodc.data.specimens import Specimen, prepare_specimens
 from cryodc.errors import InputError
+from cryodc.io.simulation import Truth
 from cryodc.ops.rotations import random_rotations
 from cryodc.ops.wedge import TiltAxis, apply_weight, wedge_from_tilt_range
 from cryodc.particles import Poses
 from cryodc.volumes import Volume
 
 _BATCH = 32
-
-
-class Specimen(Protocol):
-    """What can be put under the microscope: a phantom, or a prepared map."""
-
-    @property
-    def symmetry(self) -> str:
-        """Point group, RELION's orientation."""
-
-    @property
-    def moves(self) -> bool:
-        """Whether it has states."""
-
-    def render(
-        self,
-        rotations: Float[Tensor, "b 3 3"],
-        origins_angstrom: Float[Tensor, "b 3"],
-        states: Float[Tensor, " b"],
-        box_size: int,
-        spacing_angstrom: float,
-    ) -> Float[Tensor, "b d h w"]:
-        """Clean volumes in these poses."""
-
-    def mean_map(self, box_size: int, spacing_angstrom: float) -> Float[Tensor, "d h w"]:
-        """The unrotated specimen, averaged over its states."""
 
 
 @dataclass(frozen=True)
@@ -105,40 +80,6 @@ class SimulationConfig:
 
 
 @dataclass(frozen=True)
-class SimulatedTruth:
-    """The answer: everything about the particles but their voxels, in random order.
-
-    Parameters
-    ----------
-    proteins
-        Names of the specimens; ``labels`` index them.
-    symmetries
-        Point group of each protein.
-    names
-        Unique particle names.
-    labels
-        ``(n,)`` protein of each particle.
-    states
-        ``(n,)`` in [0, 1]; 0 for rigid proteins.
-    poses
-        Rotations and origins, as everywhere.
-    tomograms
-        ``(n,)`` 0-based.
-    """
-
-    proteins: tuple[str, ...]
-    symmetries: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Int[NDArray[np.int64], " n"]
-    states: Float[NDArray[np.float64], " n"]
-    poses: Poses
-    tomograms: Int[NDArray[np.int64], " n"]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
 class SimulatedParticles:
     """Particles in memory with their answer.
 
@@ -156,7 +97,7 @@ class SimulatedParticles:
         ``(k, d, h, w)`` clean map of each protein, unrotated, variance 1 over the box.
     """
 
-    truth: SimulatedTruth
+    truth: Truth
     volumes: Float[Tensor, "n d h w"]
     weights: Float[Tensor, "m d h hw"]
     weight_index: Int[Tensor, " n"]
@@ -186,11 +127,6 @@ class SimulatedParticles:
         return self.weights[0]
 
 
-def demo_phantoms() -> dict[str, Volume | Phantom]:
-    """The four phantoms of ``cryodc demo`` by name."""
-    return {name: phantom(name) for name in DEMO_PHANTOMS}
-
-
 def simulate_particles(
     maps: Mapping[str, Volume | Phantom], config: SimulationConfig | None = None
 ) -> SimulatedParticles:
@@ -210,49 +146,20 @@ def simulate_particles(
 
     Examples
     --------
-    >>> particles = simulate_particles(demo_phantoms(), SimulationConfig(n_per_map=2, box_size=16, spacing_angstrom=20))
-    >>> particles.volumes.shape
+    >>> from cryodc.data.phantoms import demo_phantoms
+    >>> config = SimulationConfig(n_per_map=2, box_size=16, spacing_angstrom=20.0)
+    >>> simulate_particles(demo_phantoms(), config).volumes.shape
     torch.Size([8, 16, 16, 16])
     """
     config = config or SimulationConfig()
-    specimens = prepare_specimens(maps, config)
+    specimens = prepare_specimens(maps, config.box_size, config.spacing_angstrom)
     truth = draw_truth(specimens, config)
     volumes = torch.cat([batch for _, batch in simulate_batches(specimens, truth, config)])
-    index = torch.from_numpy(truth.tomograms % len(config.tilt_ranges))
+    index = weight_index(truth, config)
     return SimulatedParticles(truth, volumes, tilt_weights(config), index, clean_maps(specimens, config))
 
 
-def prepare_specimens(
-    maps: Mapping[str, Volume | Phantom], config: SimulationConfig, symmetries: Mapping[str, str] | None = None
-) -> dict[str, Specimen]:
-    """Maps centred, resampled and normalised for a simulation; phantoms as they are.
-
-    Raises
-    ------
-    InputError
-        If there is nothing to simulate, or a map or phantom does not fit the box.
-    """
-    if not maps:
-        raise InputError("there is nothing to simulate", remedy="name phantoms or maps")
-    specimens: dict[str, Specimen] = {}
-    half_box = config.box_size / 2 * config.spacing_angstrom
-    for name, item in maps.items():
-        if isinstance(item, Volume):
-            symmetry = (symmetries or {}).get(name, "C1")
-            specimens[name] = prepare_map(name, item, config.box_size, config.spacing_angstrom, symmetry)
-            continue
-        if item.radius_angstrom() > half_box:
-            raise InputError(
-                f"phantom {name!r} does not fit the box",
-                expected=f"a radius of at most {half_box:g} Å",
-                found=f"{item.radius_angstrom():.0f} Å",
-                remedy="use a larger --box or --spacing",
-            )
-        specimens[name] = item
-    return specimens
-
-
-def draw_truth(specimens: Mapping[str, Specimen], config: SimulationConfig) -> SimulatedTruth:
+def draw_truth(specimens: Mapping[str, Specimen], config: SimulationConfig) -> Truth:
     """Draw order, states, poses and tomograms: rotations uniform over SO(3), origins uniform in a cube."""
     generator = torch.Generator().manual_seed(config.seed)
     proteins = tuple(specimens)
@@ -265,33 +172,34 @@ def draw_truth(specimens: Mapping[str, Specimen], config: SimulationConfig) -> S
     states = torch.rand(n, generator=generator, dtype=torch.float64)
     moves = torch.tensor([specimens[name].moves for name in proteins])
     tomograms = torch.randint(config.n_tomograms, (n,), generator=generator)
-    return SimulatedTruth(
+    return Truth(
+        tuple(f"subtomograms/particle{i + 1:06d}.mrc" for i in range(n)),
         proteins,
         tuple(specimens[name].symmetry for name in proteins),
-        tuple(f"subtomograms/particle{i + 1:06d}.mrc" for i in range(n)),
         labels.numpy(),
         torch.where(moves[labels], states, torch.zeros(())).numpy(),
         Poses(_orthonormal(rotations.numpy()), origins.numpy()),
-        tomograms.numpy(),
+        tuple(_tomogram_name(number) for number in tomograms.tolist()),
     )
 
 
 def simulate_batches(
-    specimens: Mapping[str, Specimen], truth: SimulatedTruth, config: SimulationConfig
+    specimens: Mapping[str, Specimen], truth: Truth, config: SimulationConfig
 ) -> Iterator[tuple[slice, Float[Tensor, "b d h w"]]]:
     """Noisy particles, a batch at a time, with their place in the whole."""
     weights = tilt_weights(config)
+    index = weight_index(truth, config)
     scales = _scales(specimens, config)
     for start in range(0, len(truth), _BATCH):
         rows = slice(start, min(start + _BATCH, len(truth)))
         clean = render(specimens, truth, rows, config, scales)
         noisy = clean if config.snr == float("inf") else clean + _noise(clean, rows, config)
-        yield rows, apply_weight(noisy, weights[torch.from_numpy(truth.tomograms[rows] % len(weights))])
+        yield rows, apply_weight(noisy, weights[index[rows]])
 
 
 def render(
     specimens: Mapping[str, Specimen],
-    truth: SimulatedTruth,
+    truth: Truth,
     rows: slice,
     config: SimulationConfig,
     scales: Mapping[str, float] | None = None,
@@ -328,6 +236,16 @@ def tilt_weights(config: SimulationConfig) -> Float[Tensor, "m d h hw"]:
     return torch.stack(
         [wedge_from_tilt_range(config.box_size, low, high, config.tilt_axis) for low, high in config.tilt_ranges]
     )
+
+
+def weight_index(truth: Truth, config: SimulationConfig) -> Int[Tensor, " n"]:
+    """Which tilt range each particle was recorded with: tomograms take them in turn."""
+    place = {_tomogram_name(number): number % len(config.tilt_ranges) for number in range(config.n_tomograms)}
+    return torch.tensor([place[tomogram] for tomogram in truth.tomograms])
+
+
+def _tomogram_name(number: int) -> str:
+    return f"tomogram{number + 1:02d}"
 
 
 def _scales(specimens: Mapping[str, Specimen], config: SimulationConfig) -> dict[str, float]:

@@ -249,14 +249,25 @@ def write_volume(path: Path, volume: Volume) -> None:
     InputError
         If the file cannot be written.
     """
-    voxels = np.ascontiguousarray(volume.voxels, dtype="<f4")
+    write_array(path, volume.voxels, volume.spacing_angstrom)
+
+
+def write_array(path: Path, array: Float[NDArray[np.float32], "d h w"], spacing_angstrom: float) -> None:
+    """Write an array of any shape as :func:`write_volume` does: a weight, for example.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    voxels = np.ascontiguousarray(array, dtype="<f4")
     depth, rows, columns = voxels.shape
     header = np.zeros((), HEADER_DTYPE)
     header["nx"] = header["mx"] = columns
     header["ny"] = header["my"] = rows
     header["nz"] = header["mz"] = depth
     header["mode"] = 2
-    header["cella"] = tuple(volume.spacing_angstrom * edge for edge in (columns, rows, depth))
+    header["cella"] = tuple(spacing_angstrom * edge for edge in (columns, rows, depth))
     header["cellb"] = (90, 90, 90)
     header["mapc"], header["mapr"], header["maps"] = 1, 2, 3
     header["dmin"], header["dmax"], header["dmean"] = voxels.min(), voxels.max(), voxels.mean()
