@@ -1,40 +1,15 @@
-"""What can be put under the microscope: phantoms and prepared maps, by one protocol."""
+"""What can be put under the microscope: phantoms and prepared maps."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
-from jaxtyping import Float
-from torch import Tensor
-
-from cryodc.data.maps import prepare_map
+from cryodc.data.maps import MapSpecimen, prepare_map
 from cryodc.data.phantoms import Phantom
 from cryodc.errors import InputError
 from cryodc.volumes import Volume
 
 
-class Specimen(Protocol):
-    """A phantom, or a prepared map."""
-
-    @property
-    def symmetry(self) -> str:
-        """Point group, RELION's orientation."""
-
-    @property
-    def moves(self) -> bool:
-        """Whether it has states."""
-
-    def render(
-        self,
-        rotations: Float[Tensor, "b 3 3"],
-        origins_angstrom: Float[Tensor, "b 3"],
-        states: Float[Tensor, " b"],
-        box_size: int,
-        spacing_angstrom: float,
-    ) -> Float[Tensor, "b d h w"]:
-        """Clean volumes in these poses."""
-
-    def mean_map(self, box_size: int, spacing_angstrom: float) -> Float[Tensor, "d h w"]:
-        """The unrotated specimen, averaged over its states."""
+Specimen = Phantom | MapSpecimen
+"""Both have ``symmetry``, ``moves``, ``render`` (clean volumes in poses and states) and ``mean_map``."""
 
 
 def prepare_specimens(
