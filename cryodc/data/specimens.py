@@ -7,7 +7,6 @@ from cryodc.data.phantoms import Phantom
 from cryodc.errors import InputError
 from cryodc.volumes import Volume
 
-
 Specimen = Phantom | MapSpecimen
 """Both have ``symmetry``, ``moves``, ``render`` (clean volumes in poses and states) and ``mean_map``."""
 
