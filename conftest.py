@@ -4,10 +4,13 @@ The import hook checks the shape and type of every annotated argument and result
 here, above all test folders, because it must stand before the first ``import cryodc``.
 """
 
+import beartype
 import jaxtyping
 import torch
 
-jaxtyping.install_import_hook("cryodc", "beartype.beartype")
+# As type checkers do, take an int where a float is declared. The hook wants its checker by name.
+beartype.numeric_tower = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
+jaxtyping.install_import_hook("cryodc", "beartype.numeric_tower")
 
 # Sums depend on how they are split: the same result on every machine needs the same number of threads.
 torch.set_num_threads(1)

@@ -71,13 +71,15 @@ def _print(report: "CheckReport") -> None:
         out.print("No problem found.", style="green")
         return
     out.print()
-    kinds: "dict[str, list[Problem]]" = {}
+    kinds: dict[str, list[Problem]] = {}
     for problem in report.problems:
         kinds.setdefault(problem.error.problem, []).append(problem)
     for problems in kinds.values():
         out.print(f"{_place(problems[0])}{problems[0].error}", style="red", markup=False, soft_wrap=True)
         for problem in problems[1:_SAME]:
-            detail = ": ".join(str(part) for part in (problem.error.file, problem.error.found) if part)
+            detail = ": ".join(
+                str(part) for part in (problem.error.file, problem.error.found) if part not in (None, report.source)
+            )
             out.print(f"  {_place(problem)}{detail}", style="red", markup=False, soft_wrap=True)
         if len(problems) > _SAME:
             out.print(f"  … and {len(problems) - _SAME} more: --json lists them all", style="red", markup=False)

@@ -45,7 +45,7 @@ class VerbGroup(click.RichGroup):
         if cmd_name not in VERBS:
             return None
         if cmd_name not in sys.argv[1:]:
-            return click.RichCommand(cmd_name, help=VERBS[cmd_name])
+            return click.RichCommand(name=cmd_name, help=VERBS[cmd_name])
         command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{cmd_name}"), cmd_name)
         return command
 

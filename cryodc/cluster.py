@@ -105,7 +105,7 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
     largest = max(1, min(MAX_CLUSTERS, len(codes) // 10))
     mixtures = {k: _fit(features, k, seed) for k in range(1, largest + 1)}
     bic = {k: float(mixture.bic(features)) for k, mixture in mixtures.items()}
-    rejected = []
+    rejected: list[tuple[int, float]] = []
     for k in sorted(bic, key=lambda k: bic[k]):
         stability = subsample_stability(features, mixtures[k], seed)
         if stability >= STABLE:

@@ -35,8 +35,8 @@ def fourier_shell_correlation(
         _shell_sums(values * count, index) for values in ((a * b.conj()).real, a.abs() ** 2, b.abs() ** 2)
     )
     norm = (power_a * power_b).sqrt()
-    # Rounding leaves about 1e-30 of the total power in an empty shell.
-    empty = norm <= 1e-24 * float(norm.max())
+    # Single-precision filters leave about 1e-14 of the strongest shell's power in an empty one.
+    empty = norm <= 1e-12 * float(norm.max())
     return torch.where(empty, torch.zeros_like(norm), cross / norm.clamp_min(1e-300)).cpu().numpy()
 
 

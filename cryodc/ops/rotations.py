@@ -71,7 +71,8 @@ def rotations_from_vectors(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 
     """Rotation vectors (axis × angle, radians) → matrices: the exponential map, differentiable."""
     z, y, x = vectors.unbind(dim=1)
     zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -x, y, x, zero, -z, -y, z, zero], dim=1).reshape(-1, 3, 3)
+    # Reversing the axes is a reflection: the cross product changes sign.
+    skew = torch.stack([zero, x, -y, -x, zero, z, y, -z, zero], dim=1).reshape(-1, 3, 3)
     return torch.linalg.matrix_exp(skew)
 
 
@@ -118,7 +119,7 @@ def local_rotation_grid(radius_degrees: float, step_degrees: float) -> Float[Ten
 
 
 def geodesic_degrees(
-    first: Float[NDArray[np.float64], "*batch 3 3"], second: Float[NDArray[np.float64], "*batch 3 3"]
+    first: Float[NDArray[np.float64], "*first 3 3"], second: Float[NDArray[np.float64], "*second 3 3"]
 ) -> NDArray[np.float64]:
     """Angle of the rotation that takes one matrix to the other, degrees in [0, 180]; broadcasts.
 
@@ -185,5 +186,6 @@ def symmetry_rotations(symbol: str) -> NDArray[np.float64]:
             raise ValueError(f"unknown symmetry {symbol!r}: expected C1…Cn, D1…Dn, T, O or I")
     elif name[:1] not in ("C", "D") or not name[1:].isdigit() or int(name[1:]) < 1:
         raise ValueError(f"unknown symmetry {symbol!r}: expected C1…Cn, D1…Dn, T, O or I")
-    group = Rotation.create_group(name, axis="Z") if name[0] in "CD" else Rotation.create_group(name)
+    # scipy's stubs list only the letters, and its axis argument does nothing for T, O and I.
+    group = Rotation.create_group(name, axis="Z")  # type: ignore[arg-type]
     return np.ascontiguousarray(group.as_matrix()[:, ::-1, ::-1])

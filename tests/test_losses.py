@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributions import Independent, Normal, kl_divergence
+
+from cryodc.models import losses
+from cryodc.ops.wedge import wedge_from_tilt_range
+
+
+def codes(seed: int, n: int = 7, dims: int = 5) -> torch.Tensor:
+    return torch.randn(n, dims, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(u: torch.Tensor, v: torch.Tensor) -> float:
+    return float(
+        sum(a * b for a, b in zip(u, v, strict=True)) / math.sqrt(sum(a * a for a in u) * sum(b * b for b in v))
+    )
+
+
+def test_kl_is_torchs() -> None:
+    mean, log_variance = codes(0), codes(1)
+    posterior = Independent(Normal(mean, (0.5 * log_variance).exp()), 1)
+    prior = Independent(Normal(torch.zeros(7, 5), torch.ones(7, 5)), 1)
+    torch.testing.assert_close(losses.kl_divergence(mean, log_variance), kl_divergence(posterior, prior).mean())
+
+
+def test_content_contrast_is_its_loop() -> None:
+    c, view = codes(2), codes(3)
+    partner = losses.derangement(7, torch.Generator().manual_seed(0))
+    negative = sum(abs(cosine(c[i], c[partner[i]])) for i in range(7)) / 7
+    positive = sum(1 - abs(cosine(c[i], view[i])) for i in range(7)) / 7
+    assert float(losses.content_contrast(c, view, partner)) == pytest.approx(negative + positive, abs=1e-5)
+
+
+def test_infonce_is_its_loop() -> None:
+    c, view, temperature = codes(4), codes(5), 0.3
+    both = [*c, *view]
+    total = 0.0
+    for i in range(14):
+        logits = {j: cosine(both[i], both[j]) / temperature for j in range(14) if j != i}
+        total += -logits[(i + 7) % 14] + math.log(sum(math.exp(value) for value in logits.values()))
+    assert float(losses.content_infonce(c, view, temperature)) == pytest.approx(total / 14, abs=1e-5)
+
+
+def test_transformation_terms_are_their_loops() -> None:
+    z, view = codes(6), codes(7)
+    mean = sum(abs(cosine(z[i], view[i])) for i in range(7)) / 7
+    assert float(losses.transformation_negative(z, view)) == pytest.approx(mean, abs=1e-5)
+    assert float(losses.transformation_positive(z, view)) == pytest.approx(1 - mean, abs=1e-5)
+    signed = sum(max(cosine(z[i], view[i]), 0) for i in range(7)) / 7
+    assert float(losses.transformation_negative(z, view, "signed")) == pytest.approx(signed, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch", [4, 40])
+def test_losses_do_not_depend_on_batch_size_or_code_length(batch: int) -> None:
+    once, view = codes(8, 4, 3), codes(9, 4, 3)
+    repeats = batch // 4
+    repeated, repeated_view = once.repeat(repeats, 6), view.repeat(repeats, 6)
+    assert float(losses.transformation_negative(repeated, repeated_view)) == pytest.approx(
+        float(losses.transformation_negative(once, view)), abs=1e-6
+    )
+
+
+@given(st.integers(2, 60), st.integers(0, 1000))
+def test_no_particle_is_its_own_negative(n: int, seed: int) -> None:
+    partner = losses.derangement(n, torch.Generator().manual_seed(seed))
+    assert (partner != torch.arange(n)).all()
+    assert sorted(partner.tolist()) == list(range(n))
+
+
+def test_one_particle_has_no_negative() -> None:
+    with pytest.raises(ValueError, match="no derangement"):
+        losses.derangement(1)
+
+
+def test_reconstruction_is_the_fourier_sum_of_parseval() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = wedge_from_tilt_range(16, -60, 60)
+    decoded = torch.randn(3, 16, 16, 16, generator=generator)
+    observed = torch.randn(3, 16, 16, 16, generator=generator)
+    ours = losses.reconstruction(observed, decoded, weight.expand(3, -1, -1, -1), torch.ones(16, 16, 16))
+    full = np.zeros((16, 16, 16))
+    full[..., :9] = weight.numpy()
+    for z in range(16):
+        for y in range(16):
+            for x in range(9, 16):
+                full[z, y, x] = weight[-z % 16, -y % 16, 16 - x]
+    spectrum = np.fft.fftn(decoded.numpy(), axes=(1, 2, 3)) * full - np.fft.fftn(observed.numpy(), axes=(1, 2, 3))
+    parseval = (np.abs(spectrum) ** 2).sum() / 16**3 / (3 * 16**3)
+    assert float(ours) == pytest.approx(parseval, rel=1e-4)
+
+
+def test_what_the_wedge_hides_costs_nothing() -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = wedge_from_tilt_range(16, -60, 60).expand(2, -1, -1, -1)
+    observed = torch.randn(2, 16, 16, 16, generator=generator)
+    decoded = torch.randn(2, 16, 16, 16, generator=generator)
+    hidden = torch.fft.irfftn(torch.fft.rfftn(torch.randn(2, 16, 16, 16), dim=(1, 2, 3)) * (1 - weight), s=(16,) * 3)
+    mask = torch.ones(16, 16, 16)
+    torch.testing.assert_close(
+        losses.reconstruction(observed, decoded + 5 * hidden, weight, mask),
+        losses.reconstruction(observed, decoded, weight, mask),
+    )
