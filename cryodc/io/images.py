@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryodc.errors import InputError
-from cryodc.io.mrc import MrcHeader, check_cube, check_section, read_header
+from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header
 from cryodc.io.weights import check_weight_shape
 from cryodc.particles import ImageReference
 
@@ -63,10 +63,11 @@ class ImageFinder:
     def describe(self, name: str) -> str:
         """Say where a file was looked for."""
         if os.path.isabs(name):  # noqa: PTH117
-            return name
-        distinct = {root: label for label, root in reversed(self.roots)}
-        places = (f"{label} {root}" for root, label in reversed(distinct.items()))
-        return f"{name} in " + ", ".join(places)
+            return "a file at this absolute path"
+        distinct: dict[Path, str] = {}
+        for label, root in self.roots:
+            distinct.setdefault(root, label)
+        return "a file in " + ", or ".join(f"{label} {root}" for root, label in distinct.items())
 
     def _count(self, label: str, path: str) -> Path:
         self.found_in[label] += 1
@@ -109,7 +110,7 @@ def resolve_images(
                 file=star,
                 row=row,
                 expected=finder.describe(name),
-                found="no such file",
+                found=f"{name}: no such file",
                 remedy="run from the folder the paths are relative to, or name it with --data-dir",
             )
             problems.append(Problem(row, error))

@@ -18,8 +18,9 @@ from cryodc.io.images import (
     resolve_images,
 )
 from cryodc.io.optics import OpticsGroup, common_value, read_numbers, read_optics, spacing_of_old_layout
+from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout, particle_block
-from cryodc.io.star_text import StarBlock, StarDocument, read_star
+from cryodc.io.star_text import StarDocument, read_star
 from cryodc.ops.rotations import matrices_from_euler
 from cryodc.particles import ImageReference, ParticleSet, Poses
 

@@ -1,13 +1,11 @@
-"""MRC files: headers, volumes, sections of stacks. Arrays are ``(z, y, x)``.
+"""MRC files: volumes, sections of stacks, and arrays of any shape, ``(z, y, x)``.
 
-Headers follow MRC2014, with mrcfile's header type. Voxels are read by ``np.fromfile`` behind a checked header,
-which is five times faster; the file's length is compared with the header's claim before memory is taken.
+Voxels are read by ``np.fromfile`` behind a checked header, which is five times faster than mrcfile; the file's
+length is compared with the header's claim before memory is taken.
 """
 
 import gzip
 import math
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,109 +15,19 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.mrc_header import (
+    MrcHeader,
+    check_cube,
+    check_section,
+    read_header,
+    unreadable,
+    wrong_length,
+)
 from cryodc.io.run import atomic_path
 from cryodc.particles import ImageReference
 from cryodc.volumes import Volume
 
-_HEADER_BYTES = 1024
-_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_STACK_SPACE_GROUP = 401
-
-
-@dataclass(frozen=True)
-class MrcHeader:
-    """What a header says.
-
-    Parameters
-    ----------
-    path
-        The file.
-    file_shape
-        Sections, rows, columns as they lie in the file.
-    axes
-        Position of z, y and x among the file's axes: ``(0, 1, 2)`` but for permuted maps.
-    mode
-        0 int8, 1 int16, 2 float32, 6 uint16, 12 float16.
-    byte_order
-        ``"<"`` or ``">"``.
-    data_offset
-        Where the voxels begin, bytes.
-    section_depth
-        Planes of one volume: less than the whole where the file is a stack of volumes.
-    spacing_zyx_angstrom
-        Voxel spacing, 0 where it is not set.
-    """
-
-    path: Path
-    file_shape: tuple[int, int, int]
-    axes: tuple[int, int, int]
-    mode: int
-    byte_order: str
-    data_offset: int
-    section_depth: int
-    spacing_zyx_angstrom: tuple[float, float, float]
-
-    @property
-    def shape_zyx(self) -> tuple[int, int, int]:
-        """Shape of the whole file, z, y, x."""
-        z, y, x = (self.file_shape[axis] for axis in self.axes)
-        return z, y, x
-
-    @property
-    def n_sections(self) -> int:
-        """Volumes in the file."""
-        return self.file_shape[0] // self.section_depth
-
-    @property
-    def spacing_angstrom(self) -> float | None:
-        """Voxel spacing along x, or None where the header does not say."""
-        return self.spacing_zyx_angstrom[2] or None
-
-    @property
-    def is_isotropic(self) -> bool:
-        """Whether the three spacings agree within 1 %; where any is not set, nothing disagrees."""
-        low, high = min(self.spacing_zyx_angstrom), max(self.spacing_zyx_angstrom)
-        return low == 0 or high <= 1.01 * low
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of a voxel in the file."""
-        return np.dtype(self.byte_order + _MODES[self.mode])
-
-    @property
-    def n_bytes(self) -> int:
-        """Length the file must have."""
-        return self.data_offset + math.prod(self.file_shape) * self.dtype.itemsize
-
-    def section_shape(self, section: int | None) -> tuple[int, int, int]:
-        """Shape z, y, x of one volume of the stack, or of the whole file."""
-        return self.shape_zyx if section is None else (self.section_depth, *self.file_shape[1:])
-
-
-def read_header(path: Path) -> MrcHeader:
-    """Read 1,024 bytes and check them against the length of the file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, no MRC file, of a mode without real numbers, or of another length than its
-        header claims: truncated files are found here. (The length of a ``.gz`` shows only when it is read.)
-    """
-    try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as stream:
-                head = stream.read(_HEADER_BYTES)
-            n_bytes = None
-        else:
-            with path.open("rb") as file:
-                head = file.read(_HEADER_BYTES)
-                n_bytes = os.fstat(file.fileno()).st_size
-    except (OSError, EOFError) as error:
-        raise _unreadable(path, error) from error
-    header = _parse_header(path, head)
-    if n_bytes is not None and n_bytes != header.n_bytes:
-        raise _wrong_length(header, n_bytes)
-    return header
+__all__ = ["MrcHeader", "read_array", "read_header", "read_volume", "write_volume"]
 
 
 def read_array(reference: ImageReference | Path) -> Float[NDArray[np.float32], "d h w"]:
@@ -142,9 +50,9 @@ def read_array(reference: ImageReference | Path) -> Float[NDArray[np.float32], "
         else:
             voxels = np.fromfile(path, header.dtype, depth * plane, offset=start)
     except (OSError, EOFError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if len(voxels) != depth * plane:
-        raise _wrong_length(header, start + voxels.nbytes)
+        raise wrong_length(header, start + voxels.nbytes)
     array = voxels.reshape(depth, *header.file_shape[1:]).astype(np.float32)
     if section is None:
         array = np.ascontiguousarray(array.transpose(header.axes))
@@ -174,71 +82,6 @@ def read_volume(reference: ImageReference | Path) -> Volume:
     check_section(header, section)
     check_cube(header, section)
     return Volume(read_array(reference), header.spacing_angstrom or 1.0)
-
-
-def check_section(header: MrcHeader, section: int | None) -> None:
-    """Check that a stack holds this volume (0-based).
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    if section is None:
-        return
-    depth, rows, columns = header.section_depth, *header.file_shape[1:]
-    if header.file_shape[0] % depth or depth != rows or header.axes != (0, 1, 2):
-        raise InputError(
-            "this is not a stack of 3D volumes",
-            file=header.path,
-            expected=f"volumes of {columns} × {rows} × {columns} voxels, one behind the other",
-            found=f"{header.file_shape[0]} planes of {rows} × {columns}: 2D images?",
-            remedy="extract 3D subtomograms, not 2D stacks",
-        )
-    if not 0 <= section < header.n_sections:
-        raise InputError(
-            "the stack has no such section",
-            file=header.path,
-            expected=f"a section from 1 to {header.n_sections}",
-            found=f"{section + 1}",
-        )
-
-
-def check_cube(header: MrcHeader, section: int | None = None) -> None:
-    """Check that a volume is a cube with an even box and one spacing.
-
-    Raises
-    ------
-    InputError
-        If it is not.
-    """
-    shape = header.section_shape(section)
-    described = " × ".join(str(edge) for edge in shape)
-    if len(set(shape)) > 1:
-        raise InputError(
-            "the volume is not a cube",
-            file=header.path,
-            expected="a cubic box",
-            found=f"{described} (z × y × x)",
-            remedy="extract 3D subtomograms in a cubic box; 2D image stacks cannot be read",
-        )
-    if shape[0] % 2:
-        raise InputError(
-            "the box size is odd",
-            file=header.path,
-            expected="an even number of voxels",
-            found=described,
-            remedy="extract it again, or crop it, to an even box",
-        )
-    if not header.is_isotropic:
-        z, y, x = header.spacing_zyx_angstrom
-        raise InputError(
-            "the voxel spacing differs between axes",
-            file=header.path,
-            expected="one spacing",
-            found=f"{z:.4g}, {y:.4g}, {x:.4g} Å (z, y, x)",
-            remedy="correct the header, for example with `alterheader` or RELION's `--angpix`",
-        )
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -283,88 +126,8 @@ def write_array(path: Path, array: Float[NDArray[np.float32], "d h w"], spacing_
         file.write(voxels.tobytes())
 
 
-def _parse_header(path: Path, head: bytes) -> MrcHeader:
-    if len(head) < _HEADER_BYTES:
-        raise InputError(
-            "the file ends within its header",
-            file=path,
-            expected=f"at least {_HEADER_BYTES} bytes",
-            found=f"{len(head)} bytes",
-            remedy="copy or reconstruct it again",
-        )
-    for order in ("<", ">"):
-        raw = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order), 1)[0]
-        columns, rows, planes, mode = (int(raw[field]) for field in ("nx", "ny", "nz", "mode"))
-        # Read in the wrong order, a small number is a huge one: 65,536 is 256 from the other side.
-        if 0 <= mode < 256 and all(0 < edge < 1 << 16 for edge in (columns, rows, planes)):
-            break
-    else:
-        raise InputError(
-            "this is not an MRC file",
-            file=path,
-            expected="an MRC header with positive dimensions",
-            found="dimensions or a mode that no byte order makes sense of",
-        )
-    if mode not in _MODES:
-        raise InputError(
-            "this MRC mode cannot be used",
-            file=path,
-            expected="mode 0 (int8), 1 (int16), 2 (float32), 6 (uint16) or 12 (float16)",
-            found=f"mode {mode}",
-            remedy="write the volumes as float32",
-        )
-    stored = tuple(int(raw[field]) for field in ("maps", "mapr", "mapc"))
-    stored = stored if any(stored) else (3, 2, 1)
-    if sorted(stored) != [1, 2, 3] or int(raw["nsymbt"]) < 0 or bytes(raw["map"])[:3] not in (b"MAP", b""):
-        raise InputError(
-            "this is not an MRC file",
-            file=path,
-            expected="'MAP ' at byte 209, axes 1, 2, 3 and an extended header of positive length",
-            found=f"{bytes(raw['map'])!r}, axes {stored}, extended header {int(raw['nsymbt'])} bytes",
-        )
-    grid = [int(raw[field]) for field in ("mz", "my", "mx")]
-    cell = [float(raw["cella"][axis]) for axis in ("z", "y", "x")]
-    with np.errstate(all="ignore"):
-        z, y, x = (_spacing(edge, n) for edge, n in zip(cell, grid, strict=True))
-    is_stack = int(raw["ispg"]) >= _STACK_SPACE_GROUP and 0 < grid[0] <= planes
-    return MrcHeader(
-        path=path,
-        file_shape=(planes, rows, columns),
-        axes=(stored.index(3), stored.index(2), stored.index(1)),
-        mode=mode,
-        byte_order=order,
-        data_offset=_HEADER_BYTES + int(raw["nsymbt"]),
-        section_depth=grid[0] if is_stack else min(rows, planes),
-        spacing_zyx_angstrom=(z, y, x),
-    )
-
-
-def _spacing(edge_angstrom: float, n_intervals: int) -> float:
-    if n_intervals <= 0 or not math.isfinite(edge_angstrom) or edge_angstrom <= 0:
-        return 0.0
-    return edge_angstrom / n_intervals
-
-
 def _read_gzip(header: MrcHeader, start: int, n_voxels: int) -> NDArray[Any]:
     with gzip.open(header.path) as stream:
         stream.seek(start)
         content = stream.read(n_voxels * header.dtype.itemsize)
     return np.frombuffer(content, header.dtype, len(content) // header.dtype.itemsize)
-
-
-def _wrong_length(header: MrcHeader, n_bytes: int) -> InputError:
-    shape = " × ".join(str(edge) for edge in header.file_shape)
-    return InputError(
-        "the file is truncated" if n_bytes < header.n_bytes else "the file is longer than its header says",
-        file=header.path,
-        expected=f"{header.n_bytes} bytes for {shape} voxels of mode {header.mode}",
-        found=f"{n_bytes} bytes",
-        remedy="copy or reconstruct it again",
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, FileNotFoundError):
-        return InputError("the file does not exist", file=path, expected="an MRC file")
-    reason = getattr(error, "strerror", None) or str(error)
-    return InputError(f"cannot read the MRC file: {reason}", file=path, remedy="copy or reconstruct it again")

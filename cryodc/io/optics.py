@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryodc.errors import InputError
-from cryodc.io.star_text import StarBlock, StarDocument
+from cryodc.io.star_blocks import StarBlock
+from cryodc.io.star_text import StarDocument
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.io.inspection import inspect_particles, raise_first
+from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout, particle_block
-from cryodc.io.star_text import StarBlock, StarDocument, read_star, write_star
+from cryodc.io.star_text import StarDocument, read_star, write_star
 from cryodc.ops.rotations import euler_from_matrices
 from cryodc.particles import ParticleSet, Poses
 

@@ -1,7 +1,8 @@
 """Which program wrote a STAR, which of its blocks holds the particles, and why it cannot be used where it cannot."""
 
 from cryodc.errors import InputError
-from cryodc.io.star_text import StarBlock, StarDocument
+from cryodc.io.star_blocks import StarBlock
+from cryodc.io.star_text import StarDocument
 
 
 def describe_layout(document: StarDocument) -> str:

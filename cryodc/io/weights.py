@@ -17,7 +17,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io.mrc import MrcHeader, read_array
+from cryodc.io.mrc import read_array
+from cryodc.io.mrc_header import MrcHeader
 from cryodc.particles import ImageReference
 
 _MEASURED_MULTIPLICITY = 0.01
