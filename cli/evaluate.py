@@ -1,0 +1,115 @@
+"""``cryodc evaluate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+from cryodc_cli.options import console, resolve_run, run_argument
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cryodc.evaluate import Evaluation
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="truth.csv, as cryodc simulate writes it.",
+)
+@click.option(
+    "--symmetry",
+    "symmetries",
+    multiple=True,
+    metavar="PROTEIN=GROUP",
+    help="Point group that poses of a protein are judged by, for example 3j9i=D7.  [default: the truth's]",
+)
+@click.option(
+    "--map",
+    "maps",
+    multiple=True,
+    metavar="PROTEIN=FILE",
+    help="The true map of a protein.  [default: maps/PROTEIN.mrc beside the truth]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print numbers as JSON instead of tables.")
+def evaluate(run: Path | None, truth: Path, symmetries: tuple[str, ...], maps: tuple[str, ...], as_json: bool) -> None:
+    """Compare a run with a known truth, matched by particle name.
+
+    Clusters, final classes, poses (modulo symmetry and one rotation and shift per class) and the averages
+    against the true maps (FSC at 0.5).
+
+    Example: cryodc evaluate run/ --truth sim/truth.csv --json
+    """
+    import json
+
+    from cryodc.evaluate import evaluate_run
+
+    folder = resolve_run(run)
+    files = {name: Path(file) for name, file in _pairs(maps, "--map").items()}
+    result = evaluate_run(folder, truth, symmetries=_pairs(symmetries, "--symmetry"), maps=files)
+    out = console()
+    if as_json:
+        out.print(json.dumps(result.to_json(), indent=2), markup=False, soft_wrap=True)
+        return
+    out.print(composition_table(result))
+    if result.classes:
+        out.print(class_table(result))
+    else:
+        out.print("No averages yet: run `cryodc average` first for poses and maps.", markup=False)
+
+
+def composition_table(result: "Evaluation") -> "Table":
+    """Clusters and final classes against the true proteins."""
+    from rich.table import Table
+
+    table = Table("", "found", "true", "ARI", "AMI", "V", "homogeneity", "completeness", "accuracy")
+    for name, scores in (("clusters", result.clusters), ("final classes", result.final_classes)):
+        if scores is not None:
+            values = (scores.ari, scores.ami, scores.v_measure, scores.homogeneity, scores.completeness)
+            numbers = [f"{value:.3f}" for value in (*values, scores.accuracy)]
+            table.add_row(name, str(scores.n_found), str(scores.n_true), *numbers)
+    return table
+
+
+def class_table(result: "Evaluation") -> "Table":
+    """One row for each final class."""
+    from rich.table import Table
+
+    table = Table(
+        "class", "protein", "particles", "purity", "pose error", "below 10°", "shift", "FSC 0.5 to truth",
+        "half maps 0.143", "aligned",
+    )  # fmt: skip
+    for row in result.classes:
+        poses, agreement = row.poses, row.agreement
+        pose_texts = ["–", "–", "–"]
+        if poses is not None:
+            shift = f"{poses.median_shift_angstrom:.1f} Å"
+            pose_texts = [f"{poses.median_degrees:.1f}° mod {row.symmetry}", f"{poses.share_close:.0%}", shift]
+        fsc = "–"
+        if agreement is not None:
+            fsc = f"{agreement.resolution_angstrom:.0f} Å, {agreement.fraction_of_nyquist:.0%} of Nyquist"
+        half = row.half_map_resolution_angstrom
+        table.add_row(
+            str(row.number),
+            row.protein,
+            str(row.n_particles),
+            f"{row.purity:.1%}",
+            *pose_texts,
+            fsc,
+            "–" if half is None else f"{half:.0f} Å",
+            {True: "yes", False: "no", None: "–"}[row.aligned],
+        )
+    return table
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"expected PROTEIN=VALUE, found {text!r}", param_hint=option)
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,290 @@
+"""A run against a known truth: composition, poses, and the averages against the true maps."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from cryodc.align import register_map
+from cryodc.cluster import load_clusters
+from cryodc.data.maps import prepare_map, read_map
+from cryodc.errors import InputError
+from cryodc.io.mrc import read_volume
+from cryodc.io.run import RunFolder
+from cryodc.io.simulation import Truth, read_truth
+from cryodc.io.star import particle_block, read_particles, read_star
+from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom
+from cryodc.ops.rotations import symmetry_rotations
+from cryodc.particles import Poses
+from cryodc.scores import CompositionScores, PoseErrors, composition_scores, pose_errors
+from cryodc.volumes import Volume
+
+_MASK_LEVEL = 0.05
+_MASK_GROW_VOXELS = 2.0
+_MASK_EDGE_VOXELS = 4.0
+
+
+@dataclass(frozen=True)
+class MapAgreement:
+    """A map against the true one, after registration.
+
+    Parameters
+    ----------
+    fsc
+        ``(N // 2 + 1,)`` inside the soft mask of the true map.
+    resolution_angstrom
+        Where the FSC first falls below 0.5; infinity if it is below from the first shell on.
+    fraction_of_nyquist
+        The same as a share of the Nyquist frequency.
+    moved
+        The map on top of the true one.
+    """
+
+    fsc: Float[NDArray[np.float64], " shells"]
+    resolution_angstrom: float
+    fraction_of_nyquist: float
+    moved: Volume
+
+
+@dataclass(frozen=True)
+class ClassEvaluation:
+    """One final class.
+
+    Parameters
+    ----------
+    number
+        rlnClassNumber.
+    protein, symmetry
+        The protein most of its particles are, and the symmetry its poses are judged by.
+    n_particles, purity
+        Size, and the share of that protein.
+    poses
+        Errors over the particles of that protein.
+    agreement
+        Of the class average with the true map; None where there is no map.
+    half_map_resolution_angstrom, aligned
+        What the run itself says of this class; None where it does not.
+    """
+
+    number: int
+    protein: str
+    symmetry: str
+    n_particles: int
+    purity: float
+    poses: PoseErrors | None
+    agreement: MapAgreement | None
+    half_map_resolution_angstrom: float | None
+    aligned: bool | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything about a run that the truth can judge; final classes where it has averages."""
+
+    clusters: CompositionScores
+    final_classes: CompositionScores | None = None
+    classes: list[ClassEvaluation] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain numbers and lists; what is infinite or missing is None."""
+        return {
+            "clusters": _rounded(asdict(self.clusters)),
+            "final_classes": None if self.final_classes is None else _rounded(asdict(self.final_classes)),
+            "classes": [_class_json(row) for row in self.classes],
+        }
+
+
+def evaluate_run(
+    run: RunFolder,
+    truth_file: Path,
+    *,
+    symmetries: Mapping[str, str] | None = None,
+    maps: Mapping[str, Path] | None = None,
+) -> Evaluation:
+    """Compare a run with the truth, matched by particle name.
+
+    Parameters
+    ----------
+    run
+        Clustered; averaged too for poses and maps.
+    truth_file
+        truth.csv.
+    symmetries
+        Point group by protein; wins over the truth's own.
+    maps
+        True map by protein; others are looked for as ``maps/<protein>.mrc`` beside the truth.
+
+    Raises
+    ------
+    InputError
+        If the two do not name the same particles, a protein or symmetry is unknown, or a file is bad.
+    """
+    truth = read_truth(truth_file)
+    groups = _symmetries(truth, symmetries or {}, truth_file)
+    _require_known(maps or {}, truth, truth_file)
+    clusters = load_clusters(run)
+    order = match_names(clusters.names, truth, truth_file)
+    scores = composition_scores(clusters.labels, truth.labels[order])
+    if not (run.averages / "particles.star").exists():
+        return Evaluation(scores)
+    names, numbers, poses = _final_particles(run)
+    order = match_names(names, truth, truth_file)
+    labels = truth.labels[order]
+    summary = _average_summary(run)
+    classes = []
+    for number in np.unique(numbers[numbers > 0]).tolist():
+        members = np.flatnonzero(numbers == number)
+        protein_label = int(np.bincount(labels[members]).argmax())
+        protein = truth.proteins[protein_label]
+        own = members[labels[members] == protein_label]
+        errors = None if poses is None else pose_errors(poses[own], truth.poses[order[own]], groups[protein])
+        average = run.averages / f"class{number:03d}.mrc"
+        true_map = (maps or {}).get(protein, truth_file.parent / "maps" / f"{protein}.mrc")
+        found = summary.get(number, {})
+        classes.append(
+            ClassEvaluation(
+                number,
+                protein,
+                groups[protein],
+                len(members),
+                len(own) / len(members),
+                errors,
+                _compare_files(average, true_map, required=protein in (maps or {})),
+                found.get("resolution_angstrom"),
+                found.get("aligned"),
+            )
+        )
+    return Evaluation(scores, composition_scores(numbers, labels), classes)
+
+
+def match_names(names: tuple[str, ...], truth: Truth, truth_file: Path) -> Int[NDArray[np.int64], " n"]:
+    """Row of the truth for each particle of a run.
+
+    Raises
+    ------
+    InputError
+        If a particle is not in the truth, or the truth holds others.
+    """
+    row = {name: i for i, name in enumerate(truth.names)}
+    unknown = [name for name in names if name not in row]
+    missing = sorted(set(truth.names) - set(names))
+    for problem, listed in (
+        ("the truth does not know every particle of the run", unknown),
+        ("the run lacks particles of the truth", missing),
+    ):
+        if listed:
+            raise InputError(
+                problem,
+                file=truth_file,
+                expected=f"the same {len(names)} names as in the run",
+                found=f"{len(listed)} differ, for example {listed[0]}",
+                remedy="give the truth.csv of the simulation this run was trained on",
+            )
+    return np.array([row[name] for name in names], dtype=np.int64)
+
+
+def compare_maps(average: Volume, truth: Volume) -> MapAgreement:
+    """Turn and shift a map onto the true one, then FSC inside the true map's soft mask.
+
+    The true map is brought to the average's grid first if its own differs. The hand is never changed.
+
+    Raises
+    ------
+    InputError
+        If the true map does not fit the average's box.
+    """
+    same_grid = average.box_size == truth.box_size and np.isclose(
+        average.spacing_angstrom, truth.spacing_angstrom, rtol=1e-3
+    )
+    if not same_grid:
+        specimen = prepare_map("truth", truth, average.box_size, average.spacing_angstrom)
+        voxels = specimen.mean_map(average.box_size, average.spacing_angstrom)
+        truth = Volume(voxels.numpy(), average.spacing_angstrom)
+    _, _, moved = register_map(average, truth)
+    mask = map_mask(truth)
+    fsc = fourier_shell_correlation(torch.from_numpy(moved.voxels) * mask, torch.from_numpy(truth.voxels) * mask)
+    resolution = resolution_angstrom(fsc, average.spacing_angstrom, threshold=0.5)
+    return MapAgreement(fsc, resolution, 2 * average.spacing_angstrom / resolution, moved)
+
+
+def map_mask(truth: Volume) -> Float[Tensor, "d h w"]:
+    """Soft mask of a clean map: above 5 % of its peak, grown by 2 voxels, with a raised-cosine edge of 4."""
+    inside = truth.voxels > _MASK_LEVEL * np.percentile(truth.voxels, 99.9)
+    beyond = (distance_transform_edt(~inside) - _MASK_GROW_VOXELS) / _MASK_EDGE_VOXELS
+    return torch.from_numpy(0.5 + 0.5 * np.cos(np.pi * np.clip(beyond, 0, 1))).float()
+
+
+def _final_particles(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.int64], Poses | None]:
+    path = run.averages / "particles.star"
+    particles = read_particles(path, check_images=False)
+    numbers = particle_block(read_star(path)).column("rlnClassNumber")
+    return particles.names, np.array([int(number) for number in numbers], dtype=np.int64), particles.poses
+
+
+def _average_summary(run: RunFolder) -> dict[int, dict[str, Any]]:
+    path = run.averages / "summary.json"
+    if not path.exists():
+        return {}
+    classes = json.loads(path.read_text(encoding="utf-8"))["classes"]
+    return {int(entry["class"]): entry for entry in classes}
+
+
+def _compare_files(average: Path, true_map: Path, required: bool) -> MapAgreement | None:
+    if not average.exists() or not (required or true_map.exists()):
+        return None
+    return compare_maps(read_volume(average), read_map(true_map))
+
+
+def _symmetries(truth: Truth, given: Mapping[str, str], truth_file: Path) -> dict[str, str]:
+    _require_known(given, truth, truth_file)
+    groups = dict(zip(truth.proteins, truth.symmetries, strict=True)) | dict(given)
+    for protein, symmetry in groups.items():
+        try:
+            symmetry_rotations(symmetry)
+        except ValueError as error:
+            raise InputError(f"protein {protein}: {error}", file=truth_file) from error
+    return groups
+
+
+def _require_known(given: Mapping[str, object], truth: Truth, truth_file: Path) -> None:
+    unknown = sorted(set(given) - set(truth.proteins))
+    if unknown:
+        raise InputError(
+            "no such protein in the truth", file=truth_file, expected=", ".join(truth.proteins), found=unknown[0]
+        )
+
+
+def _class_json(row: ClassEvaluation) -> dict[str, Any]:
+    poses, agreement = row.poses, row.agreement
+    content = {
+        "class": row.number,
+        "protein": row.protein,
+        "symmetry": row.symmetry,
+        "n_particles": row.n_particles,
+        "purity": row.purity,
+        "pose_error_median_degrees": None if poses is None else poses.median_degrees,
+        "pose_share_below_10_degrees": None if poses is None else poses.share_close,
+        "shift_error_median_angstrom": None if poses is None else poses.median_shift_angstrom,
+        "fsc_to_truth_0.5_angstrom": None if agreement is None else agreement.resolution_angstrom,
+        "fsc_to_truth_0.5_fraction_of_nyquist": None if agreement is None else agreement.fraction_of_nyquist,
+        "half_map_resolution_angstrom": row.half_map_resolution_angstrom,
+        "aligned": row.aligned,
+    }
+    if agreement is not None:
+        content["fsc_to_truth"] = [round(float(value), 4) for value in agreement.fsc]
+    return _rounded(content)
+
+
+def _rounded(content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: (round(value, 4) if np.isfinite(value) else None) if isinstance(value, float) else value
+        for name, value in content.items()
+    }
