@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cryodc.io.star import particle_block, read_star, with_classes, write_star
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
@@ -23,6 +22,7 @@ from sklearn.mixture import GaussianMixture
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, require, write_json
+from cryodc.io.star import particle_block, read_star, with_classes, write_star
 
 STABLE = 0.85
 MAX_CLUSTERS = 15

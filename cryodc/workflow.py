@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import yaml
-from cryodc.io.star import read_particles, read_star, write_star
 from pydantic import ValidationError
 
 from cryodc.codes import Codes
@@ -21,6 +20,7 @@ from cryodc.distributed import Team, choose_device, join_team
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_config, save_codes, save_config
+from cryodc.io.star import read_particles, read_run_particles, read_star, write_star
 from cryodc.io.weights import read_tilt_ranges
 from cryodc.particles import ParticleSet
 from cryodc.train import Listener, train
@@ -168,8 +168,13 @@ def fit_run(
 def load_run_dataset(run: RunFolder) -> SubtomogramDataset:
     """The dataset a run was trained on, from its config.yaml and its copy of the STAR."""
     config = load_config(run)
-    particles = read_particles(run.particles, data_dir=Path(config["image_folder"]))
+    particles = read_run_particles(run, [Path(folder) for folder in config["image_folders"]])
     return load_dataset(particles, input_options(config["input"]))
+
+
+def image_folders(request: TrainRequest) -> list[Path]:
+    """Where relative image paths are looked for, in order."""
+    return [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
 
 
 def input_options(given: dict[str, Any]) -> InputOptions:
@@ -192,7 +197,7 @@ def describe_run(request: TrainRequest, particles: ParticleSet, config: TrainCon
         "seed": request.seed,
         "preset": request.preset,
         "star": str(request.star.resolve()),
-        "image_folder": str((request.data_dir or request.star.parent).resolve()),
+        "image_folders": [str(folder.resolve()) for folder in image_folders(request)],
         "dataset": {
             "n_particles": len(particles),
             "box_size": particles.box_size,

@@ -36,6 +36,11 @@ class ImageFinder:
     found_in: Counter[str] = field(default_factory=Counter)
 
     @classmethod
+    def within(cls, folders: Sequence[Path]) -> "ImageFinder":
+        """Give the finder of a run, which looks where its images were found when it began and nowhere else."""
+        return cls(tuple(("the run's image folder", folder) for folder in folders))
+
+    @classmethod
     def beside(cls, star: Path, data_dir: Path | None) -> "ImageFinder":
         """Give the finder for a STAR file."""
         roots = [("the current folder", Path.cwd()), ("the STAR's folder", star.parent.absolute())]
@@ -57,7 +62,7 @@ class ImageFinder:
     def guess(self, names: Sequence[str]) -> list[Path]:
         """Place every name without looking for it: in the folder that has the first one, else the STAR's."""
         present = (root for _, root in self.roots if os.path.exists(root / names[0]))  # noqa: PTH110
-        root = next(present, self.roots[1][1])
+        root = next(present, self.roots[-1][1] if len(self.roots) < 2 else self.roots[1][1])
         return [root / name for name in names]
 
     def describe(self, name: str) -> str:

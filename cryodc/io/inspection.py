@@ -71,7 +71,9 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
-def inspect_particles(path: Path, data_dir: Path | None = None, check_images: bool = True) -> Inspection:
+def inspect_particles(
+    path: Path, data_dir: Path | None = None, check_images: bool = True, finder: ImageFinder | None = None
+) -> Inspection:
     """Read a particle STAR and, with ``check_images``, the header of every file it names.
 
     Raises
@@ -93,7 +95,7 @@ def inspect_particles(path: Path, data_dir: Path | None = None, check_images: bo
     names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
     problems = _duplicates(document, names, row_list)
 
-    finder = ImageFinder.beside(path, data_dir)
+    finder = finder or ImageFinder.beside(path, data_dir)
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, path, check_images, "image")
     found_in = dict(finder.found_in)
     problems += missing

@@ -122,7 +122,10 @@ def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
     if run is not None:
         if not (run / "config.yaml").is_file():
             raise InputError(
-                "not a run folder", file=run, expected="a folder with config.yaml", remedy="name the --out of `cryodc train`"
+                "not a run folder",
+                file=run,
+                expected="a folder with config.yaml",
+                remedy="name the --out of `cryodc train`",
             )
         return RunFolder(run)
     here = folder or Path.cwd()

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryodc.io.inspection import inspect_particles, raise_first
+from cryodc.io.images import ImageFinder
+from cryodc.io.inspection import Inspection, inspect_particles, raise_first
+from cryodc.io.run import RunFolder
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout, particle_block
 from cryodc.io.star_text import StarDocument, read_star, write_star
@@ -23,12 +25,24 @@ __all__ = [
     "describe_layout",
     "particle_block",
     "read_particles",
+    "read_run_particles",
     "read_star",
     "with_classes",
     "with_half_sets",
     "with_poses",
     "write_star",
 ]
+
+
+def read_run_particles(run: RunFolder, image_folders: Sequence[Path]) -> ParticleSet:
+    """Read a run's copy of its STAR, with images where they were when the run began.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_particles`.
+    """
+    return _particles(inspect_particles(run.particles, finder=ImageFinder.within(image_folders)))
 
 
 def read_particles(path: Path, data_dir: Path | None = None, check_images: bool = True) -> ParticleSet:
@@ -52,7 +66,10 @@ def read_particles(path: Path, data_dir: Path | None = None, check_images: bool 
     InputError
         At the first problem of :func:`cryodc.io.inspection.inspect_particles`, saying how many there are.
     """
-    inspection = inspect_particles(path, data_dir, check_images)
+    return _particles(inspect_particles(path, data_dir, check_images))
+
+
+def _particles(inspection: Inspection) -> ParticleSet:
     raise_first(inspection)
     if inspection.particles is None:
         raise RuntimeError("an inspection without problems has particles")
