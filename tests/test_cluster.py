@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from cryodc.cluster import cluster_codes, cluster_run, content_features, load_clusters
+from cryodc.codes import Codes
+from cryodc.errors import InputError
+from cryodc.io.run import RunFolder, load_codes, save_codes
+from cryodc.io.star import particle_block, read_star
+
+
+def make_codes(n_per_class: list[int], seed: int = 0, spread: float = 0.15, dims: int = 16) -> tuple[Codes, np.ndarray]:
+    """Codes around one random direction per class, of random length."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(n_per_class)), n_per_class)
+    centres = np.linalg.qr(generator.standard_normal((dims, dims)))[0][: len(n_per_class)]
+    content = centres[labels] + spread * generator.standard_normal((len(labels), dims))
+    content *= generator.uniform(1, 20, (len(labels), 1))
+    content = content.astype(np.float32)
+    z = generator.standard_normal((len(labels), 3)).astype(np.float32)
+    names = tuple(f"p{i}" for i in range(len(labels)))
+    return Codes(names, content, z, np.zeros_like(content), np.zeros_like(z)), labels
+
+
+def test_known_clusters_are_found_whatever_the_length_of_their_codes() -> None:
+    codes, labels = make_codes([60, 40, 80, 50])
+    clusters = cluster_codes(codes, 4)
+    assert adjusted_rand_score(labels, clusters.labels) > 0.98
+    assert clusters.sizes == sorted(clusters.sizes, reverse=True)
+    assert clusters.stability > 0.95
+    assert clusters.names == codes.names
+
+
+@pytest.mark.parametrize("sizes", [[100, 100], [60, 60, 60, 60], [80, 50, 50, 40, 40, 60]])
+def test_auto_finds_the_number(sizes: list[int]) -> None:
+    codes, labels = make_codes(sizes, seed=len(sizes))
+    clusters = cluster_codes(codes)
+    assert clusters.n_clusters == len(sizes)
+    assert adjusted_rand_score(labels, clusters.labels) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auto_answers_one_on_a_null(seed: int) -> None:
+    codes, _ = make_codes([300], seed=seed)
+    clusters = cluster_codes(codes)
+    assert clusters.n_clusters == 1
+    assert "1 class" in clusters.verdict
+
+
+def test_a_number_that_the_codes_do_not_support_is_called_unstable() -> None:
+    codes, _ = make_codes([200])
+    clusters = cluster_codes(codes, 5)
+    assert clusters.stability < 0.85
+    assert "depend on which particles are there" in clusters.verdict
+
+
+def test_identical_codes_are_one_cluster() -> None:
+    same = np.ones((30, 4), dtype=np.float32)
+    codes = Codes(tuple(map(str, range(30))), same, same, same, same)
+    assert cluster_codes(codes).n_clusters == 1
+    assert content_features(same).shape == (30, 1)
+
+
+@pytest.mark.parametrize("k", [0, 31, -1])
+def test_an_impossible_number_is_refused(k: int) -> None:
+    codes, _ = make_codes([30])
+    with pytest.raises(InputError, match="1 to 30"):
+        cluster_codes(codes, k)
+
+
+def test_same_seed_same_clusters() -> None:
+    codes, _ = make_codes([40, 40], spread=0.6)
+    first, second = cluster_codes(codes, 3, seed=5), cluster_codes(codes, 3, seed=5)
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path)
+    codes, _ = make_codes([30, 50])
+    rows = [f"img/{name}.mrc  \t 7.0" for name in codes.names]
+    folder.particles.write_text("# kept\n\ndata_\n\nloop_\n_rlnImageName #1\n_rlnMagic #2\n" + "\n".join(rows) + "\n")
+    save_codes(folder, codes)
+    return folder
+
+
+def test_a_clustered_run_holds_stars_that_agree_with_the_summary(run: RunFolder) -> None:
+    clusters = cluster_run(run, 2)
+    summary = json.loads((run.clusters / "summary.json").read_text())
+    assert summary["sizes"] == [50, 30]
+    assert summary["requested"] == 2
+    block = particle_block(read_star(run.clusters / "clusters.star"))
+    assert block.column("rlnClassNumber") == [str(label + 1) for label in clusters.labels]
+    assert block.column("rlnMagic") == ["7.0"] * 80
+    assert (run.clusters / "clusters.star").read_text().startswith("# kept\n")
+    for label in range(2):
+        rows = particle_block(read_star(run.clusters / f"class{label + 1:03d}.star"))
+        expected = [f"img/{n}.mrc" for n, found in zip(clusters.names, clusters.labels, strict=True) if found == label]
+        assert rows.column("rlnImageName") == expected
+    again = load_clusters(run)
+    np.testing.assert_array_equal(again.labels, clusters.labels)
+
+
+def test_clustering_again_leaves_no_class_of_before(run: RunFolder) -> None:
+    cluster_run(run, 3)
+    cluster_run(run, 2)
+    assert sorted(path.name for path in run.clusters.glob("class*.star")) == ["class001.star", "class002.star"]
+
+
+def test_codes_come_back_as_they_were(run: RunFolder) -> None:
+    codes, _ = make_codes([30, 50])
+    loaded = load_codes(run)
+    assert loaded.names == codes.names
+    np.testing.assert_array_equal(loaded.content, codes.content)
+    picked = loaded.select(["p5", "p2"])
+    np.testing.assert_array_equal(picked.content, codes.content[[5, 2]])
+
+
+def test_commands_out_of_order_name_the_one_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cryodc train"):
+        cluster_run(RunFolder(tmp_path))
+    with pytest.raises(InputError, match="cryodc cluster"):
+        load_clusters(RunFolder(tmp_path))
+
+
+def test_codes_of_other_particles_are_refused(run: RunFolder) -> None:
+    codes, _ = make_codes([10])
+    save_codes(run, codes)
+    with pytest.raises(InputError, match="differ in length"):
+        cluster_run(run, 2)
