@@ -27,7 +27,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     max_channels
         Channels of the deepest convolution.
     hidden
-        Units of the layer between trunk and heads.
+        Units of the layers between trunk and heads.
     """
 
     box_size: int = Field(ge=16, le=128, multiple_of=2)
@@ -78,7 +78,7 @@ def channel_counts(config: ModelConfig) -> list[int]:
 
 
 class Encoder(nn.Module):
-    """``q(c, z | x)``: trunk of strided convolutions, one hidden layer, four heads."""
+    """``q(c, z | x)``: one trunk of strided convolutions, a hidden layer for each code, four heads."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -87,10 +87,12 @@ class Encoder(nn.Module):
         for before, after in zip([1, *channels[:-1]], channels, strict=True):
             layers += [nn.Conv3d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
         layers += [nn.Conv3d(channels[-1], config.max_channels, 3, padding=1)]
-        layers += [nn.GroupNorm(8, config.max_channels), nn.SiLU(), nn.Flatten()]
-        smallest = pyramid(config.box_size)[-1]
-        layers += [nn.Linear(config.max_channels * smallest**3, config.hidden), nn.SiLU()]
+        layers += [nn.GroupNorm(8, config.max_channels), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
+        # Where a feature stands says nothing of identity, so content pools over positions; pose needs them.
+        n_features = config.max_channels * pyramid(config.box_size)[-1] ** 3
+        self.content_hidden = nn.Sequential(nn.Linear(2 * config.max_channels, config.hidden), nn.SiLU())
+        self.transformation_hidden = nn.Sequential(nn.Linear(n_features, config.hidden), nn.SiLU())
         self.content_mean = nn.Linear(config.hidden, config.content_dims)
         self.content_log_variance = nn.Linear(config.hidden, config.content_dims)
         self.transformation_mean = nn.Linear(config.hidden, config.transformation_dims)
@@ -99,15 +101,12 @@ class Encoder(nn.Module):
     def forward(self, volumes: Float[Tensor, "b d h w"]) -> Posterior:
         """Posteriors of both codes."""
         features = self.trunk(volumes[:, None])
+        pooled = torch.cat([features.mean(dim=(2, 3, 4)), features.amax(dim=(2, 3, 4))], dim=1)
+        content = self.content_hidden(pooled)
+        transformation = self.transformation_hidden(features.flatten(1))
         return Posterior(
-            Gaussian(
-                self.content_mean(features).float(),
-                self.content_log_variance(features).float().clamp(-10, 10),
-            ),
-            Gaussian(
-                self.transformation_mean(features).float(),
-                self.transformation_log_variance(features).float().clamp(-10, 10),
-            ),
+            _gaussian(self.content_mean(content), self.content_log_variance(content)),
+            _gaussian(self.transformation_mean(transformation), self.transformation_log_variance(transformation)),
         )
 
 
@@ -167,3 +166,7 @@ class DualContrast(nn.Module):
         """``p(x | c, z)``: mean volumes."""
         volumes: Tensor = self.decoder(content, transformation)
         return volumes
+
+
+def _gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:
+    return Gaussian(mean.float(), log_variance.float().clamp(-10, 10))
