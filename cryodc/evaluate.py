@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from cryodc.align import register_map
 from cryodc.cluster import load_clusters
 from cryodc.data.maps import prepare_map, read_map
 from cryodc.errors import InputError
@@ -24,6 +23,7 @@ from cryodc.io.star import particle_block, read_particles, read_star
 from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom
 from cryodc.ops.rotations import symmetry_rotations
 from cryodc.particles import Poses
+from cryodc.register import register_map
 from cryodc.scores import CompositionScores, PoseErrors, composition_scores, pose_errors
 from cryodc.volumes import Volume
 
