@@ -1,4 +1,4 @@
-"""Alignment: turning maps and particles onto one another."""
+"""Registering one map on another: any rotation, any shift."""
 
 import math
 

@@ -139,8 +139,8 @@ def _normal_equations(
     gradient = torch.einsum("nij,njp->nip", rotations.to(fields.dtype), fields[:, 1:])
     kz, ky, kx = k.unbind(dim=1)
     gz, gy, gx = gradient.unbind(dim=1)
-    # −k × (A ∇V), in the algebra of zyx triplets.
-    turned = torch.stack([kx * gy - ky * gx, kz * gx - kx * gz, ky * gz - kz * gy], dim=1) * ramp[:, None]
+    # −k × (A ∇V): turning the particle by ω moves the sampled frequency by −Aᵀ(ω × k). Components are zyx.
+    turned = torch.stack([ky * gx - kx * gy, kx * gz - kz * gx, kz * gy - ky * gz], dim=1) * ramp[:, None]
     moved = (2j * math.pi / ball.box_size) * k.T * model[:, None]
     jacobian = torch.view_as_real(torch.cat([turned, moved], dim=1)).flatten(2)
     m = torch.view_as_real(model).flatten(1)
