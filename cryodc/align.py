@@ -60,6 +60,8 @@ class Alignment:
     ----------
     rotations, origins_voxels
         ``(n, 3, 3)`` and ``(n, 3)`` zyx, as in :class:`cryodc.particles.Poses`.
+    independent
+        Rotations and origins before the halves were brought together: each half by itself.
     half_sets
         ``(n,)`` 1 or 2: particles of one half were aligned without the other's.
     scores
@@ -74,6 +76,7 @@ class Alignment:
 
     rotations: Float[Tensor, "n 3 3"]
     origins_voxels: Float[Tensor, "n 3"]
+    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]
     half_sets: Int[NDArray[np.int64], " n"]
     scores: Float[Tensor, " n"]
     fsc: Float[NDArray[np.float64], " shells"]
@@ -259,6 +262,12 @@ class _Class:
         return _Pose(turned[best], moved[best], scores[best])
 
 
+def balanced_halves(n_particles: int, seed: int) -> Int[NDArray[np.int64], " n"]:
+    """1 or 2 for each particle, at random, as many of each as can be."""
+    order = torch.randperm(n_particles, generator=torch.Generator().manual_seed(seed)).numpy()
+    return np.where(order % 2 == 0, 1, 2).astype(np.int64)
+
+
 @torch.no_grad()
 def align_class(
     volumes: Float[Tensor, "n d h w"],
@@ -297,7 +306,7 @@ def align_class(
         raise ValueError(f"expected at least 4 particles to align, found {n}")
     generator = torch.Generator().manual_seed(seed)
     if half_sets is None:
-        half_sets = np.where(np.argsort(torch.randperm(n, generator=generator).numpy()) % 2 == 0, 1, 2)
+        half_sets = balanced_halves(n, seed)
     halves = [torch.from_numpy(np.flatnonzero(half_sets == h)).to(device) for h in (1, 2)]
     if min(len(h) for h in halves) < 2:
         raise ValueError(f"expected at least 2 particles in each half, found {[len(h) for h in halves]}")
@@ -372,6 +381,7 @@ def _finish(
     beyond = fsc[int(START_RADIUS) + 1 : int(START_RADIUS) + 4]
     evidence = float(beyond.mean())
     joined = _join(particles, halves, poses, everyone)
+    independent = (joined.rotations, joined.shifts)
     radius = float(min(finest, max(START_RADIUS, _good_shells(fsc) + 1.0)))
     for _ in range(2):
         total = particles.sums(everyone, joined.rotations, joined.shifts, finest)
@@ -381,6 +391,7 @@ def _finish(
     return Alignment(
         joined.rotations,
         joined.shifts,
+        independent,
         half_sets,
         joined.scores,
         fsc.double().cpu().numpy(),
@@ -488,7 +499,5 @@ def _centred(volume: Tensor) -> Tensor:
     dense = (volume - 0.3 * volume.max()).clamp_min(0)
     axis = torch.arange(n, device=volume.device) - n // 2
     total = dense.sum().clamp_min(1e-12)
-    shift = [
-        round(float((dense.sum(dim=tuple(d for d in range(3) if d != a)) * axis).sum() / total)) for a in range(3)
-    ]
+    shift = [round(float((dense.sum(dim=tuple(d for d in range(3) if d != a)) * axis).sum() / total)) for a in range(3)]
     return torch.roll(volume, [-s for s in shift], (0, 1, 2))

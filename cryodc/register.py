@@ -60,9 +60,7 @@ def register_map(
     spectra = spectra * _shell_power(spectra, ball).clamp_min(1e-12).pow(-0.25)
     mobile = volume_from_ball(spectra[0], ball)
     coarse = ball.within(min(finest, 6.0))
-    rotations, shifts, _ = _search_all_shifts(
-        spectra[1, ball.mask(min(finest, 6.0))], mobile, coarse, n_candidates
-    )
+    rotations, shifts, _ = _search_all_shifts(spectra[1, ball.mask(min(finest, 6.0))], mobile, coarse, n_candidates)
     ones = torch.ones(1, len(ball))
     zeros = torch.zeros(len(rotations), dtype=torch.long)
     for radius in (min(finest, 8.0), finest):
@@ -108,9 +106,7 @@ def _search_all_shifts(
         column = slices(fine, ball, grid[rows])
         product = torch.complex(column[:, 0], column[:, 1]) * target.conj()
         norm = column.square().sum(dim=(1, 2)).clamp_min(1e-20).sqrt()
-        spectrum = torch.zeros(
-            len(column), small, small, small // 2 + 1, dtype=product.dtype, device=mobile.device
-        )
+        spectrum = torch.zeros(len(column), small, small, small // 2 + 1, dtype=product.dtype, device=mobile.device)
         # One of ±k only: irfftn's real part of the half needs x ≥ 0, where the ball lies.
         spectrum[:, where[:, 0], where[:, 1], where[:, 2]] = product
         plane = spectrum[:, :, :, 0]

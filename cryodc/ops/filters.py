@@ -65,6 +65,13 @@ def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float
     return torch.fft.fftshift(small, dim=(-3, -2, -1))
 
 
+def crop_weights(weights: Float[Tensor, "*batch d h hw"], box_size: int) -> Float[Tensor, "*batch D H HW"]:
+    """Half-Fourier weights of the coarser even box that :func:`fourier_crop` makes."""
+    half = box_size // 2
+    index = torch.arange(-half, half, device=weights.device).roll(half) % weights.shape[-2]
+    return weights[..., index, :, :][..., index, :][..., : half + 1]
+
+
 def pad_box(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
     """Zero-pad to a larger even box; index ``N // 2`` stays the centre."""
     before = box_size // 2 - volumes.shape[-1] // 2

@@ -1,0 +1,51 @@
+"""``cryodc average``."""
+
+from pathlib import Path
+
+import rich_click as click
+from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+
+
+@click.command()
+@run_argument
+@click.option("--ignore-poses", is_flag=True, help="Align from nothing even where the STAR has poses.")
+@seed_option
+@device_option
+@click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
+def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts: int, as_json: bool) -> None:
+    """Average each class of a run, in two halves, with FSC; align it first if need be.
+
+    Writes averages/: a map, two half maps and a mask per class, fsc.csv, particles.star with classes, half sets
+    and the poses that were found, and summary.json. A class whose halves do not agree is marked not aligned.
+
+    Example: cryodc average run/ --ignore-poses
+    """
+    from rich.table import Table
+
+    from cryodc.average import average_run
+
+    folder = resolve_run(run)
+
+    def tell(line: str) -> None:
+        error_console().print(line, style="dim", markup=False)
+
+    results = average_run(folder, ignore_poses=ignore_poses, seed=seed, device=device, n_starts=starts, progress=tell)
+    out = console()
+    if as_json:
+        summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
+        out.print(summary, markup=False, soft_wrap=True)
+        return
+    table = Table("class", "particles", "resolution", "aligned?", "note")
+    for result in results:
+        known = result.resolution_angstrom is not None
+        table.add_row(
+            str(result.class_number),
+            str(result.n_particles),
+            f"{result.resolution_angstrom:.1f} Å" if known else "–",
+            "yes" if result.aligned else "no",
+            result.note,
+        )
+    out.print(table)
+    out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
+    out.print(f"Next: cryodc report {folder.path}", markup=False)
