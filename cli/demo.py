@@ -60,5 +60,5 @@ def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, de
     printer = console()
     printer.print(composition_table(result.evaluation))
     printer.print(class_table(result.evaluation))
-    printer.print(f"The report: {result.run.report}", markup=False)
-    printer.print(f"The answer: {result.truth}", markup=False)
+    printer.print(f"The report: {result.run.report}", markup=False, soft_wrap=True)
+    printer.print(f"The answer: {result.truth}", markup=False, soft_wrap=True)
