@@ -1,0 +1,70 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CRYODC = [sys.executable, "-m", "cryodc_cli.main"]
+
+
+def cryodc(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run([*CRYODC, *arguments], capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
+
+
+def test_help_is_quick_and_does_not_import_torch() -> None:
+    probe = (
+        "import sys; sys.argv = ['cryodc', '--help']\n"
+        "from cryodc_cli.main import cli\n"
+        "try: cli()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'sklearn', 'pandas', 'scipy', 'napari', 'plotly'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, timeout=60).returncode == 0
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        finished = cryodc("--help")
+        times.append(time.perf_counter() - began)
+    assert finished.returncode == 0
+    assert min(times) < 0.3
+
+
+def test_help_lists_every_verb_under_its_group() -> None:
+    from cryodc_cli.main import VERBS
+
+    text = cryodc("--help").stdout
+    for name in (*VERBS, "Prepare", "Learn", "Look", "Take away"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    "verb", ["check", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
+)
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    finished = cryodc(verb, "--help")
+    assert finished.returncode == 0, finished.stderr
+    assert f"Example: cryodc {verb}" in " ".join(finished.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nothing.star"], "nothing.star"),
+        (["cluster"], "no run in this folder"),
+        (["cluster", "nowhere/"], "not a run folder"),
+        (["average"], "no run in this folder"),
+        (["report"], "no run in this folder"),
+        (["train", "a.star", "--epochs", "many"], "many"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    finished = cryodc(*arguments, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert said in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert list(tmp_path.iterdir()) == []
