@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from cryodc.codes import Codes
@@ -25,6 +25,7 @@ from cryodc.io.run import RunFolder, load_codes, require, write_json
 from cryodc.io.star import particle_block, read_star, with_classes, write_star
 
 STABLE = 0.85
+SEPARATED = 0.25
 MAX_CLUSTERS = 15
 _MAX_COMPONENTS = 12
 _VARIANCE_KEPT = 0.95
@@ -78,8 +79,9 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
     codes
         Of every particle.
     n_clusters
-        K, or None to choose it: the lowest BIC among the numbers whose labels are stable (mean ARI ≥ 0.85) when
-        only 80 % of the particles are clustered. One cluster is the answer when no larger number is.
+        K, or None to choose it: of the numbers whose labels are stable (mean ARI ≥ 0.85) when only 80 % of the
+        particles are clustered, whose clusters stand apart (mean silhouette ≥ 0.25) and whose BIC beats that of
+        one cluster, the one with the largest silhouette. One cluster if there is none.
     seed
         Starts and subsamples.
 
@@ -104,18 +106,12 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         return _clusters(codes.names, features, mixture, stability, {}, verdict)
     largest = max(1, min(MAX_CLUSTERS, len(codes) // 10))
     mixtures = {k: _fit(features, k, seed) for k in range(1, largest + 1)}
-    bic = {k: float(mixture.bic(features)) for k, mixture in mixtures.items()}
-    rejected: list[tuple[int, float]] = []
-    for k in sorted(bic, key=lambda k: bic[k]):
-        stability = subsample_stability(features, mixtures[k], seed)
-        if stability >= STABLE:
-            verdict = f"{_classes(k)}: lowest BIC among stable numbers, stability {stability:.2f}"
-            if rejected:
-                listed = ", ".join(f"{k} (stability {s:.2f})" for k, s in rejected)
-                verdict += f"; a lower BIC but unstable labels: {listed}"
-            return _clusters(codes.names, features, mixtures[k], stability, bic, verdict)
-        rejected.append((k, stability))
-    raise AssertionError("one cluster is always stable")
+    trials = [_trial(features, mixtures[k], seed) for k in mixtures]
+    chosen = _choose(trials)
+    bic = {trial.n_clusters: trial.bic for trial in trials}
+    return _clusters(
+        codes.names, features, mixtures[chosen.n_clusters], chosen.stability, bic, _verdict(chosen, trials)
+    )
 
 
 def content_features(content: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
@@ -145,6 +141,48 @@ def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: An
         refitted = _fit(features[keep], n_clusters, seed + 1 + repeat, n_starts=2)
         scores.append(adjusted_rand_score(labels, refitted.predict(features)))
     return float(np.mean(scores))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    n_clusters: int
+    bic: float
+    stability: float
+    silhouette: float
+
+
+def _trial(features: NDArray[np.float64], mixture: GaussianMixture, seed: int) -> _Trial:
+    k = mixture.n_components
+    bic = float(mixture.bic(features))
+    labels = mixture.predict(features)
+    if len(set(labels.tolist())) < max(k, 2):
+        # One cluster, or a component that holds nobody: no silhouette, and never preferred to one cluster.
+        return _Trial(k, bic, 1.0 if k == 1 else 0.0, 0.0)
+    # A number whose clusters do not stand apart is out already; its stability is not worth ten more fits.
+    silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
+    stability = subsample_stability(features, mixture, seed) if silhouette >= SEPARATED else 0.0
+    return _Trial(k, bic, stability, silhouette)
+
+
+def _choose(trials: list[_Trial]) -> _Trial:
+    one = trials[0]
+    fit = [t for t in trials[1:] if t.silhouette >= SEPARATED and t.stability >= STABLE and t.bic < one.bic]
+    return max(fit, key=lambda trial: trial.silhouette, default=one)
+
+
+def _verdict(chosen: _Trial, trials: list[_Trial]) -> str:
+    best = max(trials[1:], key=lambda trial: trial.silhouette, default=chosen)
+    if chosen.n_clusters > 1:
+        text = f"{chosen.n_clusters} classes: stability {chosen.stability:.2f}, silhouette {chosen.silhouette:.2f}"
+        if best is not chosen:
+            text += f"; {best.n_clusters} stand further apart ({best.silhouette:.2f}) but are not stable"
+        return text
+    if best is chosen:
+        return "1 class: too few particles to tell more apart"
+    reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
+    if best.silhouette >= SEPARATED:
+        reason = f"{best.n_clusters} would stand apart, but with stability {best.stability:.2f}"
+    return f"1 class: the codes do not fall into clusters ({reason})"
 
 
 def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
