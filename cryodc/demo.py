@@ -93,7 +93,7 @@ def run_demo(out: Path, config: DemoConfig | None = None, listener: DemoListener
     listener.on_stage("Clustering", None)
     listener.on_line(cluster_run(run, seed=config.seed).verdict)
     listener.on_stage("Averaging", None)
-    average_run(run, ignore_poses=True, seed=config.seed, progress=listener.on_line)
+    average_run(run, ignore_poses=True, seed=config.seed, device=config.device, progress=listener.on_line)
     listener.on_stage("Reporting", None)
     write_report(run)
     listener.on_stage("Comparing with the truth", None)
