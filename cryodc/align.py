@@ -3,9 +3,9 @@
 1. *Starts.* From one random particle each: stochastic EM over a grid of rotations × shifts. Poses are drawn from
    the posterior at a temperature that lowers the number of poses a particle is spread over; radius grows.
    The start with the best score is kept.
-2. *Halves.* Its map, low-passed to ``START_RADIUS`` shells, is the only thing the two half sets share. Each is then aligned
-   to its own average: global searches, then continuous refinement. The FSC between the half maps weights each
-   new reference (Wiener) and sets how far in Fourier space the next round looks.
+2. *Halves.* Its map, low-passed to ``START_RADIUS`` shells, is the only thing the two half sets share. Each is
+   then aligned to its own average: global searches, then continuous refinement. The FSC between the half maps
+   weights each new reference (Wiener) and sets how far in Fourier space the next round looks.
 3. *Verdict.* Beyond the shared shells the halves know nothing of each other, so they agree only if there is
    something to agree on. Noise aligned to a reference agrees inside them and nowhere else.
 4. *Together.* Half maps are registered, and all poses refined once more against the joint average, within the
@@ -311,7 +311,9 @@ def align_class(
     if min(len(h) for h in halves) < 2:
         raise ValueError(f"expected at least 2 particles in each half, found {[len(h) for h in halves]}")
     finest = 0.8 * (volumes.shape[-1] // 2)
-    particles = _Class(volumes, weights, weight_index, finest)
+    # Neighbours and noise outside the sphere that every rotation keeps only mislead.
+    sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
+    particles = _Class(volumes * sphere, weights, weight_index, finest)
     everyone = torch.arange(n, device=device)
 
     def tell(text: str) -> None:
