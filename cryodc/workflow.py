@@ -167,9 +167,12 @@ def fit_run(
 
 def load_run_dataset(run: RunFolder) -> SubtomogramDataset:
     """The dataset a run was trained on, from its config.yaml and its copy of the STAR."""
-    config = load_config(run)
-    particles = read_run_particles(run, [Path(folder) for folder in config["image_folders"]])
-    return load_dataset(particles, input_options(config["input"]))
+    return load_dataset(load_run_particles(run), input_options(load_config(run)["input"]))
+
+
+def load_run_particles(run: RunFolder) -> ParticleSet:
+    """The particles a run was trained on, from its copy of the STAR."""
+    return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]])
 
 
 def image_folders(request: TrainRequest) -> list[Path]:

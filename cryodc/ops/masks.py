@@ -1,6 +1,5 @@
 """Soft masks around density."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor

@@ -1,0 +1,187 @@
+"""The report: one self-contained HTML page that shows everything a run found."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import yaml
+from jinja2 import Environment
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from cryodc.cluster import Clusters, load_clusters
+from cryodc.errors import InputError
+from cryodc.figures import bic_figure, codes_figure, fsc_figure, loss_figure, sizes_figure
+from cryodc.io.mrc import read_volume
+from cryodc.io.run import RunFolder, load_codes, load_config, write_text
+from cryodc.particles import ParticleSet
+from cryodc.pictures import class_colour, load_particle, orthoslices_png, surface_png
+from cryodc.volumes import Volume
+from cryodc.workflow import load_run_particles
+
+T = TypeVar("T")
+
+_N_SAMPLES = 4
+_SAMPLE_LOW_PASS_VOXELS = 6
+
+
+@dataclass(frozen=True)
+class ClassCard:
+    """What the page says of one class."""
+
+    number: int
+    colour: str
+    n_particles: int
+    share: str
+    confidence: str
+    aligned: bool | None
+    resolution: str
+    note: str
+    slices: str
+    surface: str
+
+
+@dataclass(frozen=True)
+class SampleCard:
+    """One particle as recorded and low-passed."""
+
+    name: str
+    raw: str
+    filtered: str
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write report.html of a run; parts whose files are missing say which command makes them.
+
+    Parameters
+    ----------
+    run
+        Trained; clustered and averaged or not.
+
+    Returns
+    -------
+    The page: no network, no other file is needed to read it.
+
+    Raises
+    ------
+    InputError
+        If the run has not been trained, or a file of it is damaged.
+    """
+    config = load_config(run)
+    particles = load_run_particles(run)
+    clusters = _optional(run.clusters / "summary.json", lambda: load_clusters(run))
+    averages = _optional(run.averages / "summary.json", lambda: _read_json(run.averages / "summary.json"))
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("cryodc").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        title=run.path.resolve().name,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        config=config,
+        settings=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        n_tomograms=len(set(particles.tomograms)),
+        clusters=clusters,
+        averages=averages,
+        cards=_class_cards(run, clusters, averages),
+        samples=_sample_cards(particles, config["input"]["invert"]),
+        figures=_figures(run, particles, clusters, averages),
+        plotly_js=Markup(get_plotlyjs()),
+    )
+    write_text(run.report, page)
+    return run.report
+
+
+def _figures(
+    run: RunFolder, particles: ParticleSet, clusters: Clusters | None, averages: dict[str, Any] | None
+) -> dict[str, Markup]:
+    """Every plot the run has files for, as JSON for the page's script."""
+    figures: dict[str, go.Figure] = {}
+    groups: dict[str, list[str | int]] = {}
+    if clusters is not None:
+        groups["class"] = [int(label) + 1 for label in clusters.labels]
+        figures["sizes"] = sizes_figure({k + 1: size for k, size in enumerate(clusters.sizes)})
+        if len(clusters.bic) > 1:
+            figures["bic"] = bic_figure(clusters.bic, clusters.n_clusters)
+    groups["tomogram"] = list(particles.tomograms)
+    if run.codes.exists():
+        codes = load_codes(run).select(particles.names)
+        figures["content"] = codes_figure(codes.content, codes.names, groups)
+        figures["transformation"] = codes_figure(codes.transformation, codes.names, groups)
+    if run.log.exists():
+        figures["losses"] = loss_figure(pd.read_csv(run.log))
+    if averages is not None and (run.averages / "fsc.csv").exists():
+        hidden = [row["class"] for row in averages["classes"] if not row["aligned"]]
+        figures["fsc"] = fsc_figure(pd.read_csv(run.averages / "fsc.csv"), hidden)
+    # "</" would end the script element that holds the JSON.
+    return {name: Markup(figure.to_json().replace("</", "<\\/")) for name, figure in figures.items()}
+
+
+def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, Any] | None) -> list[ClassCard]:
+    if clusters is None:
+        return []
+    rows = {} if averages is None else {row["class"]: row for row in averages["classes"]}
+    cards = []
+    for label, size in enumerate(clusters.sizes):
+        number = label + 1
+        row = rows.get(number)
+        resolution, slices, surface = "–", "", ""
+        if row is not None:
+            volume = read_volume(run.averages / f"class{number:03d}.mrc")
+            resolution = "–" if row["resolution_angstrom"] is None else f"{row['resolution_angstrom']:.1f} Å"
+            slices = _data_uri(orthoslices_png(volume))
+            surface = _data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
+        cards.append(
+            ClassCard(
+                number=number,
+                colour=class_colour(number),
+                n_particles=size,
+                share=f"{size / len(clusters.names):.1%}",
+                confidence=f"{clusters.confidence[clusters.labels == label].mean():.2f}",
+                aligned=None if row is None else row["aligned"],
+                resolution=resolution,
+                note="" if row is None else row["note"],
+                slices=slices,
+                surface=surface,
+            )
+        )
+    return cards
+
+
+def _sample_cards(particles: ParticleSet, invert: bool) -> list[SampleCard]:
+    """Particles spread evenly over the set, as recorded and low-passed to six voxels."""
+    rows = np.unique(np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int))
+    spacing = particles.spacing_angstrom
+    cards = []
+    for row in rows:
+        image = particles.images[row]
+        raw = load_particle(image, invert)
+        filtered = load_particle(image, invert, _SAMPLE_LOW_PASS_VOXELS * spacing, spacing)
+        pictures = [_data_uri(orthoslices_png(Volume(voxels, spacing))) for voxels in (raw, filtered)]
+        cards.append(SampleCard(particles.names[row], *pictures))
+    return cards
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            "this is not JSON", file=path, found=str(error), remedy="run `cryodc average` again"
+        ) from error
+    return content
+
+
+def _optional(path: Path, load: Callable[[], T]) -> T | None:
+    return load() if path.exists() else None

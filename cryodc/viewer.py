@@ -1,0 +1,173 @@
+"""The viewer: averages, particles and codes of a run in napari."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cryodc.cluster import Clusters, load_clusters
+from cryodc.errors import InputError
+from cryodc.figures import principal_plane
+from cryodc.io.mrc import read_volume
+from cryodc.io.run import RunFolder, load_codes, load_config
+from cryodc.particles import ParticleSet
+from cryodc.pictures import class_colour, load_particle, surface_threshold
+from cryodc.workflow import load_run_particles
+
+if TYPE_CHECKING:
+    import napari
+
+
+def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
+    """Open a run in napari; the caller starts the event loop.
+
+    Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), the particle
+    that is selected, and the content codes as points in their principal plane, coloured by class. Clicking a point
+    shows its particle.
+
+    Parameters
+    ----------
+    run
+        Trained; clustered and averaged or not.
+    show
+        Whether a window appears.
+
+    Raises
+    ------
+    InputError
+        If napari is not installed or the run has not been trained.
+    """
+    try:
+        import napari
+    except ImportError as error:
+        raise InputError("napari is not installed", remedy="pip install 'cryodc[view]'") from error
+    codes = load_codes(run)
+    particles = load_run_particles(run)
+    clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
+    viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
+    box_angstrom = particles.box_size * particles.spacing_angstrom
+    n_averages = _add_averages(viewer, run, box_angstrom)
+    particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
+    plane, _ = principal_plane(codes.select(particles.names).content)
+    _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
+    viewer.scale_bar.visible = True
+    viewer.scale_bar.unit = "Å"
+    viewer.dims.ndisplay = 2
+    viewer.dims.set_point(0, box_angstrom / 2)
+    viewer.reset_view()
+    return viewer
+
+
+def run_viewer(run: RunFolder) -> None:
+    """Open a run in napari and stay until its window is closed.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_viewer`.
+    """
+    open_viewer(run)
+    import napari
+
+    napari.run()
+
+
+class _ParticleLayer:
+    """One image layer that shows one particle at a time, low-passed, and reads it only when it is shown."""
+
+    def __init__(self, viewer: "napari.Viewer", particles: ParticleSet, invert: bool) -> None:
+        self.particles = particles
+        self.invert = invert
+        spacing = particles.spacing_angstrom
+        self.layer = viewer.add_image(
+            self._read(0),
+            name="particle",
+            scale=[spacing] * 3,
+            translate=[0, 1.15 * particles.box_size * spacing, 0],
+            colormap="gray",
+            metadata={"row": 0, "name": particles.names[0]},
+        )
+
+    def show(self, row: int) -> None:
+        """Show another particle of the set."""
+        self.layer.data = self._read(row)
+        self.layer.metadata = {"row": row, "name": self.particles.names[row]}
+        self.layer.reset_contrast_limits()
+
+    def _read(self, row: int) -> NDArray[np.float32]:
+        spacing = self.particles.spacing_angstrom
+        return load_particle(self.particles.images[row], self.invert, 6 * spacing, spacing)
+
+
+def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> int:
+    """Averages side by side along x; those not aligned are hidden and named so."""
+    summary = run.averages / "summary.json"
+    if not summary.exists():
+        return 0
+    rows: list[dict[str, Any]] = json.loads(summary.read_text(encoding="utf-8"))["classes"]
+    for position, row in enumerate(rows):
+        number = row["class"]
+        for suffix, what in (("_mask", "mask"), ("_half1", "half map 1"), ("_half2", "half map 2"), ("", "average")):
+            volume = read_volume(run.averages / f"class{number:03d}{suffix}.mrc")
+            low = float(np.percentile(volume.voxels, 1))
+            aligned = "" if row["aligned"] else " (not aligned)"
+            viewer.add_image(
+                volume.voxels,
+                name=f"class {number} {what}{aligned}",
+                scale=[volume.spacing_angstrom] * 3,
+                translate=[0, 0, position * 1.1 * box_angstrom],
+                colormap=_colormap(number),
+                contrast_limits=(low, max(float(volume.voxels.max()), low + 1e-6)),
+                rendering="iso",
+                iso_threshold=surface_threshold(volume.voxels),
+                blending="translucent",
+                visible=what == "average" and bool(row["aligned"]),
+            )
+    return len(rows)
+
+
+def _add_codes(
+    viewer: "napari.Viewer",
+    plane: Float[NDArray[np.float64], "n 2"],
+    particles: ParticleSet,
+    clusters: Clusters | None,
+    box_angstrom: float,
+    n_columns: int,
+    particle: _ParticleLayer,
+) -> None:
+    """Content codes as points below the averages, on the plane that the slider shows first."""
+    extent = max(float(np.abs(plane).max()), 1e-9)
+    size = n_columns * box_angstrom
+    scaled = plane / extent * size / 2
+    points = np.column_stack(
+        [np.full(len(plane), box_angstrom / 2), 2.4 * box_angstrom + size / 2 - scaled[:, 1], size / 2 + scaled[:, 0]]
+    )
+    classes = np.zeros(len(plane), dtype=int) if clusters is None else clusters.labels + 1
+    layer = viewer.add_points(
+        points,
+        name="content codes",
+        size=box_angstrom / 25,
+        face_color=[class_colour(int(number)) for number in classes],
+        border_width=0,
+        out_of_slice_display=True,
+        features={"name": list(particles.names), "tomogram": list(particles.tomograms), "class": classes},
+    )
+    layer.editable = False
+
+    def clicked(layer: Any, event: Any) -> None:
+        row = layer.get_value(event.position, view_direction=event.view_direction, world=True)
+        if row is not None:
+            layer.selected_data = {int(row)}
+            particle.show(int(row))
+            viewer.status = particles.names[int(row)]
+
+    layer.mouse_drag_callbacks.append(clicked)
+
+
+def _colormap(class_number: int) -> Any:
+    from napari.utils.colormaps import Colormap
+
+    colour = class_colour(class_number)
+    return Colormap(["black", colour], name=f"class {class_number}")
