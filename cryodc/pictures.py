@@ -124,8 +124,8 @@ _FINE = 144
 
 def _shade(voxels: NDArray[np.float32], threshold: float, colour: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shade the first surface met from the last plane downwards: ``(h, w, 4)`` RGBA."""
-    inside = np.asarray(voxels[::-1] > threshold)
-    hit = inside.any(axis=0)
+    inside: NDArray[np.bool_] = np.greater(voxels[::-1], threshold)
+    hit: NDArray[np.bool_] = np.any(inside, axis=0)
     depth = len(voxels) - 1 - inside.argmax(axis=0)
     gradient = np.stack([np.gradient(voxels, axis=axis) for axis in range(3)], axis=-1)
     normal = -np.take_along_axis(gradient, depth[None, :, :, None], axis=0)[0]
@@ -133,7 +133,7 @@ def _shade(voxels: NDArray[np.float32], threshold: float, colour: NDArray[np.flo
     light = np.array([0.75, 0.45, -0.48])
     diffuse = np.clip(normal @ light, 0, 1)
     nearness = depth / len(voxels)
-    brightness = (0.30 + 0.80 * diffuse) * (0.55 + 0.6 * nearness)
+    brightness = np.asarray((0.30 + 0.80 * diffuse) * (0.55 + 0.6 * nearness))
     gloss = 0.35 * np.clip(normal @ (light / np.linalg.norm(light)), 0, 1) ** 24
     rgb = np.clip(colour * brightness[..., None] + gloss[..., None], 0, 1)
     return np.concatenate([rgb, hit[..., None].astype(float)], axis=-1)
