@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 .PHONY: demo test format clean
 
 demo: $(VENV)/.installed
-	$(BIN)/cryodc demo
+	$(BIN)/cryodc demo --out demo/$(shell date +%Y%m%d-%H%M%S)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check

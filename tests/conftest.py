@@ -15,3 +15,26 @@ def shared_data() -> Path:
             pytest.fail(missing)
         pytest.skip(missing)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder taken through every verb on 24 particles of two phantoms; shared, so never write into it."""
+    from cryodc.average import average_run
+    from cryodc.cluster import cluster_run
+    from cryodc.data.simulate import SimulationConfig
+    from cryodc.data.simulation_folder import choose_proteins, write_simulation
+    from cryodc.workflow import TrainRequest, train_run
+
+    folder = tmp_path_factory.mktemp("small")
+    proteins = choose_proteins(["bilobe", "barrel"], [])
+    simulation = SimulationConfig(n_per_map=12, snr=0.5, n_tomograms=3, box_size=24, spacing_angstrom=15.0)
+    write_simulation(proteins, simulation, folder / "sim", with_poses=True)
+    overrides = {
+        "model": {"width": 8, "max_channels": 16},
+        "optimisation": {"epochs": 2, "batch_size": 8},
+    }
+    run, _ = train_run(TrainRequest(folder / "sim" / "particles.star", folder / "run", overrides=overrides))
+    cluster_run(run, 2)
+    average_run(run)
+    return run.path

@@ -1,0 +1,85 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cryodc.cluster import load_clusters
+from cryodc.io.run import RunFolder
+from cryodc.pictures import class_colour
+from cryodc.report import write_report
+
+
+class Links(HTMLParser):
+    """Every address a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def figure(page: str, name: str) -> dict:
+    found = re.search(rf'id="data-{name}">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def test_the_page_needs_no_other_file(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    links = Links()
+    links.feed(page)
+    assert links.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in links.addresses)
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_page_says_what_was_found(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    clusters = load_clusters(run)
+    assert clusters.verdict in page
+    codes = figure(page, "content")
+    shown = [trace for trace in codes["data"] if trace["meta"] == "class"]
+    assert [len(trace["text"]) for trace in shown] == clusters.sizes
+    assert [trace["marker"]["color"] for trace in shown] == [class_colour(1), class_colour(2)]
+    assert len({trace["name"] for trace in codes["data"] if trace["meta"] == "tomogram"}) == 3
+    curves = figure(page, "fsc")["data"]
+    assert len(curves) == 2
+    assert "optimisation" not in page
+    assert "learning_rate: 0.001" in page
+
+
+def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    content["classes"][0] |= {"aligned": False, "note": "its halves disagree"}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "Not aligned: what is shown is not a structure. its halves disagree" in page
+    assert "Surface of class 1" not in page
+    assert "Surface of class 2" in page
+    assert figure(page, "fsc")["data"][0]["visible"] == "legendonly"
+
+
+def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
+    shutil.rmtree(run.averages)
+    page = write_report(run).read_text()
+    assert "<code>cryodc average</code>" in page
+    shutil.rmtree(run.clusters)
+    page = write_report(run).read_text()
+    assert "<code>cryodc cluster</code>" in page
+
+
+def test_names_cannot_smuggle_markup_into_the_page(run: RunFolder) -> None:
+    config = run.config.read_text()
+    run.config.write_text(config.replace("command: ", "command: </pre><script>alert(1)</script> "))
+    assert "<script>alert(1)" not in write_report(run).read_text()
