@@ -22,7 +22,6 @@ VERBS = {
     "demo": "Run the whole story on simulated particles.",
 }
 
-click.rich_click.USE_RICH_MARKUP = False
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
         {"name": "Prepare", "commands": ["check", "simulate"]},
@@ -69,7 +68,7 @@ def cli() -> None:
 def main() -> None:
     """Run a command; a user's mistake is one message and exit code 2, without a traceback."""
     try:
-        cli.main(standalone_mode=True)
+        cli.main(prog_name="cryodc")
     except InputError as error:
         error_console().print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)

@@ -38,7 +38,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     reconstruction_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=0.1, ge=0)
     content_weight: float = Field(default=1.0, ge=0)
-    transformation_weight: float = Field(default=0.1, ge=0)
+    transformation_weight: float = Field(default=0.5, ge=0)
     decoded_noise: bool = True
 
 

@@ -261,7 +261,7 @@ def step_b_term(
             pair = [add_noise(volumes, weights, generator) for volumes in pair]
         pair = [through_mask(volumes, mask) for volumes in pair]
     with _autocast(config, content.device):
-        z_a, z_b = (model.encode(volumes).transformation.mean for volumes in pair)
+        z_a, z_b = (model.encoder.encode_transformation(volumes).mean for volumes in pair)
     return losses.transformation_positive(z_a, z_b, config.loss.similarity)
 
 

@@ -19,7 +19,7 @@ N_PARTICLES = 40
 @pytest.mark.parametrize("seed", range(3))
 def test_a_map_is_turned_back_onto_itself(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    fixed = phantom("clamp").mean_map(32, 10.0)
+    fixed = phantom("bilobe").mean_map(32, 10.0)
     turn = rotations_from_vectors(torch.randn(1, 3, generator=generator) * 1.5)
     move = torch.randn(1, 3, generator=generator)
     moving = resample(fixed[None], turn, move)[0]
@@ -40,7 +40,7 @@ def test_maps_on_different_grids_are_refused() -> None:
 def found() -> tuple[Alignment, float]:
     """A class aligned from nothing, and the median pose error in degrees after one rotation for all."""
     config = SimulationConfig(n_per_map=N_PARTICLES, snr=0.3, seed=4)
-    made = simulate_particles({"clamp": phantom("clamp")}, config)
+    made = simulate_particles({"bilobe": phantom("bilobe")}, config)
     volumes = standardise(made.volumes)
     alignment = align_class(volumes, made.weights, made.weight_index, seed=1, n_starts=2)
     relative = made.poses.rotations.swapaxes(1, 2) @ alignment.rotations.double().numpy()

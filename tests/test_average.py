@@ -25,7 +25,7 @@ from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
 from cryodc.ops.rotations import matrices_from_euler, random_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
-from cryodc.workflow import TrainRequest, describe_run
+from cryodc.workflow import TrainRequest, describe_run, load_run_particles
 
 BOX = 32
 CENTRES = torch.tensor([[0.0, 1.0, -5.0], [4.0, -2.0, 1.0], [-2.0, 4.5, 2.0], [1.0, 5.0, -1.0], [-6.0, -1.0, 0.5]])
@@ -170,7 +170,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     request = TrainRequest(star=posed, out=folder.path, tilt_range=(-60.0, 60.0))
-    save_config(folder, describe_run(request, read_particles(posed), preset_config()))
+    save_config(folder, describe_run(request, read_particles(posed), preset_config("default", 32)))
     folder.particles.write_bytes(posed.read_bytes())
     labels = truth.labels.copy()
     labels[:2] = 2
@@ -204,7 +204,7 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
     assert "not gold standard" in summary["half_sets"]
     assert [entry["class"] for entry in summary["classes"]] == [1, 2, 3]
     assert [result.n_particles for result in results] == np.bincount(labels).tolist()
-    spacing = read_particles(run.particles).spacing_angstrom
+    spacing = load_run_particles(run).spacing_angstrom
     for suffix in ("", "_half1", "_half2", "_mask"):
         volume = read_volume(run.averages / f"class001{suffix}.mrc")
         assert volume.box_size == 32

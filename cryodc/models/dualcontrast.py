@@ -91,7 +91,14 @@ class Encoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         # Where a feature stands says nothing of identity, so content pools over positions; pose needs them.
         n_features = config.max_channels * pyramid(config.box_size)[-1] ** 3
-        self.content_hidden = nn.Sequential(nn.Linear(2 * config.max_channels, config.hidden), nn.SiLU())
+        # At first all particles look alike to the network; batch normalisation removes what they have in common,
+        # which would otherwise make all content codes parallel and the contrast blind.
+        self.content_hidden = nn.Sequential(
+            nn.BatchNorm1d(2 * config.max_channels),
+            nn.Linear(2 * config.max_channels, config.hidden),
+            nn.BatchNorm1d(config.hidden),
+            nn.SiLU(),
+        )
         self.transformation_hidden = nn.Sequential(nn.Linear(n_features, config.hidden), nn.SiLU())
         self.content_mean = nn.Linear(config.hidden, config.content_dims)
         self.content_log_variance = nn.Linear(config.hidden, config.content_dims)
@@ -101,13 +108,20 @@ class Encoder(nn.Module):
     def forward(self, volumes: Float[Tensor, "b d h w"]) -> Posterior:
         """Posteriors of both codes."""
         features = self.trunk(volumes[:, None])
+        return Posterior(self._content(features), self._transformation(features))
+
+    def encode_transformation(self, volumes: Float[Tensor, "b d h w"]) -> Gaussian:
+        """``q(z | x)`` alone; statistics of the content path are not touched."""
+        return self._transformation(self.trunk(volumes[:, None]))
+
+    def _content(self, features: Tensor) -> Gaussian:
         pooled = torch.cat([features.mean(dim=(2, 3, 4)), features.amax(dim=(2, 3, 4))], dim=1)
         content = self.content_hidden(pooled)
-        transformation = self.transformation_hidden(features.flatten(1))
-        return Posterior(
-            _gaussian(self.content_mean(content), self.content_log_variance(content)),
-            _gaussian(self.transformation_mean(transformation), self.transformation_log_variance(transformation)),
-        )
+        return _gaussian(self.content_mean(content), self.content_log_variance(content))
+
+    def _transformation(self, features: Tensor) -> Gaussian:
+        hidden = self.transformation_hidden(features.flatten(1))
+        return _gaussian(self.transformation_mean(hidden), self.transformation_log_variance(hidden))
 
 
 class Decoder(nn.Module):
