@@ -14,7 +14,7 @@ from cryodc_cli.options import console, device_option, error_console, seed_optio
     show_default=True,
     help="The folder to make; refused if it holds anything.",
 )
-@click.option("--n", "n_per_protein", type=int, help="Particles of each of the four proteins.  [default: 75]")
+@click.option("--n", "n_per_protein", type=int, help="Particles of each of the four proteins.  [default: 100]")
 @click.option("--epochs", type=int, help="Passes over the particles in training.  [default: 20]")
 @seed_option
 @device_option

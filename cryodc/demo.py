@@ -34,10 +34,10 @@ class DemoConfig:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    n_per_protein: int = 75
+    n_per_protein: int = 100
     snr: float = 0.1
     epochs: int = 20
-    batch_size: int = 32
+    batch_size: int = 64
     seed: int = 0
     device: str = "auto"
 

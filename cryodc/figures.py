@@ -13,15 +13,19 @@ from plotly.subplots import make_subplots
 
 from cryodc.pictures import class_colour
 
+_LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
+
 
 def principal_plane(
     codes: Float[NDArray[np.float32], "n dims"],
 ) -> tuple[Float[NDArray[np.float64], "n 2"], tuple[float, float]]:
-    """First two principal components of codes, and the share of the variance that each explains.
+    """First two principal components of the codes' directions, and the share of the variance each explains.
 
-    A component that does not exist (one dimension, one particle) is 0.
+    Training and clustering compare codes by direction, so they are scaled to unit length first. A component that
+    does not exist (one dimension, one particle) is 0.
     """
-    centred = codes.astype(np.float64) - codes.mean(axis=0)
+    unit = codes / np.maximum(np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True), 1e-12)
+    centred = unit - unit.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     plane = np.zeros((len(codes), 2))
     shares = np.zeros(2)
@@ -76,7 +80,7 @@ def codes_figure(
                     visible=first == 0,
                 )
             )
-    figure.update_layout(height=420, showlegend=True, legend={"orientation": "h", "y": -0.16, "x": 0})
+    figure.update_layout(height=420, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
     figure.update_xaxes(title=f"PC 1 · {shares[0]:.0%} of the variance", zeroline=False)
     figure.update_yaxes(title=f"PC 2 · {shares[1]:.0%}", zeroline=False)
     return figure
@@ -115,26 +119,6 @@ def loss_figure(log: pd.DataFrame) -> go.Figure:
     figure.update_annotations(font={"size": 12.5})
     figure.update_yaxes(nticks=5, exponentformat="power")
     figure.update_xaxes(nticks=6)
-    return figure
-
-
-def sizes_figure(sizes: dict[int, int]) -> go.Figure:
-    """Bar per class (1-based): how many particles it holds."""
-    classes = list(sizes)
-    figure = go.Figure(
-        go.Bar(
-            x=list(sizes.values()),
-            y=[class_name(number) for number in classes],
-            orientation="h",
-            marker={"color": [class_colour(number) for number in classes]},
-            text=[f"{size:,}" for size in sizes.values()],
-            textposition="auto",
-            hovertemplate="%{y}: %{x:,} particles<extra></extra>",
-        )
-    )
-    figure.update_layout(height=90 + 34 * len(classes), showlegend=False, bargap=0.35)
-    figure.update_xaxes(title="particles", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed")
     return figure
 
 
@@ -177,7 +161,7 @@ def fsc_figure(fsc: pd.DataFrame, hidden: Sequence[int] = ()) -> go.Figure:
     )  # fmt: skip
     low = min(-0.05, float(fsc["fsc"].min()) - 0.03)
     figure.update_yaxes(title="FSC", range=[low, 1.03])
-    figure.update_layout(height=380, showlegend=True, legend={"orientation": "h", "y": -0.2, "x": 0})
+    figure.update_layout(height=380, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
     return figure
 
 

@@ -82,8 +82,8 @@ def surface_threshold(voxels: Float[NDArray[np.float32], "d h w"]) -> float:
     return float(background + 0.4 * (bright - background))
 
 
-def load_particle(
-    image: ImageReference, invert: bool, filter_angstrom: float | None = None, spacing_angstrom: float = 1.0
+def read_particle(
+    image: ImageReference, *, invert: bool, low_pass_voxels: float | None = None
 ) -> Float[NDArray[np.float32], "d h w"]:
     """One subtomogram, mean 0 and standard deviation 1, protein white; low-passed on request.
 
@@ -93,16 +93,19 @@ def load_particle(
         Where it lies.
     invert
         Whether the file holds protein black.
-    filter_angstrom
-        Resolution of the low-pass, in Å; None for none.
-    spacing_angstrom
-        Voxel spacing, used by the filter.
+    low_pass_voxels
+        Finest wavelength kept, in voxels; None keeps all.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
     """
     voxels = torch.from_numpy(read_array(image).astype(np.float32))
     if invert:
         voxels = -voxels
-    if filter_angstrom is not None:
-        voxels = low_pass(voxels, voxels.shape[-1] * spacing_angstrom / filter_angstrom)
+    if low_pass_voxels is not None:
+        voxels = low_pass(voxels, voxels.shape[-1] / low_pass_voxels)
     return standardise(voxels).numpy()
 
 

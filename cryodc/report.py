@@ -12,18 +12,17 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.errors import InputError
-from cryodc.figures import bic_figure, codes_figure, fsc_figure, loss_figure, sizes_figure
+from cryodc.figures import bic_figure, codes_figure, fsc_figure, loss_figure
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.particles import ParticleSet
-from cryodc.pictures import class_colour, load_particle, orthoslices_png, surface_png
+from cryodc.pictures import class_colour, orthoslices_png, read_particle, surface_png
 from cryodc.volumes import Volume
 from cryodc.workflow import load_run_particles
 
@@ -40,8 +39,8 @@ class ClassCard:
     number: int
     colour: str
     n_particles: int
-    share: str
-    confidence: str
+    share: float
+    confidence: float
     aligned: bool | None
     resolution: str
     note: str
@@ -51,9 +50,12 @@ class ClassCard:
 
 @dataclass(frozen=True)
 class SampleCard:
-    """One particle as recorded and low-passed."""
+    """One particle as recorded and low-passed; class 0 is none."""
 
     name: str
+    tomogram: str
+    class_number: int
+    colour: str
     raw: str
     filtered: str
 
@@ -82,16 +84,19 @@ def write_report(run: RunFolder) -> Path:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
+    cards = _class_cards(run, clusters, averages)
     page = template.render(
-        title=run.path.resolve().name,
+        title=" / ".join(run.path.resolve().parts[-2:]),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         config=config,
-        settings=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        sections=_sections(config),
         n_tomograms=len(set(particles.tomograms)),
         clusters=clusters,
         averages=averages,
-        cards=_class_cards(run, clusters, averages),
-        samples=_sample_cards(particles, config["input"]["invert"]),
+        cards=cards,
+        best=_best_resolution(averages),
+        low_pass_angstrom=_SAMPLE_LOW_PASS_VOXELS * particles.spacing_angstrom,
+        samples=_sample_cards(particles, clusters, config["input"]["invert"]),
         figures=_figures(run, particles, clusters, averages),
         plotly_js=Markup(get_plotlyjs()),
     )
@@ -107,7 +112,6 @@ def _figures(
     groups: dict[str, list[str | int]] = {}
     if clusters is not None:
         groups["class"] = [int(label) + 1 for label in clusters.labels]
-        figures["sizes"] = sizes_figure({k + 1: size for k, size in enumerate(clusters.sizes)})
         if len(clusters.bic) > 1:
             figures["bic"] = bic_figure(clusters.bic, clusters.n_clusters)
     groups["tomogram"] = list(particles.tomograms)
@@ -143,8 +147,8 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
                 number=number,
                 colour=class_colour(number),
                 n_particles=size,
-                share=f"{size / len(clusters.names):.1%}",
-                confidence=f"{clusters.confidence[clusters.labels == label].mean():.2f}",
+                share=size / len(clusters.names),
+                confidence=float(clusters.confidence[clusters.labels == label].mean()),
                 aligned=None if row is None else row["aligned"],
                 resolution=resolution,
                 note="" if row is None else row["note"],
@@ -155,18 +159,48 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
     return cards
 
 
-def _sample_cards(particles: ParticleSet, invert: bool) -> list[SampleCard]:
-    """Particles spread evenly over the set, as recorded and low-passed to six voxels."""
-    rows = np.unique(np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int))
-    spacing = particles.spacing_angstrom
+def _best_resolution(averages: dict[str, Any] | None) -> str:
+    """Finest resolution of an aligned class, or a dash."""
+    rows = [] if averages is None else averages["classes"]
+    found = [row["resolution_angstrom"] for row in rows if row["aligned"] and row["resolution_angstrom"] is not None]
+    return f"{min(found):.1f} Å" if found else "–"
+
+
+def _sample_cards(particles: ParticleSet, clusters: Clusters | None, invert: bool) -> list[SampleCard]:
+    """Particles spread evenly over the classes, as recorded and low-passed."""
+    labels = np.full(len(particles), -1) if clusters is None else clusters.labels
+    in_class_order = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int)
     cards = []
-    for row in rows:
-        image = particles.images[row]
-        raw = load_particle(image, invert)
-        filtered = load_particle(image, invert, _SAMPLE_LOW_PASS_VOXELS * spacing, spacing)
-        pictures = [_data_uri(orthoslices_png(Volume(voxels, spacing))) for voxels in (raw, filtered)]
-        cards.append(SampleCard(particles.names[row], *pictures))
+    for row in in_class_order[np.unique(places)]:
+        number = int(labels[row]) + 1
+        pictures = [
+            _data_uri(orthoslices_png(Volume(voxels, particles.spacing_angstrom)))
+            for voxels in (
+                read_particle(particles.images[row], invert=invert),
+                read_particle(particles.images[row], invert=invert, low_pass_voxels=_SAMPLE_LOW_PASS_VOXELS),
+            )
+        ]
+        cards.append(
+            SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
+        )
     return cards
+
+
+def _sections(config: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """config.yaml as titled lists of settings; what stands at its top comes first, under ``run``."""
+    top = {key: value for key, value in config.items() if not isinstance(value, dict)}
+    named = {key: value for key, value in config.items() if isinstance(value, dict)}
+    return {
+        title: {key.replace("_", " "): _plain(value) for key, value in settings.items()}
+        for title, settings in {"run": top, **named}.items()
+    }
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    return {None: "–", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _data_uri(png: bytes) -> str:

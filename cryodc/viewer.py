@@ -13,7 +13,7 @@ from cryodc.figures import principal_plane
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config
 from cryodc.particles import ParticleSet
-from cryodc.pictures import class_colour, load_particle, surface_threshold
+from cryodc.pictures import class_colour, read_particle, surface_threshold
 from cryodc.workflow import load_run_particles
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class _ParticleLayer:
         self.layer.reset_contrast_limits()
 
     def _read(self, row: int) -> NDArray[np.float32]:
-        spacing = self.particles.spacing_angstrom
-        return load_particle(self.particles.images[row], self.invert, 6 * spacing, spacing)
+        return read_particle(self.particles.images[row], invert=self.invert, low_pass_voxels=6)
 
 
 def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> int:
