@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from acryo import Molecules, SubtomogramLoader
+from acryo.tilt import single_axis
 from scipy.ndimage import affine_transform
+from scipy.spatial.transform import Rotation
 
 from cryodc.align import balanced_halves
 from cryodc.average import average_particles, average_run
@@ -100,6 +103,31 @@ def test_an_average_agrees_with_one_written_with_scipy() -> None:
     )  # fmt: skip
     ours = volume_from_ball(top / (bottom + 0.3), ball)
     assert fourier_shell_correlation(ours, torch.tensor(twin).float())[1:10].min() > 0.98
+
+
+def test_an_average_agrees_with_acryos() -> None:
+    """acryo's wedge-weighted average, ``ΣWF / (ΣW + c·n)``, of the same particles laid side by side."""
+    n, constant = 8, 0.1
+    volumes, rotations, origins = particles(n)
+    weight = wedge_from_tilt_range(BOX, -60, 60)
+    seen = apply_weight(volumes, weight)
+    matrices = rotations.double().numpy()
+    # acryo's box centre is (N − 1) / 2: half a voxel, turned with the particle, before ours.
+    positions = np.full((n, 3), BOX / 2) - origins.numpy() - matrices.sum(axis=2) / 2
+    positions[:, 0] += BOX * np.arange(n)
+    molecules = Molecules(positions, Rotation.from_matrix(matrices))
+    loader = SubtomogramLoader(
+        np.concatenate(list(seen.numpy())),
+        molecules,
+        order=3,
+        output_shape=(BOX,) * 3,
+        tilt_model=single_axis((-60, 60), axis="y"),
+    )
+    acryos = torch.tensor(np.asarray(loader.average(wedge_weighting=True, wiener_constant=constant))).float()
+    ball = fourier_ball(BOX, BOX / 2)
+    top, bottom = accumulate(seen, weight[None], torch.zeros(n, dtype=torch.long), rotations, origins, ball)
+    ours = volume_from_ball(top / (bottom + constant * n), ball)
+    assert fourier_shell_correlation(ours, acryos)[1:10].min() > 0.98
 
 
 def test_batches_do_not_change_an_average() -> None:
