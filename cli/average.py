@@ -11,7 +11,7 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
 @click.option("--ignore-poses", is_flag=True, help="Align from nothing even where the STAR has poses.")
 @seed_option
 @device_option
-@click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
+@click.option("--starts", default=2, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts: int, as_json: bool) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.

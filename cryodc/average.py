@@ -153,7 +153,7 @@ def average_run(
     ignore_poses: bool = False,
     seed: int = 0,
     device: str = "auto",
-    n_starts: int = 4,
+    n_starts: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
