@@ -84,6 +84,9 @@ def write_report(run: RunFolder) -> Path:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
+    stale = averages is not None and not _are_of(averages, clusters)
+    if stale:
+        averages = None
     cards = _class_cards(run, clusters, averages)
     page = template.render(
         title=" / ".join(run.path.resolve().parts[-2:]),
@@ -93,6 +96,7 @@ def write_report(run: RunFolder) -> Path:
         n_tomograms=len(set(particles.tomograms)),
         clusters=clusters,
         averages=averages,
+        stale=stale,
         cards=cards,
         best=_best_resolution(averages),
         low_pass_angstrom=_SAMPLE_LOW_PASS_VOXELS * particles.spacing_angstrom,
@@ -124,8 +128,8 @@ def _figures(
     if averages is not None and (run.averages / "fsc.csv").exists():
         hidden = [row["class"] for row in averages["classes"] if not row["aligned"]]
         figures["fsc"] = fsc_figure(pd.read_csv(run.averages / "fsc.csv"), hidden)
-    # "</" would end the script element that holds the JSON.
-    return {name: Markup(figure.to_json().replace("</", "<\\/")) for name, figure in figures.items()}
+    # "</script" would end the script element that holds the JSON, "<!--<script" would keep it from ending.
+    return {name: Markup(figure.to_json().replace("<", "\\u003c")) for name, figure in figures.items()}
 
 
 def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, Any] | None) -> list[ClassCard]:
@@ -157,6 +161,11 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
             )
         )
     return cards
+
+
+def _are_of(averages: dict[str, Any], clusters: Clusters | None) -> bool:
+    """Whether averages are of these clusters; clustering again leaves the old maps in place."""
+    return clusters is not None and [row["n_particles"] for row in averages["classes"]] == clusters.sizes
 
 
 def _best_resolution(averages: dict[str, Any] | None) -> str:

@@ -52,8 +52,7 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
     plane, _ = principal_plane(codes.select(particles.names).content)
     _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
-    viewer.scale_bar.visible = True
-    viewer.scale_bar.unit = "Å"
+    viewer.canvas.overlays.scale_bar.visible = True
     viewer.dims.ndisplay = 2
     viewer.dims.set_point(0, box_angstrom / 2)
     viewer.reset_view()
@@ -85,6 +84,7 @@ class _ParticleLayer:
             self._read(0),
             name="particle",
             scale=[spacing] * 3,
+            units=["angstrom"] * 3,
             translate=[0, 1.15 * particles.box_size * spacing, 0],
             colormap="gray",
             metadata={"row": 0, "name": particles.names[0]},
@@ -116,6 +116,7 @@ def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) 
                 volume.voxels,
                 name=f"class {number} {what}{aligned}",
                 scale=[volume.spacing_angstrom] * 3,
+                units=["angstrom"] * 3,
                 translate=[0, 0, position * 1.1 * box_angstrom],
                 colormap=_colormap(number),
                 contrast_limits=(low, max(float(volume.voxels.max()), low + 1e-6)),
@@ -136,13 +137,11 @@ def _add_codes(
     n_columns: int,
     particle: _ParticleLayer,
 ) -> None:
-    """Content codes as points below the averages, on the plane that the slider shows first."""
+    """Content codes as points below the averages; two-dimensional, so that every slice shows them."""
     extent = max(float(np.abs(plane).max()), 1e-9)
     size = n_columns * box_angstrom
     scaled = plane / extent * size / 2
-    points = np.column_stack(
-        [np.full(len(plane), box_angstrom / 2), 2.4 * box_angstrom + size / 2 - scaled[:, 1], size / 2 + scaled[:, 0]]
-    )
+    points = np.column_stack([2.4 * box_angstrom + size / 2 - scaled[:, 1], size / 2 + scaled[:, 0]])
     classes = np.zeros(len(plane), dtype=int) if clusters is None else clusters.labels + 1
     layer = viewer.add_points(
         points,
@@ -150,7 +149,7 @@ def _add_codes(
         size=box_angstrom / 25,
         face_color=[class_colour(int(number)) for number in classes],
         border_width=0,
-        out_of_slice_display=True,
+        units=["angstrom"] * 2,
         features={"name": list(particles.names), "tomogram": list(particles.tomograms), "class": classes},
     )
     layer.editable = False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cryodc.cluster import load_clusters
+from cryodc.cluster import cluster_run, load_clusters
 from cryodc.io.run import RunFolder
 from cryodc.pictures import class_colour
 from cryodc.report import write_report
@@ -54,8 +54,7 @@ def test_the_page_says_what_was_found(run: RunFolder) -> None:
     assert len({trace["name"] for trace in codes["data"] if trace["meta"] == "tomogram"}) == 3
     curves = figure(page, "fsc")["data"]
     assert len(curves) == 2
-    assert "optimisation" not in page
-    assert "learning_rate: 0.001" in page
+    assert "<dt>learning rate</dt><dd>0.001</dd>" in page
 
 
 def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFolder) -> None:
@@ -64,7 +63,7 @@ def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFo
     content["classes"][0] |= {"aligned": False, "note": "its halves disagree"}
     summary.write_text(json.dumps(content))
     page = write_report(run).read_text()
-    assert "Not aligned: what is shown is not a structure. its halves disagree" in page
+    assert "Not aligned: not a structure.</b> its halves disagree" in page
     assert "Surface of class 1" not in page
     assert "Surface of class 2" in page
     assert figure(page, "fsc")["data"][0]["visible"] == "legendonly"
@@ -79,7 +78,24 @@ def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
     assert "<code>cryodc cluster</code>" in page
 
 
+def test_averages_of_earlier_classes_are_not_shown_under_the_new_ones(run: RunFolder) -> None:
+    cluster_run(run, 3)
+    page = write_report(run).read_text()
+    assert "The averages are of earlier classes. Run <code>cryodc average</code>" in page
+    assert "Central slices of class" not in page
+    assert 'id="data-fsc"' not in page
+
+
 def test_names_cannot_smuggle_markup_into_the_page(run: RunFolder) -> None:
     config = run.config.read_text()
     run.config.write_text(config.replace("command: ", "command: </pre><script>alert(1)</script> "))
     assert "<script>alert(1)" not in write_report(run).read_text()
+
+
+def test_a_tomogram_may_be_called_like_the_start_of_a_script(run: RunFolder) -> None:
+    star = run.particles.read_text()
+    run.particles.write_text(star.replace("tomogram01", "<!--<script>"))
+    page = write_report(run).read_text()
+    traces = figure(page, "content")["data"]
+    assert "<!--<script>" in {trace["name"] for trace in traces}
+    assert "<!--<script" not in page

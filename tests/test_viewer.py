@@ -1,5 +1,6 @@
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ def viewer(small_run: Path):
         pytest.skip(_NO_DISPLAY)
     if os.environ.get("CRYODC_REQUIRE_VIEWER") != "1":
         pytest.importorskip("napari")
+    with warnings.catch_warnings():
+        # napari's settings use options that pydantic has deprecated; they are read on import.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import napari
+
+        _ = napari.Viewer
     from cryodc.viewer import open_viewer
 
     opened = open_viewer(RunFolder(small_run))
@@ -28,30 +35,36 @@ def viewer(small_run: Path):
     opened.close()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_run_is_shown_and_a_click_shows_its_particle(viewer, small_run: Path) -> None:
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
     run = RunFolder(small_run)
     particles = load_run_particles(run)
     average = read_volume(run.averages / "class001.mrc")
     layer = viewer.layers["class 1 average"]
     np.testing.assert_array_equal(layer.data, average.voxels)
     np.testing.assert_allclose(layer.scale, [average.spacing_angstrom] * 3)
+    assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"angstrom"}
     assert not viewer.layers["class 1 half map 1"].visible
     assert not viewer.layers["class 1 mask"].visible
-    codes = viewer.layers["content codes"]
+    codes, particle = viewer.layers["content codes"], viewer.layers["particle"]
     assert list(codes.features["name"]) == list(particles.names)
     assert len(codes.data) == len(particles)
 
-    class Click:
-        position = tuple(codes.data[7])
-        view_direction = None
-
-    before = viewer.layers["particle"].data.copy()
-    for callback in codes.mouse_drag_callbacks:
-        if callback.__module__.startswith("cryodc"):
-            callback(codes, Click())
-    assert viewer.layers["particle"].metadata["name"] == particles.names[7]
-    assert np.abs(viewer.layers["particle"].data - before).max() > 0
+    canvas = viewer.window._qt_viewer.canvas
+    before = particle.data.copy()
+    for row, plane in ((7, 0.5), (20, 0.2)):
+        # Codes answer in every slice.
+        viewer.dims.set_point(0, plane * average.box_size * average.spacing_angstrom)
+        QApplication.processEvents()
+        y, x = codes.data[row]
+        place = canvas.view.scene.transform.map([x, y, 0, 1])
+        at = QPoint(round(place[0] / place[3]), round(place[1] / place[3]))
+        QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at)
+        assert particle.metadata["name"] == particles.names[row]
+    assert np.abs(particle.data - before).max() > 0
     picture = viewer.screenshot(canvas_only=True, flash=False)
     assert picture[..., :3].std() > 5
 
