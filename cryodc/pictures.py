@@ -22,10 +22,10 @@ from cryodc.ops.filters import low_pass, standardise
 from cryodc.particles import ImageReference
 from cryodc.volumes import Volume
 
-# Okabe & Ito 2008, then Paul Tol's muted set: told apart with any colour vision, and on white and black.
+# Okabe & Ito 2008, its yellow darkened enough to be seen on white, then Paul Tol's muted set.
 _COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#C9B200", "#8C8C8C",
-    "#5A4FCF", "#44AA99", "#CC6677", "#999933", "#882255", "#AA4499",
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#E3CF1F", "#882255",
+    "#5A4FCF", "#44AA99", "#CC6677", "#999933", "#8C8C8C", "#AA4499",
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def surface_png(volume: Volume, colour: str) -> bytes:
     # Seen from the side of high z, of low y and of high x, so that the picture's axes are those of the slices.
     views = (fine, fine.permute(1, 0, 2).flip(0), fine.permute(2, 0, 1))
     panels = [_shade(view.numpy(), threshold, np.array(to_rgb(colour))) for view in views]
-    return _png(_three_panels(panels, interpolation="antialiased", origin="lower"))
+    return _png(_three_panels(panels, interpolation="bilinear", origin="lower"))
 
 
 def surface_threshold(voxels: Float[NDArray[np.float32], "d h w"]) -> float:
@@ -139,6 +139,8 @@ def _shade(voxels: NDArray[np.float32], threshold: float, colour: NDArray[np.flo
     brightness = np.asarray((0.30 + 0.80 * diffuse) * (0.55 + 0.6 * nearness))
     gloss = 0.35 * np.clip(normal @ (light / np.linalg.norm(light)), 0, 1) ** 24
     rgb = np.clip(colour * brightness[..., None] + gloss[..., None], 0, 1)
+    # Beside the surface the pixels are unseen, but interpolation mixes their colour into its rim.
+    rgb[~hit] = 0.4 * colour
     return np.concatenate([rgb, hit[..., None].astype(float)], axis=-1)
 
 
