@@ -14,6 +14,10 @@ from plotly.subplots import make_subplots
 from cryodc.pictures import class_colour
 
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
+_ROUND_RESOLUTIONS = (
+    1000, 600, 400, 300, 200, 150, 100, 80, 60, 50, 40, 30, 25, 20, 16, 14, 12, 10, 9, 8, 7, 6, 5, 4.5, 4, 3.5, 3,
+    2.5, 2,
+)  # fmt: skip
 
 
 def principal_plane(
@@ -73,7 +77,7 @@ def codes_figure(
                     y=plane[rows, 1],
                     mode="markers",
                     name=name,
-                    marker={"color": colour, "size": size, "opacity": 0.75},
+                    marker={"color": colour, "size": size, "opacity": 0.85},
                     text=[names[i] for i in rows],
                     hovertemplate="%{text}<extra>%{fullData.name}</extra>",
                     meta=grouping,
@@ -94,7 +98,7 @@ def loss_figure(log: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=n_rows,
         cols=n_columns,
-        subplot_titles=[term.replace("_", " ") for term in terms],
+        subplot_titles=[term.replace("_", " ").replace("kl ", "KL ") for term in terms],
         horizontal_spacing=0.07,
         vertical_spacing=0.30 / n_rows,
     )
@@ -166,7 +170,7 @@ def fsc_figure(fsc: pd.DataFrame, hidden: Sequence[int] = ()) -> go.Figure:
 
 
 def bic_figure(bic: dict[int, float], chosen: int) -> go.Figure:
-    """BIC of the mixture against the number of classes; the lowest wins."""
+    """BIC of the mixture against the number of classes, the chosen one marked."""
     counts = sorted(bic)
     figure = go.Figure(
         go.Scatter(
@@ -183,7 +187,7 @@ def bic_figure(bic: dict[int, float], chosen: int) -> go.Figure:
     )
     figure.update_layout(height=240, showlegend=False)
     figure.update_xaxes(title="number of classes", dtick=1)
-    figure.update_yaxes(title="BIC, lower is better")
+    figure.update_yaxes(title="BIC")
     return figure
 
 
@@ -194,9 +198,8 @@ def class_name(number: int) -> str:
 
 def _resolution_ticks(highest_frequency: float) -> list[float]:
     """Round resolutions in Å that spread over the frequency axis up to its end."""
-    round_values = [v * 10.0**e for e in (0, 1, 2, 3) for v in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
     ticks: list[float] = []
-    for value in reversed(round_values):
+    for value in _ROUND_RESOLUTIONS:
         position = 1 / value / highest_frequency
         last = 1 / ticks[-1] / highest_frequency if ticks else 0.0
         if position <= 1.001 and position - last >= 0.08:
