@@ -24,8 +24,8 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     """Open a run in napari; the caller starts the event loop.
 
     Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), the particle
-    that is selected, and the content codes as points in their principal plane, coloured by class. Clicking a point
-    shows its particle.
+    that is selected, and the content codes as points in their principal plane, coloured by class. Selecting a point,
+    by a click or in napari's features table, shows its particle.
 
     Parameters
     ----------
@@ -79,6 +79,8 @@ class _ParticleLayer:
     def __init__(self, viewer: "napari.Viewer", particles: ParticleSet, invert: bool) -> None:
         self.particles = particles
         self.invert = invert
+        self.caption = viewer.canvas.overlays.text
+        self.caption.text, self.caption.visible, self.caption.position = particles.names[0], True, "bottom_left"
         spacing = particles.spacing_angstrom
         self.layer = viewer.add_image(
             self._read(0),
@@ -95,6 +97,7 @@ class _ParticleLayer:
         self.layer.data = self._read(row)
         self.layer.metadata = {"row": row, "name": self.particles.names[row]}
         self.layer.reset_contrast_limits()
+        self.caption.text = self.particles.names[row]
 
     def _read(self, row: int) -> NDArray[np.float32]:
         return read_particle(self.particles.images[row], invert=self.invert, low_pass_voxels=6)
@@ -110,7 +113,7 @@ def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) 
         number = row["class"]
         for suffix, what in (("_mask", "mask"), ("_half1", "half map 1"), ("_half2", "half map 2"), ("", "average")):
             volume = read_volume(run.averages / f"class{number:03d}{suffix}.mrc")
-            low = float(np.percentile(volume.voxels, 1))
+            low, high = np.percentile(volume.voxels, [1, 99.95])
             aligned = "" if row["aligned"] else " (not aligned)"
             viewer.add_image(
                 volume.voxels,
@@ -119,7 +122,7 @@ def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) 
                 units=["angstrom"] * 3,
                 translate=[0, 0, position * 1.1 * box_angstrom],
                 colormap=_colormap(number),
-                contrast_limits=(low, max(float(volume.voxels.max()), low + 1e-6)),
+                contrast_limits=(float(low), float(max(high, low + 1e-6))),
                 rendering="iso",
                 iso_threshold=surface_threshold(volume.voxels),
                 blending="translucent",
@@ -137,11 +140,12 @@ def _add_codes(
     n_columns: int,
     particle: _ParticleLayer,
 ) -> None:
-    """Content codes as points below the averages; two-dimensional, so that every slice shows them."""
-    extent = max(float(np.abs(plane).max()), 1e-9)
-    size = n_columns * box_angstrom
-    scaled = plane / extent * size / 2
-    points = np.column_stack([2.4 * box_angstrom + size / 2 - scaled[:, 1], size / 2 + scaled[:, 0]])
+    """Content codes as points beside the particle; two-dimensional, so that every slice shows them."""
+    low, extent = plane.min(axis=0), np.maximum(np.ptp(plane, axis=0), 1e-9)
+    across, up = ((plane - low) / extent).T
+    # Two boxes high, as wide as the averages above; the first components run right and up.
+    width = (1.1 * max(n_columns, 3) - 1.2) * box_angstrom
+    points = np.column_stack([(1.25 + 1.8 * (1 - up)) * box_angstrom, 1.2 * box_angstrom + width * across])
     classes = np.zeros(len(plane), dtype=int) if clusters is None else clusters.labels + 1
     layer = viewer.add_points(
         points,
@@ -158,14 +162,18 @@ def _add_codes(
         row = layer.get_value(event.position, view_direction=event.view_direction, world=True)
         if row is not None:
             layer.selected_data = {int(row)}
-            particle.show(int(row))
-            viewer.status = particles.names[int(row)]
+
+    def selected() -> None:
+        if len(layer.selected_data) == 1:
+            particle.show(next(iter(layer.selected_data)))
 
     layer.mouse_drag_callbacks.append(clicked)
+    # By mouse, or as a row of napari's features table.
+    layer.selected_data.events.items_changed.connect(selected)
 
 
 def _colormap(class_number: int) -> Any:
     from napari.utils.colormaps import Colormap
 
-    colour = class_colour(class_number)
-    return Colormap(["black", colour], name=f"class {class_number}")
+    # The surface lies at two fifths of the range: there the map has its class's colour, and beyond it pales.
+    return Colormap(["black", class_colour(class_number), "white"], controls=[0, 0.45, 1], name=f"class {class_number}")

@@ -65,6 +65,9 @@ def test_a_run_is_shown_and_a_click_shows_its_particle(viewer, small_run: Path) 
         QTest.mouseClick(canvas.native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, at)
         assert particle.metadata["name"] == particles.names[row]
     assert np.abs(particle.data - before).max() > 0
+    # As a row of napari's features table does.
+    codes.selected_data = {3}
+    assert particle.metadata["name"] == viewer.canvas.overlays.text.text == particles.names[3]
     picture = viewer.screenshot(canvas_only=True, flash=False)
     assert picture[..., :3].std() > 5
 
