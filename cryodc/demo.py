@@ -36,7 +36,7 @@ class DemoConfig:
 
     n_per_protein: int = 100
     snr: float = 0.1
-    epochs: int = 20
+    epochs: int = 32
     batch_size: int = 64
     seed: int = 0
     device: str = "auto"
