@@ -212,7 +212,7 @@ def test_a_truncated_file_says_how_many_bytes_are_missing(tmp_path: Path) -> Non
     assert caught.value.found == f"{1024 + 6**3 * 4 - 8} bytes"
 
 
-@pytest.mark.parametrize("cut", [10, 300])
+@pytest.mark.parametrize("cut", [1, 4, 10, 300])
 def test_a_truncated_gzip_is_one_error(tmp_path: Path, cut: int) -> None:
     content = gzip.compress(_write(tmp_path / "a.mrc", _cube()).read_bytes())
     path = tmp_path / "b.mrc.gz"
@@ -220,6 +220,24 @@ def test_a_truncated_gzip_is_one_error(tmp_path: Path, cut: int) -> None:
     with pytest.raises(InputError) as caught:
         read_volume(path)
     assert caught.value.file == path
+
+
+@pytest.mark.parametrize("position", [-6, -40, 100])
+def test_a_changed_byte_in_a_gzip_is_one_error(tmp_path: Path, position: int) -> None:
+    content = bytearray(gzip.compress(_write(tmp_path / "a.mrc", _cube()).read_bytes()))
+    content[position] ^= 0xFF
+    path = tmp_path / "b.mrc.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_volume(path)
+    assert caught.value.file == path
+
+
+def test_a_gzip_that_holds_more_than_its_header_says_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "b.mrc.gz"
+    path.write_bytes(gzip.compress(_write(tmp_path / "a.mrc", _cube()).read_bytes() + b"\0"))
+    with pytest.raises(InputError, match="longer than its header"):
+        read_volume(path)
 
 
 def test_a_stack_of_images_is_no_stack_of_volumes(tmp_path: Path) -> None:

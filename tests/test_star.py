@@ -227,6 +227,15 @@ def test_a_cut_gzip_and_a_missing_file_are_one_error(tmp_path: Path) -> None:
         read_star(tmp_path / "none.star")
 
 
+def test_a_changed_byte_in_a_gzip_is_one_error(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(b"data_\n_a 1\n" * 1000))
+    content[len(content) // 2] ^= 0xFF
+    path = tmp_path / "a.star.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot read"):
+        read_star(path)
+
+
 def test_bytes_that_are_not_utf8_survive(tmp_path: Path) -> None:
     content = b"data_\nloop_\n_a\n_b\nM\xfcller 1\nm\xc3\xbcller\xc2\xa0x 2\n"
     path = tmp_path / "a.star"

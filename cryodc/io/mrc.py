@@ -6,6 +6,7 @@ length is compared with the header's claim before memory is taken.
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def read_array(reference: ImageReference | Path) -> Float[NDArray[np.float32], "
             voxels = _read_gzip(header, start, depth * plane)
         else:
             voxels = np.fromfile(path, header.dtype, depth * plane, offset=start)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
     if len(voxels) != depth * plane:
         raise wrong_length(header, start + voxels.nbytes)
@@ -127,7 +128,11 @@ def write_array(path: Path, array: Float[NDArray[np.float32], "d h w"], spacing_
 
 
 def _read_gzip(header: MrcHeader, start: int, n_voxels: int) -> NDArray[Any]:
+    n_bytes = n_voxels * header.dtype.itemsize
     with gzip.open(header.path) as stream:
         stream.seek(start)
-        content = stream.read(n_voxels * header.dtype.itemsize)
+        content = stream.read(n_bytes)
+        # Only at the end of the stream are its checksum and its length compared.
+        if start + n_bytes == header.n_bytes and (rest := len(stream.read(1))):
+            raise wrong_length(header, header.n_bytes + rest)
     return np.frombuffer(content, header.dtype, len(content) // header.dtype.itemsize)

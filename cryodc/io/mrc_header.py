@@ -6,6 +6,7 @@ Headers follow MRC2014, with mrcfile's header type.
 import gzip
 import math
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def read_header(path: Path) -> MrcHeader:
             with path.open("rb") as file:
                 head = file.read(_HEADER_BYTES)
                 n_bytes = os.fstat(file.fileno()).st_size
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error
     header = _parse_header(path, head)
     if n_bytes is not None and n_bytes != header.n_bytes:

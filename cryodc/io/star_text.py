@@ -7,6 +7,7 @@ and an edit replaces the characters of the cells it names. So what is read and w
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -120,7 +121,7 @@ def read_star(path: Path) -> StarDocument:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot read the STAR file: {reason}", file=path) from error
     if not content.strip():
