@@ -34,9 +34,9 @@ class DemoConfig:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    n_per_protein: int = 100
+    n_per_protein: int = 200
     snr: float = 0.1
-    epochs: int = 32
+    epochs: int = 8
     batch_size: int = 64
     seed: int = 0
     device: str = "auto"

@@ -44,7 +44,7 @@ def encode_particles(
     for start in range(0, len(dataset), batch_size):
         batch = torch.arange(start, min(start + batch_size, len(dataset)))
         volumes, weights = dataset.volumes[batch].to(device), dataset.weight(batch).to(device)
-        recorded = model.encode(recorded_view(volumes, weights, mask).volumes)
+        recorded = model.encode(recorded_view(volumes, weights, mask, views).volumes)
         content = recorded.content
         if n_views > 1:
             drawn = [

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cryodc.config import TrainConfig
 from cryodc.data.dataset import SubtomogramDataset
-from cryodc.data.views import View, add_noise, random_view, recorded_view, through_mask
+from cryodc.data.views import View, add_noise, random_low_pass, random_view, recorded_view, through_mask
 from cryodc.distributed import Team, average_gradients, average_number
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, atomic_path, write_text
@@ -198,7 +198,7 @@ def draw_views(
     second = random_view(volumes, weights, mask, config.views, generator)
     if config.views.rotate_both:
         return random_view(volumes, weights, mask, config.views, generator), second
-    return recorded_view(volumes, weights, mask), second
+    return recorded_view(volumes, weights, mask, config.views), second
 
 
 def step_a_terms(
@@ -214,8 +214,8 @@ def step_a_terms(
         q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
         decoded_first, decoded_second = (_decode(model, q, generator) for q in (q_first, q_second))
     terms = {
-        "reconstruction": losses.reconstruction(first.volumes, decoded_first, first.weights, mask)
-        + losses.reconstruction(second.volumes, decoded_second, second.weights, mask),
+        "reconstruction": losses.reconstruction(first.target, decoded_first, first.weights, mask)
+        + losses.reconstruction(second.target, decoded_second, second.weights, mask),
         "kl_content": losses.kl_divergence(*q_first.content) + losses.kl_divergence(*q_second.content),
         "kl_transformation": losses.kl_divergence(*q_first.transformation)
         + losses.kl_divergence(*q_second.transformation),
@@ -259,7 +259,7 @@ def step_b_term(
         pair = [model.decode(codes, shared) for codes in (content, other)]
         if config.loss.decoded_noise:
             pair = [add_noise(volumes, weights, generator) for volumes in pair]
-        pair = [through_mask(volumes, mask) for volumes in pair]
+        pair = [through_mask(random_low_pass(volumes, config.views, generator), mask) for volumes in pair]
     with _autocast(config, content.device):
         z_a, z_b = (model.encoder.encode_transformation(volumes).mean for volumes in pair)
     return losses.transformation_positive(z_a, z_b, config.loss.similarity)

@@ -76,6 +76,30 @@ def test_a_view_has_nothing_in_the_wedge_and_nothing_outside_the_mask() -> None:
     assert mask[0].max() == mask[:, 0].max() == mask[:, :, 0].max() == 0
 
 
+def test_a_view_is_cut_at_a_shell_of_its_own_and_its_target_is_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    box = 32
+    radius = torch.fft.fftfreq(box, 1 / box)
+    z, y, x = torch.meshgrid(radius, radius, torch.fft.rfftfreq(box, 1 / box), indexing="ij")
+    shell = (z**2 + y**2 + x**2).sqrt()
+    whole, everywhere = torch.ones(64, box, box, box // 2 + 1), torch.ones(box, box, box)
+    config = ViewConfig(low_pass_shells=(4.0, 8.0))
+    view = random_view(torch.randn(64, box, box, box, generator=generator), whole, everywhere, config, generator)
+    power = torch.fft.rfftn(view.volumes, dim=(1, 2, 3)).abs().square()
+    highest = torch.where(power > 1e-6 * power.amax((1, 2, 3), keepdim=True), shell, 0).amax((1, 2, 3))
+    # The edge of the filter is two shells wide.
+    assert 5 < highest.min() < 7
+    assert 9 < highest.max() <= 10
+    assert torch.fft.rfftn(view.target, dim=(1, 2, 3)).abs().square()[:, shell > 10].mean() > 0.1 * power.mean()
+    recorded = recorded_view(torch.randn(2, box, box, box, generator=generator), whole[:2], everywhere, config)
+    assert torch.fft.rfftn(recorded.volumes, dim=(1, 2, 3)).abs()[:, shell > 8.1].max() < 1e-2
+    uncut = ViewConfig(low_pass_shells=None)
+    view = random_view(recorded.target, whole[:2], everywhere, uncut, generator)
+    torch.testing.assert_close(view.volumes, view.target)
+    with pytest.raises(ValueError, match="low_pass_shells"):
+        ViewConfig(low_pass_shells=(9.0, 3.0))
+
+
 def test_ablated_views_do_not_reimpose_the_weight() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = wedge_from_tilt_range(16, -40, 40).expand(4, -1, -1, -1)
@@ -89,7 +113,9 @@ def test_views_are_standardised_under_the_mask() -> None:
     mask = view_mask(16)
     seen = through_mask(5 + 3 * torch.randn(3, 16, 16, 16, generator=torch.Generator().manual_seed(0)), mask)
     torch.testing.assert_close((seen**2).sum((1, 2, 3)) / (mask**2).sum(), torch.ones(3))
-    torch.testing.assert_close(recorded_view(seen, torch.ones(3, 16, 16, 9), mask).weights, torch.ones(3, 16, 16, 9))
+    torch.testing.assert_close(
+        recorded_view(seen, torch.ones(3, 16, 16, 9), mask, ViewConfig()).weights, torch.ones(3, 16, 16, 9)
+    )
 
 
 def test_shifts_stay_within_their_bound() -> None:
@@ -98,7 +124,7 @@ def test_shifts_stay_within_their_bound() -> None:
     blob[:, 15:18, 15:18, 15:18] = 1
     whole = torch.ones(64, 32, 32, 17)
     view = random_view(blob, whole, torch.ones(32, 32, 32), ViewConfig(max_shift_voxels=3.0), generator)
-    density = (view.volumes - view.volumes.amin((1, 2, 3), keepdim=True)).clamp_min(0)
+    density = (view.target - view.target.amin((1, 2, 3), keepdim=True)).clamp_min(0)
     axis = torch.arange(32.0) - 16
     centre = (
         torch.stack(

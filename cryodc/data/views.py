@@ -1,8 +1,12 @@
-"""Wedge-consistent views of particles: rotate, shift, re-impose the weight, mask, normalise.
+"""Wedge-consistent views of particles: rotate, shift, re-impose the weight, low-pass, mask, normalise.
 
 A tilt series leaves the same wedge unmeasured in every particle, whatever its pose. Rotating an observed
 particle rotates that wedge too, and would give the rotation away; re-imposing the particle's own weight makes
 the view one the microscope could have recorded, less the Fourier voxels that both wedges miss.
+
+Two views of one particle share its noise, by which a network can tell them from all others without ever looking at
+the protein. Most of that noise is at high frequencies, where the signal is weakest, and each view is cut at a
+random low one: what two views still share is the protein.
 """
 
 import math
@@ -10,10 +14,10 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
-from cryodc.ops.filters import standardise
+from cryodc.ops.filters import low_pass, standardise
 from cryodc.ops.rotations import random_rotations, resample, rotations_from_vectors
 from cryodc.ops.wedge import apply_weight
 
@@ -31,18 +35,29 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
         Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
     reimpose_weight
         Re-impose the particle's own weight after rotating.
+    low_pass_shells
+        The encoder sees each view up to a random shell (cycles per box) between these two; None: all of it. A
+        particle as recorded is seen up to the middle of the range.
     """
 
     rotation: Literal["uniform", "vector"] = "uniform"
     max_shift_voxels: float = Field(default=2.0, ge=0)
     rotate_both: bool = True
     reimpose_weight: bool = True
+    low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> "ViewConfig":
+        if self.low_pass_shells is not None and not 0 < self.low_pass_shells[0] <= self.low_pass_shells[1]:
+            raise ValueError("low_pass_shells: expected 0 < lowest <= highest")
+        return self
 
 
 class View(NamedTuple):
-    """Volumes the encoder sees, and the weight their reconstruction is compared under."""
+    """Volumes the encoder sees, the same before the low-pass, and the weight reconstructions are compared under."""
 
     volumes: Float[Tensor, "b d h w"]
+    target: Float[Tensor, "b d h w"]
     weights: Float[Tensor, "b d h hw"]
 
 
@@ -50,9 +65,13 @@ def recorded_view(
     volumes: Float[Tensor, "b d h w"],
     weights: Float[Tensor, "b d h hw"],
     mask: Float[Tensor, "d h w"],
+    config: ViewConfig,
 ) -> View:
     """The particles as recorded, through the mask."""
-    return View(through_mask(volumes, mask), weights)
+    seen = volumes
+    if config.low_pass_shells is not None:
+        seen = low_pass(volumes, sum(config.low_pass_shells) / 2)
+    return View(through_mask(seen, mask), through_mask(volumes, mask), weights)
 
 
 def random_view(
@@ -75,7 +94,19 @@ def random_view(
     if config.reimpose_weight:
         rotated = apply_weight(rotated, weights)
         rotated_weights = weights * rotated_weights
-    return View(through_mask(rotated, mask), rotated_weights)
+    seen = through_mask(random_low_pass(rotated, config, generator), mask)
+    return View(seen, through_mask(rotated, mask), rotated_weights)
+
+
+def random_low_pass(
+    volumes: Float[Tensor, "b d h w"], config: ViewConfig, generator: torch.Generator
+) -> Float[Tensor, "b d h w"]:
+    """Each volume up to a shell of its own, drawn uniformly from the configured range."""
+    if config.low_pass_shells is None:
+        return volumes
+    lowest, highest = config.low_pass_shells
+    uniform = torch.rand(len(volumes), generator=generator, device=volumes.device)
+    return low_pass(volumes, lowest + uniform * (highest - lowest))
 
 
 def through_mask(volumes: Float[Tensor, "b d h w"], mask: Float[Tensor, "d h w"]) -> Float[Tensor, "b d h w"]:

@@ -44,11 +44,13 @@ def hermitian_count(box_size: int, device: torch.device | None = None) -> Float[
 
 
 def low_pass(
-    volumes: Float[Tensor, "*batch d h w"], radius_shells: float, edge_shells: float = 2.0
+    volumes: Float[Tensor, "*batch d h w"],
+    radius_shells: float | Float[Tensor, "*batch"],
+    edge_shells: float = 2.0,
 ) -> Float[Tensor, "*batch d h w"]:
-    """Keep shells up to a radius, with a raised-cosine fall over ``edge_shells`` beyond it."""
-    radius = shell_radius(volumes.shape[-1], volumes.device)
-    beyond = ((radius - radius_shells) / edge_shells).clamp(0, 1)
+    """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond."""
+    kept = torch.as_tensor(radius_shells, device=volumes.device)[..., None, None, None]
+    beyond = ((shell_radius(volumes.shape[-1], volumes.device) - kept) / edge_shells).clamp(0, 1)
     keep = 0.5 + 0.5 * torch.cos(math.pi * beyond)
     spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * keep
     return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
