@@ -5,32 +5,32 @@ by PCA. A Gaussian mixture with one covariance for all components then finds the
 """
 
 import json
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, require, write_json
 from cryodc.io.star import particle_block, read_star, with_classes, write_star
+from cryodc.mixture import (
+    SEPARATED,
+    STABLE,
+    VALLEY,
+    Trial,
+    choose_number,
+    content_features,
+    fit_mixture,
+    subsample_stability,
+    try_number,
+)
 
-STABLE = 0.85
-SEPARATED = 0.25
 MAX_CLUSTERS = 15
-_MAX_COMPONENTS = 12
-_VARIANCE_KEPT = 0.95
-_N_STARTS = 5
-_N_SUBSAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Clusters:
         ``(n,)`` posterior probability of the label.
     stability
         Mean ARI between these labels and those found on 80 % of the particles; 1 for one cluster.
-    bic
-        Bayesian information criterion of each number of clusters tried; empty where the user gave K.
+    trials
+        What spoke for each number of clusters that was tried; empty where the user gave K.
     verdict
         One sentence for the user: what was chosen and why.
     """
@@ -57,7 +57,7 @@ class Clusters:
     labels: Int[NDArray[np.int64], " n"]
     confidence: Float[NDArray[np.float64], " n"]
     stability: float
-    bic: dict[int, float]
+    trials: tuple[Trial, ...]
     verdict: str
 
     @property
@@ -79,9 +79,9 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
     codes
         Of every particle.
     n_clusters
-        K, or None to choose it: of the numbers whose labels are stable (mean ARI ≥ 0.85) when only 80 % of the
-        particles are clustered, whose clusters stand apart (mean silhouette ≥ 0.25) and whose BIC beats that of
-        one cluster, the one with the largest silhouette. One cluster if there is none.
+        K, or None to choose it: the largest number whose clusters all stand apart (the density of the codes falls
+        to 0.7 or less between any two, mean silhouette ≥ 0.25), are found again in 80 % of the particles (mean
+        ARI ≥ 0.85) and beat fewer clusters in BIC. One cluster if there is none.
     seed
         Starts and subsamples.
 
@@ -98,91 +98,18 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         )
     features = content_features(codes.content)
     if n_clusters is not None:
-        mixture = _fit(features, n_clusters, seed)
+        mixture = fit_mixture(features, n_clusters, seed)
         stability = subsample_stability(features, mixture, seed)
         verdict = f"{_classes(n_clusters)}, as asked; stability {stability:.2f}"
         if stability < STABLE:
             verdict += f", below {STABLE}: these clusters depend on which particles are there"
-        return _clusters(codes.names, features, mixture, stability, {}, verdict)
+        return _clusters(codes.names, features, mixture, stability, (), verdict)
     largest = max(1, min(MAX_CLUSTERS, len(codes) // 10))
-    mixtures = {k: _fit(features, k, seed) for k in range(1, largest + 1)}
-    trials = [_trial(features, mixtures[k], seed) for k in mixtures]
-    chosen = _choose(trials)
-    bic = {trial.n_clusters: trial.bic for trial in trials}
-    return _clusters(
-        codes.names, features, mixtures[chosen.n_clusters], chosen.stability, bic, _verdict(chosen, trials)
-    )
-
-
-def content_features(content: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
-    """Content codes at unit length, centred and rotated onto the PCA axes that hold 95 % of their variance."""
-    unit = content.astype(np.float64)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    n_components = min(_MAX_COMPONENTS, unit.shape[1], len(unit) - 1)
-    if n_components < 1 or np.ptp(unit, axis=0).max() == 0:
-        return np.zeros((len(unit), 1))
-    pca = PCA(n_components=n_components, svd_solver="full")
-    scores = pca.fit_transform(unit)
-    kept = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _VARIANCE_KEPT)) + 1
-    return np.asarray(scores[:, : max(1, min(kept, n_components))])
-
-
-def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: Any, seed: int) -> float:
-    """Mean ARI between a mixture's labels and those of mixtures fitted to 80 % of the particles."""
-    n_clusters = mixture.n_components
-    if n_clusters == 1:
-        return 1.0
-    generator = np.random.default_rng(seed)
-    labels = mixture.predict(features)
-    size = max(n_clusters, round(0.8 * len(features)))
-    scores = []
-    for repeat in range(_N_SUBSAMPLES):
-        keep = generator.choice(len(features), size, replace=False)
-        refitted = _fit(features[keep], n_clusters, seed + 1 + repeat, n_starts=2)
-        scores.append(adjusted_rand_score(labels, refitted.predict(features)))
-    return float(np.mean(scores))
-
-
-@dataclass(frozen=True)
-class _Trial:
-    n_clusters: int
-    bic: float
-    stability: float
-    silhouette: float
-
-
-def _trial(features: NDArray[np.float64], mixture: GaussianMixture, seed: int) -> _Trial:
-    k = mixture.n_components
-    bic = float(mixture.bic(features))
-    labels = mixture.predict(features)
-    if len(set(labels.tolist())) < max(k, 2):
-        # One cluster, or a component that holds nobody: no silhouette, and never preferred to one cluster.
-        return _Trial(k, bic, 1.0 if k == 1 else 0.0, 0.0)
-    # A number whose clusters do not stand apart is out already; its stability is not worth ten more fits.
-    silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
-    stability = subsample_stability(features, mixture, seed) if silhouette >= SEPARATED else 0.0
-    return _Trial(k, bic, stability, silhouette)
-
-
-def _choose(trials: list[_Trial]) -> _Trial:
-    one = trials[0]
-    fit = [t for t in trials[1:] if t.silhouette >= SEPARATED and t.stability >= STABLE and t.bic < one.bic]
-    return max(fit, key=lambda trial: trial.silhouette, default=one)
-
-
-def _verdict(chosen: _Trial, trials: list[_Trial]) -> str:
-    best = max(trials[1:], key=lambda trial: trial.silhouette, default=chosen)
-    if chosen.n_clusters > 1:
-        text = f"{chosen.n_clusters} classes: stability {chosen.stability:.2f}, silhouette {chosen.silhouette:.2f}"
-        if best is not chosen:
-            text += f"; {best.n_clusters} stand further apart ({best.silhouette:.2f}) but are not stable"
-        return text
-    if best is chosen:
-        return "1 class: too few particles to tell more apart"
-    reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
-    if best.silhouette >= SEPARATED:
-        reason = f"{best.n_clusters} would stand apart, but with stability {best.stability:.2f}"
-    return f"1 class: the codes do not fall into clusters ({reason})"
+    mixtures = {k: fit_mixture(features, k, seed) for k in range(1, largest + 1)}
+    trials = [try_number(features, mixture, seed) for mixture in mixtures.values()]
+    chosen = choose_number(trials)
+    verdict = _verdict(chosen, trials)
+    return _clusters(codes.names, features, mixtures[chosen.n_clusters], chosen.stability, tuple(trials), verdict)
 
 
 def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
@@ -219,7 +146,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
         "sizes": clusters.sizes,
         "stability": round(clusters.stability, 4),
         "verdict": clusters.verdict,
-        "bic": {str(k): round(value, 2) for k, value in clusters.bic.items()} or None,
+        "trials": [asdict(trial) for trial in clusters.trials],
         "seed": seed,
         "names": list(clusters.names),
         "labels": [int(label) for label in clusters.labels],
@@ -244,24 +171,9 @@ def load_clusters(run: RunFolder) -> Clusters:
         labels=np.array(summary["labels"], dtype=np.int64),
         confidence=np.array(summary["confidence"], dtype=np.float64),
         stability=summary["stability"],
-        bic={int(k): value for k, value in (summary["bic"] or {}).items()},
+        trials=tuple(Trial(**trial) for trial in summary["trials"]),
         verdict=summary["verdict"],
     )
-
-
-def _fit(features: NDArray[np.float64], n_clusters: int, seed: int, n_starts: int = _N_STARTS) -> GaussianMixture:
-    mixture = GaussianMixture(
-        n_clusters,
-        covariance_type="tied",
-        n_init=n_starts,
-        random_state=seed,
-        reg_covar=1e-6,
-        max_iter=300,
-    )
-    with warnings.catch_warnings():
-        # A number of clusters that the codes do not support may not converge; its BIC then decides against it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(features)
 
 
 def _clusters(
@@ -269,7 +181,7 @@ def _clusters(
     features: NDArray[np.float64],
     mixture: GaussianMixture,
     stability: float,
-    bic: dict[int, float],
+    trials: tuple[Trial, ...],
     verdict: str,
 ) -> Clusters:
     posterior = mixture.predict_proba(features)
@@ -283,10 +195,30 @@ def _clusters(
         rank[raw].astype(np.int64),
         posterior.max(axis=1),
         stability,
-        bic,
+        trials,
         verdict,
     )
 
 
 def _classes(n_clusters: int) -> str:
     return "1 class" if n_clusters == 1 else f"{n_clusters} classes"
+
+
+def _verdict(chosen: Trial, trials: list[Trial]) -> str:
+    if chosen.n_clusters > 1:
+        return (
+            f"{chosen.n_clusters} classes: stability {chosen.stability:.2f}, silhouette {chosen.silhouette:.2f}, "
+            f"density falls to {chosen.valley:.2f} between the closest two"
+        )
+    if len(trials) == 1:
+        return "1 class: too few particles to tell more apart"
+    best = min(trials[1:], key=lambda trial: trial.valley)
+    if best.valley > VALLEY:
+        reason = f"density falls to {best.valley:.2f} at best, {VALLEY} or less is asked"
+    elif best.silhouette < SEPARATED:
+        reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
+    elif best.stability < STABLE:
+        reason = f"{best.n_clusters} would stand apart, but with stability {best.stability:.2f}"
+    else:
+        reason = f"{best.n_clusters} would stand apart, but fit no better than fewer"
+    return f"1 class: the codes do not fall into clusters ({reason})"

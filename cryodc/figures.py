@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from cryodc.mixture import SEPARATED, VALLEY, Trial
 from cryodc.pictures import class_colour
 
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
@@ -169,25 +170,30 @@ def fsc_figure(fsc: pd.DataFrame, hidden: Sequence[int] = ()) -> go.Figure:
     return figure
 
 
-def bic_figure(bic: dict[int, float], chosen: int) -> go.Figure:
-    """BIC of the mixture against the number of classes, the chosen one marked."""
-    counts = sorted(bic)
-    figure = go.Figure(
-        go.Scatter(
-            x=counts,
-            y=[bic[k] for k in counts],
-            mode="lines+markers",
-            line={"color": "#8a8a8a", "width": 1.5},
-            marker={
-                "size": [11 if k == chosen else 6 for k in counts],
-                "color": [class_colour(1) if k == chosen else "#8a8a8a" for k in counts],
-            },
-            hovertemplate="%{x} classes: BIC %{y:.1f}<extra></extra>",
-        )
+def number_figure(trials: Sequence[Trial], chosen: int) -> go.Figure:
+    """Valley and silhouette of each number of classes with the bounds they are held to, the chosen one marked."""
+    tried = [trial for trial in trials if trial.n_clusters > 1]
+    counts = [trial.n_clusters for trial in tried]
+    lines = (
+        ("valley", [trial.valley for trial in tried], VALLEY),
+        ("silhouette", [trial.silhouette for trial in tried], SEPARATED),
     )
-    figure.update_layout(height=240, showlegend=False)
+    figure = go.Figure()
+    for number, (name, values, bound) in enumerate(lines, start=1):
+        colour = class_colour(number)
+        figure.add_scatter(
+            x=counts,
+            y=values,
+            name=name,
+            mode="lines+markers",
+            line={"color": colour, "width": 1.5},
+            marker={"size": [12 if k == chosen else 6 for k in counts], "color": colour},
+            hovertemplate=f"%{{x}} classes: {name} %{{y:.2f}}<extra></extra>",
+        )
+        figure.add_hline(y=bound, line={"color": colour, "width": 1, "dash": "dot"})
+    figure.update_layout(height=260, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
     figure.update_xaxes(title="number of classes", dtick=1)
-    figure.update_yaxes(title="BIC")
+    figure.update_yaxes(range=[0, 1.05])
     return figure
 
 

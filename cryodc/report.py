@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.errors import InputError
-from cryodc.figures import bic_figure, codes_figure, fsc_figure, loss_figure
+from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.particles import ParticleSet
@@ -116,8 +116,8 @@ def _figures(
     groups: dict[str, list[str | int]] = {}
     if clusters is not None:
         groups["class"] = [int(label) + 1 for label in clusters.labels]
-        if len(clusters.bic) > 1:
-            figures["bic"] = bic_figure(clusters.bic, clusters.n_clusters)
+        if len(clusters.trials) > 1:
+            figures["number"] = number_figure(clusters.trials, clusters.n_clusters)
     groups["tomogram"] = list(particles.tomograms)
     if run.codes.exists():
         codes = load_codes(run).select(particles.names)

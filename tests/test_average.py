@@ -210,7 +210,7 @@ def run(tmp_path: Path) -> RunFolder:
             "sizes": np.bincount(labels).tolist(),
             "stability": 1.0,
             "verdict": "3 classes",
-            "bic": None,
+            "trials": [],
             "names": list(table.names),
             "labels": labels.tolist(),
             "confidence": [1.0] * len(labels),

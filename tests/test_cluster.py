@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from cryodc.cluster import cluster_codes, cluster_run, content_features, load_clusters
+from cryodc.cluster import cluster_codes, cluster_run, load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.io.star import particle_block, read_star
+from cryodc.mixture import content_features, shallowest_valley
 
 
 def make_codes(n_per_class: list[int], seed: int = 0, spread: float = 0.15, dims: int = 16) -> tuple[Codes, np.ndarray]:
@@ -48,6 +49,52 @@ def test_auto_answers_one_on_a_null(seed: int) -> None:
     clusters = cluster_codes(codes)
     assert clusters.n_clusters == 1
     assert "1 class" in clusters.verdict
+
+
+def arc_codes(n_per_arc: int, seed: int) -> tuple[Codes, np.ndarray]:
+    """Three classes whose codes lie along arcs of 60°, 120° apart: what InfoNCE makes of noisy views."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), n_per_arc)
+    angle = np.deg2rad(120 * labels + generator.uniform(-30, 30, len(labels)))
+    content = 0.05 * generator.standard_normal((len(labels), 8))
+    content[:, 0] += np.cos(angle)
+    content[:, 1] += np.sin(angle)
+    content = content.astype(np.float32)
+    return Codes(tuple(map(str, range(len(labels)))), content, content, content, content), labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auto_does_not_cut_arcs_in_pieces(seed: int) -> None:
+    codes, labels = arc_codes(150, seed)
+    clusters = cluster_codes(codes, seed=seed)
+    assert clusters.n_clusters == 3
+    assert adjusted_rand_score(labels, clusters.labels) > 0.98
+    # BIC alone would have gone on.
+    assert min(clusters.trials, key=lambda trial: trial.bic).n_clusters > 3
+
+
+def test_two_near_pairs_are_four_clusters() -> None:
+    """The silhouette is largest at 2; what counts is that no two clusters run into each other."""
+    generator = np.random.default_rng(0)
+    centres = np.array([[4.0, 0.9], [4.0, -0.9], [-4.0, 0.9], [-4.0, -0.9]])
+    labels = np.repeat(np.arange(4), 100)
+    content = np.ones((400, 3), dtype=np.float32)
+    content[:, :2] = 0.05 * (centres[labels] + 0.3 * generator.standard_normal((400, 2)))
+    codes = Codes(tuple(map(str, range(400))), content, content, content, content)
+    clusters = cluster_codes(codes)
+    assert clusters.n_clusters == 4
+    assert max(clusters.trials, key=lambda trial: trial.silhouette).n_clusters == 2
+
+
+def test_the_valley_is_that_of_the_density() -> None:
+    """Two Gaussians 4σ apart: the density in the middle is 2 exp(-2) of a peak; one Gaussian cut in two has none."""
+    generator = np.random.default_rng(1)
+    points = generator.standard_normal((20_000, 2))
+    labels = np.arange(20_000) % 2
+    apart = points + 4.0 * labels[:, None] * np.array([1.0, 0.0])
+    assert shallowest_valley(apart, labels, np.eye(2)) == pytest.approx(2 * np.exp(-2), abs=0.05)
+    cut = (points[:, 0] > 0).astype(np.int64)
+    assert shallowest_valley(points, cut, np.eye(2)) > 0.95
 
 
 def test_a_number_that_the_codes_do_not_support_is_called_unstable() -> None:

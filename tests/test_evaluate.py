@@ -211,7 +211,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]
             "sizes": np.bincount(labels).tolist(),
             "stability": 1.0,
             "verdict": "2 classes",
-            "bic": None,
+            "trials": [],
             "names": list(truth.names),
             "labels": labels.tolist(),
             "confidence": [1.0] * 20,

@@ -1,0 +1,175 @@
+"""How many clusters content codes fall into: mixtures of every size, and what speaks for each.
+
+A number is right when its clusters are all there and no cluster is cut in two. Codes trained by InfoNCE lie on curved
+arcs, which a Gaussian mixture goes on fitting better the more components it has, so its BIC cannot tell. But where a
+cluster is cut in two, the density of the codes does not fall between the halves.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.stats import gaussian_kde
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.mixture import GaussianMixture
+
+STABLE = 0.85
+SEPARATED = 0.25
+VALLEY = 0.7
+_MAX_COMPONENTS = 12
+_VARIANCE_KEPT = 0.99
+_N_STARTS = 5
+_N_SUBSAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What speaks for a number of clusters.
+
+    Parameters
+    ----------
+    n_clusters
+        K.
+    bic
+        Bayesian information criterion of the mixture.
+    valley
+        :func:`shallowest_valley` of its clusters; 1 for one cluster.
+    silhouette
+        Mean silhouette; 0 for one cluster.
+    stability
+        :func:`subsample_stability`; 1 for one cluster, 0 where the valley or the silhouette has ruled K out.
+    """
+
+    n_clusters: int
+    bic: float
+    valley: float
+    silhouette: float
+    stability: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether every cluster stands apart from every other, and is found again among fewer particles."""
+        return self.valley <= VALLEY and self.silhouette >= SEPARATED and self.stability >= STABLE
+
+
+def content_features(content: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
+    """Content codes at unit length, centred and rotated onto the PCA axes that hold 95 % of their variance."""
+    unit = content.astype(np.float64)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    n_components = min(_MAX_COMPONENTS, unit.shape[1], len(unit) - 1)
+    if n_components < 1 or np.ptp(unit, axis=0).max() == 0:
+        return np.zeros((len(unit), 1))
+    pca = PCA(n_components=n_components, svd_solver="full")
+    scores = pca.fit_transform(unit)
+    kept = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _VARIANCE_KEPT)) + 1
+    return np.asarray(scores[:, : max(1, min(kept, n_components))])
+
+
+def fit_mixture(
+    features: Float[NDArray[np.float64], "n p"], n_clusters: int, seed: int, n_starts: int = _N_STARTS
+) -> GaussianMixture:
+    """A Gaussian mixture with one covariance for all components, the best of several starts."""
+    mixture = GaussianMixture(
+        n_clusters,
+        covariance_type="tied",
+        n_init=n_starts,
+        random_state=seed,
+        reg_covar=1e-6,
+        max_iter=300,
+    )
+    with warnings.catch_warnings():
+        # A number of clusters that the codes do not support may not converge; its BIC then decides against it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(features)
+
+
+def try_number(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> Trial:
+    """Measure what speaks for a fitted mixture."""
+    k = mixture.n_components
+    bic = float(mixture.bic(features))
+    labels = mixture.predict(features)
+    if len(set(labels.tolist())) < max(k, 2):
+        # One cluster, or a component that holds nobody.
+        return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
+    valley = shallowest_valley(features, labels, mixture.precisions_)
+    silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
+    # What is out already is not worth ten more fits.
+    worth = valley <= VALLEY and silhouette >= SEPARATED
+    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0)
+
+
+def choose_number(trials: list[Trial]) -> Trial:
+    """The largest number that holds and beats every smaller one in BIC; one cluster if there is none."""
+    chosen, lowest_bic = trials[0], trials[0].bic
+    for trial in trials[1:]:
+        if trial.holds and trial.bic < lowest_bic:
+            chosen = trial
+        lowest_bic = min(lowest_bic, trial.bic)
+    return chosen
+
+
+def shallowest_valley(
+    features: Float[NDArray[np.float64], "n p"],
+    labels: Int[NDArray[np.int64], " n"],
+    precision: Float[NDArray[np.float64], "p p"],
+) -> float:
+    """How far the density falls between the two clusters that are least apart.
+
+    For each pair: members of both are projected on the direction that separates them best (Fisher's), each cluster
+    given the same weight, and the lowest density between their two peaks is divided by the lower peak.
+    0 is nothing in between; a cluster cut in two gives 1.
+
+    Parameters
+    ----------
+    features, labels
+        Points and the cluster, 0-based, of each.
+    precision
+        Inverse of the covariance that clusters share.
+
+    Returns
+    -------
+    The largest ratio over all pairs.
+    """
+    members = [features[labels == label] for label in range(labels.max() + 1)]
+    ratios = [
+        _valley(first @ axis, second @ axis)
+        for i, first in enumerate(members)
+        for second in members[:i]
+        for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
+    ]
+    return max(ratios)
+
+
+def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:
+    """Mean ARI between a mixture's labels and those of mixtures fitted to 80 % of the particles."""
+    n_clusters = mixture.n_components
+    if n_clusters == 1:
+        return 1.0
+    generator = np.random.default_rng(seed)
+    labels = mixture.predict(features)
+    size = max(n_clusters, round(0.8 * len(features)))
+    scores = []
+    for repeat in range(_N_SUBSAMPLES):
+        keep = generator.choice(len(features), size, replace=False)
+        refitted = fit_mixture(features[keep], n_clusters, seed + 1 + repeat, n_starts=2)
+        scores.append(adjusted_rand_score(labels, refitted.predict(features)))
+    return float(np.mean(scores))
+
+
+def _valley(above: Float[NDArray[np.float64], " a"], below: Float[NDArray[np.float64], " b"]) -> float:
+    if min(len(above), len(below)) < 3 or np.median(above) <= np.median(below):
+        return 1.0
+    weights = np.concatenate([np.full(len(part), 0.5 / len(part)) for part in (above, below)])
+    # The kernel is as wide as Scott's rule has it for one cluster of the smaller size, not for both together.
+    points = np.concatenate([above, below])
+    within = math.sqrt(0.5 * (above.var() + below.var()))
+    spread = math.sqrt(np.cov(points, aweights=weights))
+    density = gaussian_kde(points, 1.5 * within / spread * min(len(above), len(below)) ** -0.2, weights=weights)
+    profile = density(np.linspace(np.median(below), np.median(above), 101))
+    left, right = int(profile[:51].argmax()), 50 + int(profile[50:].argmax())
+    return float(profile[left : right + 1].min() / min(profile[left], profile[right]))
