@@ -128,7 +128,7 @@ def average_particles(
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
         sums.append(accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball))
     used = weights[torch.unique(weight_index)]
-    one = _shell_means(ball_weights(used, ball).square().mean(dim=0), ball).clamp_min(1e-9)
+    one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
     mask = density_mask(halves.mean(dim=0))
     fsc = fourier_shell_correlation(halves[0] * mask, halves[1] * mask)
@@ -137,7 +137,7 @@ def average_particles(
     else:
         top, bottom = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
     known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
-    damping = _shell_means(bottom, ball) * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
+    damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
     below = np.flatnonzero(fsc[1:] < 0.143)
     finest = float(max(3, below[0] if len(below) else box_size // 2 - 1))
@@ -179,10 +179,7 @@ def average_run(
         If the run is not clustered, its clusters are of other particles, or there is no such device.
     """
     clusters = load_clusters(run)
-    try:
-        where = choose_device(device)
-    except RuntimeError as error:
-        raise InputError(str(error), remedy="use --device auto or cpu") from error
+    where = choose_device(device)
     dataset = load_run_dataset(run)
     particles = dataset.particles
     if particles.names != clusters.names:
@@ -277,14 +274,6 @@ def _place(
 def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:
     rotations = torch.from_numpy(poses.rotations).float().to(device)
     return rotations, torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float().to(device)
-
-
-def _shell_means(values: Tensor, ball: FourierBall) -> Tensor:
-    """Mean of each voxel's shell, at every voxel of the ball."""
-    n_shells = int(ball.shells.max()) + 1
-    count = torch.bincount(ball.shells, minlength=n_shells).clamp_min(1)
-    sums = torch.zeros(n_shells, device=values.device).index_add_(0, ball.shells, values)
-    return (sums / count)[ball.shells]
 
 
 def _mean_correlation(

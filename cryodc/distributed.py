@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from cryodc.errors import InputError
+
 
 class Team(NamedTuple):
     """This process's place among those that train together."""
@@ -62,18 +64,28 @@ def average_number(value: float, team: Team) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``: CUDA if there is one, else CPU; under ``torchrun`` each process takes its own GPU.
+    """``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``; each process of a team gets its own.
 
     Raises
     ------
-    RuntimeError
-        If CUDA is asked for by name and there is none.
+    InputError
+        If there is no such device.
     """
-    available = torch.cuda.is_available()
-    if name.startswith("cuda") and not available:
-        raise RuntimeError("this machine or this torch has no CUDA")
     if name == "auto":
-        name = "cuda" if available else "cpu"
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError("no such device", expected="auto, cpu, cuda or cuda:N", found=name) from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError(
+                "no CUDA device is to be seen", found=f"--device {name}", remedy="use --device auto or cpu"
+            )
+        index = int(os.environ.get("LOCAL_RANK", device.index or 0))
+        if index >= torch.cuda.device_count():
+            raise InputError(
+                "no such device", expected=f"cuda:0 to cuda:{torch.cuda.device_count() - 1}", found=f"cuda:{index}"
+            )
+        return torch.device("cuda", index)
+    return device

@@ -57,7 +57,7 @@ def register_map(
     voxels = torch.from_numpy(np.stack([moving.voxels, fixed.voxels])).float()
     spectra = ball_spectra(voxels, ball)
     # Half-whitened, each map by its own power.
-    spectra = spectra * _shell_power(spectra, ball).clamp_min(1e-12).pow(-0.25)
+    spectra = spectra * ball.shell_mean(spectra.abs().square())[:, ball.shells].clamp_min(1e-12).pow(-0.25)
     mobile = volume_from_ball(spectra[0], ball)
     coarse = ball.within(min(finest, 6.0))
     rotations, shifts, _ = _search_all_shifts(spectra[1, ball.mask(min(finest, 6.0))], mobile, coarse, n_candidates)
@@ -82,15 +82,6 @@ def register_map(
     shift = inverse @ shifts[0].double()
     moved = resample(voxels[:1], inverse[None].float(), shift[None].float())[0]
     return inverse.numpy(), shift.numpy(), Volume(moved.numpy(), moving.spacing_angstrom)
-
-
-def _shell_power(spectra: Tensor, ball: FourierBall) -> Tensor:
-    """Mean power of each spectrum in the shell of each voxel, ``(b, p)``."""
-    n_shells = int(ball.shells.max()) + 1
-    count = torch.bincount(ball.shells, minlength=n_shells).clamp_min(1)
-    sums = torch.zeros(len(spectra), n_shells, device=spectra.device)
-    sums.index_add_(1, ball.shells, spectra.abs().square())
-    return (sums / count)[:, ball.shells]
 
 
 def _search_all_shifts(

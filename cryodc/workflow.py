@@ -126,10 +126,7 @@ def train_run(request: TrainRequest, listener: Listener | None = None) -> tuple[
     InputError
         As :func:`prepare_run` and :func:`cryodc.train.train`.
     """
-    try:
-        device = choose_device(request.device)
-    except RuntimeError as error:
-        raise InputError(str(error), found=f"--device {request.device}", remedy="use --device cpu") from error
+    device = choose_device(request.device)
     with join_team(device) as team:
         prepared = prepare_run(request, writes=team.leads)
         return prepared.run, fit_run(prepared, request, device, team, listener)

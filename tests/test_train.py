@@ -199,8 +199,10 @@ def test_one_particle_cannot_be_contrasted(tmp_path: Path) -> None:
 def test_cuda_by_name_without_cuda_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(RuntimeError, match="CUDA"):
+    with pytest.raises(InputError, match="CUDA"):
         choose_device("cuda")
+    with pytest.raises(InputError, match="no such device"):
+        choose_device("gpu0")
 
 
 TWO_PROCESSES = """

@@ -58,6 +58,15 @@ class FourierBall:
         """Which voxels lie inside a smaller radius, ``(p,)`` bool."""
         return self.frequencies.norm(dim=1) <= radius_shells
 
+    def shell_mean(
+        self, values: Float[Tensor, "*batch p"], weights: Float[Tensor, "*batch p"] | None = None
+    ) -> Float[Tensor, "*batch s"]:
+        """Weighted mean over each shell, 0 to Nyquist; 0 where the ball has none of it."""
+        sums = values.new_zeros(*values.shape[:-1], self.box_size // 2 + 1)
+        weights = torch.ones_like(values) if weights is None else weights
+        total = sums.index_add(-1, self.shells, weights)
+        return sums.index_add(-1, self.shells, values * weights) / total.clamp_min(1e-9)
+
 
 def fourier_ball(box_size: int, radius_shells: float, device: torch.device | None = None) -> FourierBall:
     """The ball of a radius, sorted as the half-Fourier grid is.
