@@ -17,11 +17,13 @@ _HOMES = {
     "ParticleSet": "particles",
     "Poses": "particles",
     "RunFolder": "io.run",
+    "SimulationConfig": "data.simulate",
     "SubtomogramDataset": "data.dataset",
     "TrainRequest": "workflow",
     "Volume": "volumes",
     "average_run": "average",
     "cluster_run": "cluster",
+    "demo_phantoms": "data.phantoms",
     "evaluate_run": "evaluate",
     "open_viewer": "viewer",
     "read_particles": "io.star",
@@ -29,6 +31,7 @@ _HOMES = {
     "run_demo": "demo",
     "train_run": "workflow",
     "write_report": "report",
+    "write_simulation": "data.simulation_folder",
     "write_volume": "io.mrc",
 }
 

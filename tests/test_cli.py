@@ -43,13 +43,21 @@ def test_help_lists_every_verb_under_its_group() -> None:
         assert name in text
 
 
-@pytest.mark.parametrize(
-    "verb", ["check", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
-)
-def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    finished = cryodc(verb, "--help")
+def test_a_verb_has_help_with_an_example() -> None:
+    finished = cryodc("train", "--help")
     assert finished.returncode == 0, finished.stderr
-    assert f"Example: cryodc {verb}" in " ".join(finished.stdout.split())
+    assert "Example: cryodc train" in " ".join(finished.stdout.split())
+
+
+def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> None:
+    from cryodc_cli.main import VERBS
+    from cryodc_cli.reference import reference
+
+    page = reference()
+    for verb in VERBS:
+        assert f"Example: cryodc {verb}" in " ".join(page.split())
+    written = Path(__file__).parents[1] / "docs" / "commands.md"
+    assert written.read_text(encoding="utf-8") == page, "run: python -m cryodc_cli.reference > docs/commands.md"
 
 
 @pytest.mark.parametrize(
