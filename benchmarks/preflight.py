@@ -121,7 +121,7 @@ FAULTS = {
     ),
     "origin sign": Fault(lambda f: change_columns(f, _ORIGINS, np.negative), "another convention", "origins negated:"),
     "weights z↔x": Fault(swap_weight_axes, "missing wedge of the particles is not where", "tilt axis y, beam z"),
-    "spacing ×2": Fault(lambda f: change_volumes(f, lambda v: v, 2.0), "disagree on the voxel spacing", "2 times"),
+    "spacing ×2": Fault(lambda f: change_volumes(f, lambda v: v, 2.0), "disagree on the voxel spacing", "2 × the STAR"),
     "truncated file": Fault(truncate, "truncated"),
     "duplicated rows": Fault(repeat_rows, "same name"),
     "hand": Fault(mirror, "another convention", "volumes mirrored (z flipped):"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cryodc.preflight.report import CheckReport
 
 _SHOWN = 6
-_SAME = 20
+_SAME = 6
 
 
 @click.command()

@@ -44,9 +44,9 @@ bench = _load_benchmark()
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighty particles of two phantoms, SNR 0.1, ±60°, with their poses; shared, so never written into."""
+    """Sixty particles of two phantoms, SNR 0.1, ±60°, with their poses; shared, so never written into."""
     folder = tmp_path_factory.mktemp("right") / "sim"
-    config = SimulationConfig(n_per_map=40, snr=0.1, box_size=24, spacing_angstrom=13.0, n_tomograms=2, seed=3)
+    config = SimulationConfig(n_per_map=30, snr=0.1, box_size=24, spacing_angstrom=13.0, n_tomograms=2, seed=3)
     write_simulation(choose_proteins(["bilobe", "clamp"], []), config, folder, with_poses=True)
     return folder
 
@@ -190,6 +190,8 @@ def test_one_tomogram_of_another_range_is_named(copy: Path) -> None:
     (problem,) = check_particles(star, CheckSettings(options=InputOptions(tilt_ranges=claim))).problems
     assert "tomogram02" in str(problem.error.found)
     assert "tomogram01" not in str(problem.error.found)
+    assert "-30° to 30°" in str(problem.error.expected)
+    assert "-60° to 60°" in str(problem.error.found)
 
 
 def test_a_tomogram_without_a_range_is_a_problem(right: Path) -> None:
@@ -363,7 +365,7 @@ def test_a_moved_folder_is_found_and_the_remedy_works(copy: Path) -> None:
     (copy / "new" / "place").mkdir(parents=True)
     (copy / "subtomograms").rename(copy / "new" / "place" / "subtomograms")
     problems = check_particles(copy / "particles.star", CheckSettings(n_sample=4)).problems
-    assert len(problems) == 80
+    assert len(problems) == 60
     option, folder = str(problems[0].error.remedy).split()
     assert option == "--data-dir"
     report = check_particles(copy / "particles.star", CheckSettings(data_dir=Path(folder), n_sample=4))
@@ -371,7 +373,7 @@ def test_a_moved_folder_is_found_and_the_remedy_works(copy: Path) -> None:
 
 
 def test_a_blank_volume_beyond_the_sample_is_told_by_its_header(copy: Path) -> None:
-    chosen = draw_sample(80, 4, seed=0)
+    chosen = draw_sample(60, 4, seed=0)
     paths = sorted((copy / "subtomograms").iterdir())
     blank = next(path for i, path in enumerate(paths) if i not in chosen)
     write_volume(blank, Volume(np.zeros_like(read_volume(blank).voxels), 13.0))
@@ -388,7 +390,7 @@ def test_a_fault_in_a_header_hides_nothing_else(copy: Path) -> None:
     report = check_particles(copy / "particles.star")
     assert len(report.problems) == 2
     assert report.contrast is not None
-    assert report.n_sampled == 79
+    assert report.n_sampled == 59
     printed = CliRunner().invoke(check, [str(copy / "particles.star")], env={"COLUMNS": "200"}).stdout
     for row in ("tomograms", "weights", "poses", "half sets", "contrast", "missing wedge"):
         assert f"\n{row} " in printed

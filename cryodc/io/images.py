@@ -273,12 +273,10 @@ def _wrong_spacing(path: Path, expected: float, source: str, found: float) -> In
 
 
 def _contradicted_spacing(path: Path, expected: float, found: float) -> InputError:
-    ratio = max(found / expected, expected / found)
-    factor = f", {ratio:.3g} times {'more' if found > expected else 'less'}"
     return InputError(
         "the MRC headers and the STAR disagree on the voxel spacing",
         file=path,
         expected=f"{expected:.4g} Å, from the STAR",
-        found=f"{found:.4g} Å in the header" + factor,
+        found=f"{found:.4g} Å in the header, {found / expected:.3g} × the STAR's",
         remedy="see whether the volumes are binned, then correct rlnImagePixelSize (rlnPixelSize) or the headers",
     )

@@ -172,12 +172,12 @@ def _turn_back(
     spectra = torch.empty(len(turns), len(volumes), len(ball), dtype=torch.complex64)
     powers = torch.empty(len(turns), len(volumes), len(ball))
     mask = view_mask(ball.box_size)
+    spread = torch.fft.fftshift(torch.fft.irfftn(weights.square() + 0j, s=shape, dim=dims), dim=dims)
     for rows in chunks(len(volumes), _BATCH):
-        transfer = weights[weight_index[rows]]
+        used, place = torch.unique(weight_index[rows], return_inverse=True)
         whitened = torch.fft.rfftn(volumes[rows] * mask, dim=dims) / noise[shells]
-        weighted = torch.fft.irfftn(whitened * transfer, s=shape, dim=dims)
-        spread = torch.fft.fftshift(torch.fft.irfftn(transfer.square() + 0j, s=shape, dim=dims), dim=dims)
-        fine, fine_power = fine_spectrum(weighted, radius), fine_spectrum(spread, radius)[:, :1]
+        weighted = torch.fft.irfftn(whitened * weights[weight_index[rows]], s=shape, dim=dims)
+        fine, fine_power = fine_spectrum(weighted, radius), fine_spectrum(spread[used], radius)[place, :1]
         for i, turn in enumerate(turns):
             points = ball.frequencies @ turn.apply(rotations[rows], origins[rows])[0].transpose(1, 2)
             values = sample_spectrum(fine, points)

@@ -53,6 +53,11 @@ class WedgeFit:
     depth: float
     gain: float
 
+    @property
+    def whole_degrees(self) -> tuple[int, int]:
+        """The outermost whole degrees measured."""
+        return math.ceil(self.tilt_range[0]), math.floor(self.tilt_range[1])
+
 
 def measured_fraction(transfer: Float[Tensor, "d h hw"]) -> float:
     """Give the share of Fourier voxels within Nyquist whose weight exceeds 1 % of the largest."""

@@ -32,7 +32,8 @@ LEAST_STANDARD_ERRORS = 4.0
 _EQUAL = 2.0
 """Of conventions that are not worse than the best by more standard errors, the simplest is named."""
 
-_BOX = 32
+_BOX = 20
+"""Holds the shells compared; larger boxes are Fourier-cropped to it."""
 _FEWEST = 12
 
 _ORIGIN_REMEDIES = {
@@ -165,7 +166,7 @@ def _judge(sample: Sample, poses: Poses, wedge: WedgeCheck, seed: int) -> PoseCh
 
 
 def _prepare(sample: Sample, wedge: WedgeCheck) -> tuple[Tensor, Tensor, Tensor]:
-    """Volumes under the one observation model, weights and their index, in a box of at most 32."""
+    """Volumes under the one observation model, weights and their index, in a box of at most 20."""
     volumes, weights, index = sample.volumes, sample.weights, sample.weight_index
     box = volumes.shape[-1]
     if weights is None or index is None:

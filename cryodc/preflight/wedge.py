@@ -45,7 +45,7 @@ class WedgeCheck:
     share
         Gain of the wedge claimed over gain of the best.
     tomograms
-        Those, of up to 24 with at least 3 particles, whose particles contradict the claim, and their share.
+        Those, of up to 24 with at least 3 particles, whose particles contradict the claim, each measured alone.
     """
 
     measured: WedgeFit
@@ -53,7 +53,7 @@ class WedgeCheck:
     claimed: WedgeFit | None
     claims_wedge: bool
     share: float | None
-    tomograms: Mapping[str, float]
+    tomograms: Mapping[str, "WedgeCheck"]
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as JSON types."""
@@ -63,7 +63,7 @@ class WedgeCheck:
             "claimed": None if self.claimed is None else vars(self.claimed),
             "claims_wedge": self.claims_wedge,
             "share": self.share,
-            "tomograms": dict(self.tomograms),
+            "tomograms": {name: check.as_dict() for name, check in self.tomograms.items()},
         }
 
 
@@ -88,11 +88,11 @@ def describe_wedge(fit: WedgeFit) -> str:
     >>> describe_wedge(WedgeFit("y", "z", (-60.5, 60.5), 0.0, 1.0))
     'tilt axis y, beam z, -60° to 60°'
     """
-    low, high = fit.tilt_range
-    return f"tilt axis {fit.tilt_axis}, beam {fit.beam}, {round(low):d}° to {round(high):d}°"
+    low, high = fit.whole_degrees
+    return f"tilt axis {fit.tilt_axis}, beam {fit.beam}, {low}° to {high}°"
 
 
-def _contradicting_tomograms(sample: Sample) -> dict[str, float]:
+def _contradicting_tomograms(sample: Sample) -> dict[str, WedgeCheck]:
     if sample.weights is None:
         return {}
     rows: dict[str, list[int]] = defaultdict(list)
@@ -102,10 +102,10 @@ def _contradicting_tomograms(sample: Sample) -> dict[str, float]:
     if len(rows) < 2:
         return {}
     checks = {t: _compare(sample, torch.tensor(rows[t]), {}) for t in often if len(rows[t]) >= _PER_TOMOGRAM}
-    return {t: c.share for t, c in checks.items() if c.visible and c.share is not None and c.share < LEAST_SHARE}
+    return {t: check for t, check in checks.items() if check.share is not None and check.share < LEAST_SHARE}
 
 
-def _compare(sample: Sample, rows: Tensor, tomograms: Mapping[str, float]) -> WedgeCheck:
+def _compare(sample: Sample, rows: Tensor, tomograms: Mapping[str, WedgeCheck]) -> WedgeCheck:
     power = mean_power(standardise(sample.volumes[rows]))
     measured = fit_wedge(power)
     visible = _is_wedge(measured)
@@ -149,23 +149,26 @@ def _swapped(check: WedgeCheck) -> InputError:
 
 
 def _contradiction(check: WedgeCheck, sample: Sample) -> InputError:
-    claimed, from_star = check.claimed or check.measured, sample.particles.weight_images is not None
-    where = f", in {', '.join(sorted(check.tomograms)[:5])}" if check.tomograms else ""
-    more = f" and {len(check.tomograms) - 5} more tomograms" if len(check.tomograms) > 5 else ""
-    share = min([check.share or 0.0, *check.tomograms.values()])
+    from_star = sample.particles.weight_images is not None
+    where = ""
+    if check.share is not None and check.share >= LEAST_SHARE:
+        names = sorted(check.tomograms)
+        where = f" in {', '.join(names[:5])}" + (f" and {len(names) - 5} more tomograms" if len(names) > 5 else "")
+        check = min(check.tomograms.values(), key=lambda one: one.share or 0.0)
+    claimed = check.claimed or check.measured
     return InputError(
         "the missing wedge of the particles is not where "
         + ("their weights say" if from_star else "--tilt-range and --tilt-axis say"),
         expected=(describe_wedge(claimed) if check.claims_wedge else "no missing wedge")
         + (" (rlnCtfImage)" if from_star else " (the options)"),
-        found=f"{describe_wedge(check.measured)}{where}{more}; the wedge claimed holds {claimed.depth:.2f} of the "
-        f"power outside it and explains {max(share, 0):.0%} of what the best wedge explains",
+        found=f"{describe_wedge(check.measured)}{where}; the wedge claimed holds {claimed.depth:.2f} of the power "
+        f"outside it and explains {max(check.share or 0.0, 0.0):.0%} of what the best wedge explains",
         remedy=_remedy(check.measured, claimed, from_star),
     )
 
 
 def _remedy(measured: WedgeFit, claimed: WedgeFit, from_star: bool) -> str:
-    low, high = (round(angle) for angle in measured.tilt_range)
+    low, high = measured.whole_degrees
     options = f"--tilt-range {low} {high} --tilt-axis {measured.tilt_axis}"
     if measured.beam != "z":
         swapped = f"the volumes lie with z and {measured.beam} swapped: write them again with these axes exchanged"
