@@ -187,11 +187,14 @@ def test_without_any_claim_the_wedge_is_measured_and_nothing_is_wrong(right: Pat
 def test_one_tomogram_of_another_range_is_named(copy: Path) -> None:
     star = _star_without(copy, "rlnCtfImage")
     claim = {"tomogram01": (-60.0, 60.0), "tomogram02": (-30.0, 30.0)}
-    (problem,) = check_particles(star, CheckSettings(options=InputOptions(tilt_ranges=claim))).problems
+    report = check_particles(star, CheckSettings(options=InputOptions(tilt_ranges=claim)))
+    (problem,) = report.problems
     assert "tomogram02" in str(problem.error.found)
     assert "tomogram01" not in str(problem.error.found)
     assert "-30° to 30°" in str(problem.error.expected)
-    assert "-60° to 60°" in str(problem.error.found)
+    assert "--tilt-ranges" in str(problem.error.remedy)
+    assert report.wedge is not None
+    assert report.wedge.tomograms["tomogram02"].measured.tilt_range == pytest.approx((-60, 60), abs=3)
 
 
 def test_a_tomogram_without_a_range_is_a_problem(right: Path) -> None:
@@ -408,3 +411,21 @@ def test_the_sample_is_random_and_follows_from_the_seed() -> None:
     assert draw_sample(1000, 5, 0).tolist() == draw_sample(1000, 5, 0).tolist()
     assert draw_sample(1000, 5, 0).tolist() != draw_sample(1000, 5, 1).tolist()
     assert sorted(draw_sample(7, 300, 0).tolist()) == list(range(7))
+
+
+def test_weights_that_claim_no_wedge_are_contradicted(copy: Path) -> None:
+    for path in (copy / "weights").iterdir():
+        write_array(path, np.ones_like(read_array(path)), 13.0)
+    (problem,) = check_particles(copy / "particles.star").problems
+    assert problem.error.expected == "no missing wedge (rlnCtfImage)"
+
+
+def test_large_boxes_are_measured_in_smaller_ones(tmp_path: Path) -> None:
+    config = SimulationConfig(n_per_map=10, snr=0.2, box_size=64, spacing_angstrom=5.0, tilt_ranges=((-50, 60),))
+    write_simulation(choose_proteins(["bilobe", "clamp"], []), config, tmp_path / "sim", with_poses=True)
+    report = check_particles(tmp_path / "sim" / "particles.star")
+    assert report.problems == report.warnings == ()
+    assert report.wedge is not None
+    assert report.wedge.measured.tilt_range == pytest.approx((-50, 60), abs=2)
+    assert report.poses is not None
+    assert report.poses.verdict == "RELION"

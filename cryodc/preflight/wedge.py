@@ -163,13 +163,15 @@ def _contradiction(check: WedgeCheck, sample: Sample) -> InputError:
         + (" (rlnCtfImage)" if from_star else " (the options)"),
         found=f"{describe_wedge(check.measured)}{where}; the wedge claimed holds {claimed.depth:.2f} of the power "
         f"outside it and explains {max(check.share or 0.0, 0.0):.0%} of what the best wedge explains",
-        remedy=_remedy(check.measured, claimed, from_star),
+        remedy=_remedy(check.measured, claimed, from_star, one_tomogram=bool(where)),
     )
 
 
-def _remedy(measured: WedgeFit, claimed: WedgeFit, from_star: bool) -> str:
+def _remedy(measured: WedgeFit, claimed: WedgeFit, from_star: bool, one_tomogram: bool) -> str:
     low, high = measured.whole_degrees
     options = f"--tilt-range {low} {high} --tilt-axis {measured.tilt_axis}"
+    if one_tomogram:
+        options = f"their own row in --tilt-ranges, such as NAME,{low},{high}"
     if measured.beam != "z":
         swapped = f"the volumes lie with z and {measured.beam} swapped: write them again with these axes exchanged"
         return swapped if claimed.beam == "z" else f"{swapped}, and their weights too"
