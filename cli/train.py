@@ -9,10 +9,12 @@ from cryodc_cli.options import (
     data_dir_option,
     device_option,
     error_console,
+    invert_option,
     seed_option,
     star_argument,
     tilt_axis_option,
     tilt_range_option,
+    tilt_ranges_option,
 )
 
 
@@ -40,13 +42,9 @@ from cryodc_cli.options import (
     help="YAML with sections model, loss, views, training; options given here win over it.",
 )
 @tilt_range_option
-@click.option(
-    "--tilt-ranges",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
-)
+@tilt_ranges_option
 @tilt_axis_option
-@click.option("--invert", is_flag=True, help="Protein is black in the input: multiply every voxel by -1.")
+@invert_option
 @data_dir_option
 @seed_option
 @device_option

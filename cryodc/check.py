@@ -1,249 +1,179 @@
 """Check particles before any training: what the STAR and its files say, and everything wrong with them."""
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from cryodc.data.dataset import InputOptions
 from cryodc.errors import InputError
+from cryodc.io.coordinates import read_positions
 from cryodc.io.images import Problem
 from cryodc.io.inspection import Inspection, inspect_particles
-from cryodc.io.mrc import read_volume
-from cryodc.io.optics import OpticsGroup
-from cryodc.io.weights import LAYOUTS, read_weight, weight_layout
+from cryodc.io.star_layout import particle_block
+from cryodc.io.weights import LAYOUTS, weight_layout
 from cryodc.ops.contrast import Contrast, contrast_sign
-from cryodc.ops.filters import hermitian_count, shell_radius
-from cryodc.ops.wedge import TiltAxis, wedge_from_tilt_range
 from cryodc.particles import ParticleSet
+from cryodc.preflight.duplicates import check_duplicates
+from cryodc.preflight.poses import check_poses
+from cryodc.preflight.report import CheckReport
+from cryodc.preflight.sample import Sample, draw_sample, read_sample, read_usable
+from cryodc.preflight.wedge import check_wedge
 
-_MEASURED = 0.01
+__all__ = ["CheckReport", "CheckSettings", "check_particles"]
+
+DUPLICATE_SHARE = 0.1
+"""Of the box edge: what two particles are apart at least, unless a distance is given."""
 
 
 @dataclass(frozen=True)
-class CheckReport:
-    """What was found. A field is None where a problem, or missing information, leaves it unknown.
+class CheckSettings:
+    """How to check.
 
     Parameters
     ----------
-    source, layout
-        The STAR, and which program generation wrote it.
-    tomograms
-        Particles of each.
-    weight_layout
-        In words; None where the STAR names no weight volumes.
-    measured_fraction
-        Smallest, mean and largest share of Fourier space (within Nyquist) that a particle's weight measures.
-    half_sets
-        Particles in half 1 and half 2.
-    n_voxels_read
-        Particles whose voxels were read; headers are read for all.
-    found_in
-        Images found in each folder.
-    notes, problems
-        What was noticed, and every fault.
+    data_dir
+        As for :func:`cryodc.io.star.read_particles`.
+    options
+        What training will be given: the wedge where the STAR names no weights, and whether to invert.
+    n_sample, seed
+        Read the voxels of at most this many particles, drawn at random.
+    duplicate_distance_angstrom
+        Particles of a tomogram nearer than this are pointed out; a tenth of the box edge if None, none if 0.
     """
 
-    source: Path
-    layout: str | None = None
-    n_particles: int | None = None
-    tomograms: Mapping[str, int] | None = None
-    optics_groups: tuple[OpticsGroup, ...] = ()
-    box_size: int | None = None
-    spacing_angstrom: float | None = None
-    has_poses: bool | None = None
-    half_sets: tuple[int, int] | None = None
-    weight_layout: str | None = None
-    measured_fraction: tuple[float, float, float] | None = None
-    contrast: Contrast | None = None
-    n_voxels_read: int = 0
-    found_in: Mapping[str, int] | None = None
-    notes: tuple[str, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give everything as JSON types."""
-        contrast = self.contrast
-        fraction = self.measured_fraction
-        return {
-            "source": str(self.source),
-            "layout": self.layout,
-            "n_particles": self.n_particles,
-            "tomograms": None if self.tomograms is None else dict(self.tomograms),
-            "optics_groups": [vars(group) for group in self.optics_groups],
-            "box_size": self.box_size,
-            "spacing_angstrom": self.spacing_angstrom,
-            "has_poses": self.has_poses,
-            "half_sets": None if self.half_sets is None else list(self.half_sets),
-            "weight_layout": self.weight_layout,
-            "measured_fraction": None if fraction is None else dict(zip(("min", "mean", "max"), fraction, strict=True)),
-            "contrast": None if contrast is None else vars(contrast),
-            "n_voxels_read": self.n_voxels_read,
-            "found_in": None if self.found_in is None else dict(self.found_in),
-            "notes": list(self.notes),
-            "problems": [_problem_as_dict(problem) for problem in self.problems],
-        }
+    data_dir: Path | None = None
+    options: InputOptions = field(default_factory=InputOptions)
+    n_sample: int = 300
+    seed: int = 0
+    duplicate_distance_angstrom: float | None = None
 
 
-def check_particles(
-    path: Path,
-    data_dir: Path | None = None,
-    tilt_range: tuple[float, float] | None = None,
-    tilt_axis: TiltAxis = "y",
-    n_voxels: int = 200,
-) -> CheckReport:
+def check_particles(star: Path, settings: CheckSettings | None = None) -> CheckReport:
     """Check a particle STAR; faults are collected, not raised.
 
-    Parameters
-    ----------
-    path, data_dir
-        As for :func:`cryodc.io.star.read_particles`.
-    tilt_range, tilt_axis
-        What training will be given where the STAR names no weight volumes.
-    n_voxels
-        Read the voxels of at most this many particles, spread evenly over the file.
+    What the files say is checked for every row; contrast, wedge and poses on the sample, of particles whose files
+    are in order.
     """
+    settings = settings or CheckSettings()
     try:
-        inspection = inspect_particles(path, data_dir)
+        inspection = inspect_particles(star, settings.data_dir)
     except InputError as error:
-        return CheckReport(path, problems=(Problem(error.row, error),))
-    report = _describe(inspection)
-    particles = inspection.particles
+        return CheckReport(star, problems=(Problem(error.row, error),))
+    report = replace(_describe(inspection), seed=settings.seed)
+    particles = inspection.readable
     if particles is None:
         return report
-    volumes, problems = _read_sample(particles, n_voxels)
+    report = _add(report, warnings=_duplicates(inspection, particles, settings))
+    chosen = draw_sample(len(particles), settings.n_sample, settings.seed)
+    sample = read_sample(particles, chosen, settings.options)
+    report = _add(report, problems=[*sample.problems, *_flat_volumes(inspection, particles, chosen.tolist(), settings)])
+    report = _add(report, problems=_missing_ranges(particles, settings.options))
+    fractions = sample.fractions
     report = replace(
         report,
-        contrast=None if volumes is None else contrast_sign(volumes),
-        n_voxels_read=0 if volumes is None else len(volumes),
-        problems=tuple(problems),
+        n_sampled=len(sample),
+        measured_fraction=(min(fractions), float(np.mean(fractions)), max(fractions)) if fractions else None,
     )
-    return _check_weights(report, particles, tilt_range, tilt_axis, n_voxels)
+    return _measure(report, sample, settings) if len(sample) else report
 
 
-def measured_fraction(transfer: Float[Tensor, "d h hw"]) -> float:
-    """Give the share of Fourier voxels within Nyquist whose weight exceeds 1 % of the largest."""
-    box = transfer.shape[0]
-    counted = hermitian_count(box) * (shell_radius(box) <= box // 2)
-    magnitude = transfer.abs()
-    return float((counted * (magnitude > _MEASURED * magnitude.max())).sum() / counted.sum())
+def _measure(report: CheckReport, sample: Sample, settings: CheckSettings) -> CheckReport:
+    contrast = contrast_sign(sample.volumes)
+    wedge, problems, warnings = check_wedge(sample)
+    poses, pose_problems = check_poses(sample, wedge, settings.seed)
+    notes = list(report.notes)
+    if sample.particles.weight_images is not None and (settings.options.tilt_range or settings.options.tilt_ranges):
+        notes.append("the STAR names weight volumes: --tilt-range is not used")
+    report = replace(report, contrast=contrast, wedge=wedge, poses=poses, notes=tuple(notes))
+    problems = [*_contrast_problem(contrast, settings.options.invert), *problems, *pose_problems]
+    return _add(report, problems=problems, warnings=warnings)
+
+
+def _add(report: CheckReport, problems: Sequence[Problem] = (), warnings: Sequence[Problem] = ()) -> CheckReport:
+    def ordered(*parts: Sequence[Problem]) -> tuple[Problem, ...]:
+        return tuple(sorted((problem for part in parts for problem in part), key=lambda problem: problem.row or 0))
+
+    return replace(
+        report,
+        problems=ordered(report.problems, problems),
+        warnings=ordered(report.warnings, warnings),
+    )
 
 
 def _describe(inspection: Inspection) -> CheckReport:
-    report = CheckReport(
+    box, halves = inspection.box_size, inspection.half_sets
+    layouts = {layout for shape in inspection.weight_shapes if box and (layout := weight_layout(shape, box))}
+    return CheckReport(
         inspection.document.source,
         layout=inspection.layout,
         n_particles=inspection.n_particles,
+        tomograms=dict(Counter(inspection.tomograms)),
         optics_groups=inspection.optics_groups,
+        box_size=box,
+        spacing_angstrom=inspection.spacing_angstrom,
+        has_poses=inspection.poses is not None,
+        has_weights=inspection.has_weights,
+        half_sets=None if halves is None else (int((halves == 1).sum()), int((halves == 2).sum())),
+        weight_layout=" and ".join(LAYOUTS[layout] for layout in sorted(layouts)) or None,
         found_in=inspection.found_in,
         notes=inspection.notes,
         problems=inspection.problems,
     )
-    layouts = {
-        layout
-        for shape in inspection.weight_shapes
-        if inspection.box_size and (layout := weight_layout(shape, inspection.box_size))
-    }
-    report = replace(
-        report,
-        box_size=inspection.box_size,
-        spacing_angstrom=inspection.spacing_angstrom,
-        weight_layout=" and ".join(LAYOUTS[layout] for layout in sorted(layouts)) or None,
+
+
+def _duplicates(inspection: Inspection, particles: ParticleSet, settings: CheckSettings) -> list[Problem]:
+    distance = settings.duplicate_distance_angstrom
+    if distance is None:
+        distance = DUPLICATE_SHARE * particles.box_size * particles.spacing_angstrom
+    if distance <= 0:
+        return []
+    block = particle_block(inspection.document)
+    try:
+        positions = read_positions(inspection.document, block, inspection.spacing_angstrom, inspection.poses)
+    except InputError as error:
+        return [Problem(error.row, error, unreadable=False)]
+    if positions is None:
+        return []
+    return check_duplicates(particles, positions[np.isin(block.line_numbers, particles.rows)], distance)
+
+
+def _flat_volumes(
+    inspection: Inspection, particles: ParticleSet, chosen: Sequence[int], settings: CheckSettings
+) -> list[Problem]:
+    """Read particles beyond the sample whose headers promise no image, unless so many do that headers say nothing."""
+    others = sorted(set(inspection.flat) - set(chosen))
+    if len(others) > settings.n_sample:
+        return []
+    return [problem for i in others if isinstance(problem := read_usable(particles, i), Problem)]
+
+
+def _missing_ranges(particles: ParticleSet, options: InputOptions) -> list[Problem]:
+    if particles.weight_images is not None or not options.tilt_ranges or options.tilt_range:
+        return []
+    missing = sorted(set(particles.tomograms) - set(options.tilt_ranges))
+    if not missing:
+        return []
+    error = InputError(
+        "some tomograms have no tilt range",
+        expected="every tomogram in --tilt-ranges, or --tilt-range for the others",
+        found=f"none for {', '.join(missing[:5])}" + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
+        remedy="add their rows, or give --tilt-range too",
     )
-    particles = inspection.particles
-    if particles is None:
-        return report
-    halves = particles.half_sets
-    return replace(
-        report,
-        tomograms=dict(Counter(particles.tomograms)),
-        has_poses=particles.poses is not None,
-        half_sets=None if halves is None else (int((halves == 1).sum()), int((halves == 2).sum())),
+    return [Problem(None, error)]
+
+
+def _contrast_problem(contrast: Contrast, invert: bool) -> list[Problem]:
+    wrong = {"black": not invert, "white": invert}.get(contrast.sign, False)
+    if not wrong:
+        return []
+    error = InputError(
+        "protein is black" if contrast.sign == "black" else "protein is white, and --invert would make it black",
+        expected="protein white (positive), or --invert" if contrast.sign == "black" else "no --invert",
+        found=f"the middle of the boxes is {'darker' if contrast.sign == 'black' else 'brighter'} than what surrounds "
+        f"it by {abs(contrast.score):.1f} standard errors, {contrast.n_particles} particles",
+        remedy="train with --invert" if contrast.sign == "black" else "train without --invert",
     )
-
-
-def _read_sample(particles: ParticleSet, n_voxels: int) -> tuple[Tensor | None, list[Problem]]:
-    chosen = np.unique(np.linspace(0, len(particles) - 1, min(n_voxels, len(particles))).round().astype(int))
-    volumes: list[Tensor] = []
-    problems: list[Problem] = []
-    for i in chosen.tolist():
-        row = int(particles.rows[i])
-        image = particles.images[i]
-        try:
-            voxels = read_volume(image).voxels
-        except InputError as error:
-            problems.append(Problem(row, error))
-            continue
-        if voxels.min() == voxels.max():
-            constant = InputError(
-                "this particle is constant: it holds no image",
-                file=image.path,
-                found=f"{voxels.flat[0]:g} in every voxel",
-                remedy="write this volume again, or remove its row from the STAR",
-            )
-            problems.append(Problem(row, constant))
-            continue
-        volumes.append(torch.from_numpy(voxels))
-    return (torch.stack(volumes) if volumes else None), problems
-
-
-def _check_weights(
-    report: CheckReport,
-    particles: ParticleSet,
-    tilt_range: tuple[float, float] | None,
-    tilt_axis: TiltAxis,
-    n_weights: int,
-) -> CheckReport:
-    notes, problems = list(report.notes), list(report.problems)
-    fractions: list[float] = []
-    if particles.weight_images is not None:
-        if tilt_range is not None:
-            notes.append("the STAR names weight volumes: --tilt-range is not used")
-        first_row = dict(reversed(list(zip(particles.weight_images, particles.rows.tolist(), strict=True))))
-        distinct = list(dict.fromkeys(particles.weight_images))
-        step = max(1, math.ceil(len(distinct) / max(1, n_weights)))
-        for image in distinct[::step]:
-            try:
-                weight = read_weight(image, particles.box_size)
-            except InputError as error:
-                problems.append(Problem(first_row[image], error))
-                continue
-            fractions.append(measured_fraction(torch.from_numpy(weight.transfer)))
-    elif tilt_range is not None:
-        try:
-            wedge = wedge_from_tilt_range(particles.box_size, *tilt_range, tilt_axis)
-        except ValueError as error:
-            problems.append(Problem(None, InputError(f"the tilt range cannot be used: {error}")))
-        else:
-            fractions.append(measured_fraction(wedge))
-    contrast = report.contrast
-    if contrast is not None and contrast.sign == "black":
-        notes.append("protein is black: train with --invert")
-    return replace(
-        report,
-        measured_fraction=_summary(fractions),
-        notes=tuple(notes),
-        problems=tuple(sorted(problems, key=lambda problem: problem.row or 0)),
-    )
-
-
-def _summary(values: Sequence[float]) -> tuple[float, float, float] | None:
-    return (min(values), sum(values) / len(values), max(values)) if values else None
-
-
-def _problem_as_dict(problem: Problem) -> dict[str, Any]:
-    error = problem.error
-    return {
-        "row": problem.row,
-        "problem": error.problem,
-        "file": None if error.file is None else str(error.file),
-        "expected": error.expected,
-        "found": error.found,
-        "remedy": error.remedy,
-    }
+    return [Problem(None, error)]

@@ -11,11 +11,13 @@ import torch
 from click.testing import CliRunner
 from cryodc_cli.check import check
 
-from cryodc.check import check_particles, measured_fraction
+from cryodc.check import CheckSettings, check_particles
+from cryodc.data.dataset import InputOptions
 from cryodc.io.mrc import read_volume, write_volume
 from cryodc.ops.contrast import contrast_sign
 from cryodc.ops.filters import soft_sphere
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
+from cryodc.ops.wedge_fit import measured_fraction
 from cryodc.volumes import Volume
 
 BOX = 16
@@ -54,7 +56,7 @@ def _line(star: Path, word: str) -> int:
 
 
 def test_good_particles_are_described_and_nothing_is_complained_of(star: Path) -> None:
-    report = check_particles(star, tilt_range=(-60, 60))
+    report = check_particles(star, CheckSettings(options=InputOptions((-60, 60))))
     assert report.problems == ()
     assert (report.layout, report.n_particles, report.box_size) == ("RELION 3.1", N, BOX)
     assert report.spacing_angstrom == 8.0
@@ -98,13 +100,20 @@ def test_contrast_of_noise_or_of_too_few_is_undetermined() -> None:
     assert contrast_sign(_particles(4, snr=10)).sign == "undetermined"
 
 
-def test_black_particles_are_pointed_out(star: Path) -> None:
+def test_black_particles_are_a_problem_unless_training_inverts_them(star: Path) -> None:
     for path in star.parent.glob("*.mrc"):
         write_volume(path, Volume(-read_volume(path).voxels, 8.0))
     report = check_particles(star)
     assert report.contrast is not None
     assert report.contrast.sign == "black"
-    assert any("--invert" in note for note in report.notes)
+    (problem,) = report.problems
+    assert "--invert" in str(problem.error.remedy)
+    assert check_particles(star, CheckSettings(options=InputOptions(invert=True))).problems == ()
+
+
+def test_inverting_white_particles_is_a_problem(star: Path) -> None:
+    (problem,) = check_particles(star, CheckSettings(options=InputOptions(invert=True))).problems
+    assert "protein is white" in problem.error.problem
 
 
 @pytest.mark.parametrize(("tilt_degrees", "share"), [(90, 1.0), (60, 2 / 3), (30, 1 / 3)])
@@ -189,7 +198,7 @@ def test_weights_of_a_wrong_shape_are_named_with_their_row(star: Path) -> None:
     assert problem.row == _line(star, "005.mrc")
     assert "shape" in problem.error.problem
     star.write_text(star.read_text().replace("bad.mrcw", "good.mrcw"))
-    report = check_particles(star, tilt_range=(-60, 60))
+    report = check_particles(star, CheckSettings(options=InputOptions((-60, 60))))
     assert report.problems == ()
     assert report.weight_layout is not None
     assert any("--tilt-range is not used" in note for note in report.notes)
@@ -206,7 +215,7 @@ def test_a_file_that_is_no_particle_star_is_one_problem(tmp_path: Path) -> None:
 
 
 def test_a_tilt_range_that_is_empty_is_a_problem(star: Path) -> None:
-    (problem,) = check_particles(star, tilt_range=(60, -60)).problems
+    (problem,) = check_particles(star, CheckSettings(options=InputOptions((60, -60)))).problems
     assert "tilt range" in problem.error.problem
 
 

@@ -97,9 +97,25 @@ def load_dataset(particles: ParticleSet, options: InputOptions | None = None) ->
                 remedy=f"remove line {particles.rows[i]} of {particles.source}",
             )
         if whitening[weight_index[i]]:
-            volume = _whiten(volume, weights[weight_index[i]])
+            volume = whiten(volume, weights[weight_index[i]])
         volumes[i] = standardise(-volume if options.invert else volume)
     return SubtomogramDataset(particles, volumes, weights, weight_index)
+
+
+def whiten(volume: Float[Tensor, "d h w"], root_weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "d h w"]:
+    """Divide ``ΣCTF · image`` by ``√W``, 0 where nothing was measured: its noise becomes white.
+
+    Parameters
+    ----------
+    volume
+        ``(d, h, w)``.
+    root_weight
+        ``(d, h, w // 2 + 1)``: ``√W``.
+    """
+    spectrum = torch.fft.rfftn(volume)
+    measured = root_weight > _WHITENING_FLOOR
+    whitened = torch.where(measured, spectrum / root_weight.clamp_min(_WHITENING_FLOOR), 0)
+    return torch.fft.irfftn(whitened, s=volume.shape)
 
 
 def _load_weights(
@@ -143,13 +159,6 @@ def _tilt_range(particles: ParticleSet, i: int, options: InputOptions) -> tuple[
             remedy="give the tilt angles, for example --tilt-range -60 60, or per tomogram --tilt-ranges FILE.csv",
         )
     return found
-
-
-def _whiten(volume: Float[Tensor, "d h w"], root_weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "d h w"]:
-    spectrum = torch.fft.rfftn(volume)
-    measured = root_weight > _WHITENING_FLOOR
-    whitened = torch.where(measured, spectrum / root_weight.clamp_min(_WHITENING_FLOOR), 0)
-    return torch.fft.irfftn(whitened, s=volume.shape)
 
 
 def _require_memory(particles: ParticleSet) -> None:

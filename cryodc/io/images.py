@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryodc.errors import InputError
+from cryodc.io.moved_files import data_dir_for, find_moved
 from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header
 from cryodc.io.weights import check_weight_shape
 from cryodc.particles import ImageReference
@@ -14,10 +15,21 @@ from cryodc.particles import ImageReference
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with the input: the line of the STAR it shows in, and what to say about it."""
+    """Something wrong with the input: the line of the STAR it shows in, and what to say about it.
+
+    Parameters
+    ----------
+    row
+        None where it concerns no single particle.
+    error
+        What, where, and the remedy.
+    unreadable
+        Whether the particle of this row cannot be used as it is, so nothing can be measured on it.
+    """
 
     row: int | None
     error: InputError
+    unreadable: bool = True
 
 
 @dataclass
@@ -101,23 +113,16 @@ def resolve_images(
     if not check_images:
         paths = finder.guess([name for _, name in split])
         return [ImageReference(p, section) for p, (section, _) in zip(paths, split, strict=True)], []
+    found = {name: finder.find(name) for name in dict.fromkeys(name for _, name in split)}
+    missing = [name for name, path in found.items() if path is None]
+    moved = find_moved(missing, [root for _, root in finder.roots]) if missing else {}
     references: list[ImageReference] = []
     problems: list[Problem] = []
-    found: dict[str, Path | None] = {}
     for (section, name), row in zip(split, rows, strict=True):
-        if name not in found:
-            found[name] = finder.find(name)
         path = found[name]
         references.append(ImageReference(path or Path(name), section))
         if path is None:
-            error = InputError(
-                f"the {kind} file does not exist",
-                file=star,
-                row=row,
-                expected=finder.describe(name),
-                found=f"{name}: no such file",
-                remedy="run from the folder the paths are relative to, or name it with --data-dir",
-            )
+            error = _missing(name, kind, star, row, finder, moved.get(name))
             problems.append(Problem(row, error))
     return references, problems
 
@@ -134,12 +139,15 @@ class HeaderCheck:
         One per particle and fault.
     n_spacing_unset
         Headers that state no spacing, or exactly 1 Å, where the STAR states another.
+    flat
+        Positions of particles whose headers state one grey value, or none that is a number.
     """
 
     box_size: int | None
     spacing_angstrom: float | None
     problems: list[Problem]
     n_spacing_unset: int
+    flat: list[int]
 
 
 def check_headers(
@@ -151,8 +159,9 @@ def check_headers(
     """Check every image: whole, a cube, one even box, one spacing. Missing files are passed over."""
     headers: dict[Path, MrcHeader | InputError] = {}
     good: list[tuple[ImageReference, int, MrcHeader]] = []
+    flat: list[int] = []
     problems: list[Problem] = []
-    for reference, row in zip(references, rows, strict=True):
+    for i, (reference, row) in enumerate(zip(references, rows, strict=True)):
         if reference.path not in headers:
             headers[reference.path] = _header_or_error(reference.path)
         header = headers[reference.path]
@@ -167,6 +176,8 @@ def check_headers(
             problems.append(Problem(row, error))
             continue
         good.append((reference, row, header))
+        if header.is_flat and reference.section is None:
+            flat.append(i)
     boxes = Counter(header.section_shape(ref.section)[0] for ref, _, header in good)
     spacings = Counter(h.spacing_angstrom for _, _, h in good if h.spacing_angstrom is not None)
     box_from = "the STAR" if box_size else "most images"
@@ -174,6 +185,8 @@ def check_headers(
     expected_box = box_size or (boxes.most_common(1)[0][0] if boxes else None)
     expected_spacing = spacing_angstrom or (spacings.most_common(1)[0][0] if spacings else None)
     n_unset = 0
+    common = spacings.most_common(1)[0] if spacings else (None, 0)
+    one_other = common[0] if spacing_angstrom and 2 * common[1] > len(good) else None
     for reference, row, header in good:
         box = header.section_shape(reference.section)[0]
         spacing = header.spacing_angstrom
@@ -184,8 +197,12 @@ def check_headers(
         if spacing is None or (spacing_angstrom and abs(spacing - 1) < 1e-4 < abs(spacing_angstrom - 1)):
             n_unset += 1
         elif abs(spacing - expected_spacing) > 0.01 * expected_spacing:
-            problems.append(Problem(row, _wrong_spacing(header.path, expected_spacing, spacing_from, spacing)))
-    return HeaderCheck(expected_box, expected_spacing, problems, n_unset)
+            if spacing == one_other:
+                wrong = _contradicted_spacing(header.path, expected_spacing, spacing)
+            else:
+                wrong = _wrong_spacing(header.path, expected_spacing, spacing_from, spacing)
+            problems.append(Problem(row, wrong, unreadable=False))
+    return HeaderCheck(expected_box, expected_spacing, problems, n_unset, flat)
 
 
 def check_weight_headers(
@@ -218,6 +235,23 @@ def _header_or_error(path: Path) -> MrcHeader | InputError:
         return error
 
 
+def _missing(name: str, kind: str, star: Path, row: int, finder: ImageFinder, moved_to: Path | None) -> InputError:
+    found = f"{name}: no such file"
+    remedy = "run from the folder the paths are relative to, or name it with --data-dir"
+    if moved_to is not None:
+        found += f"; one of the same name is {moved_to}"
+        folder = data_dir_for(name, moved_to)
+        remedy = f"--data-dir {folder}" if folder else "correct its path in the STAR, or move it back"
+    return InputError(
+        f"the {kind} file does not exist",
+        file=star,
+        row=row,
+        expected=finder.describe(name),
+        found=found,
+        remedy=remedy,
+    )
+
+
 def _wrong_box(path: Path, expected: int | None, source: str, found: int) -> InputError:
     return InputError(
         "the box size is not that of the other particles",
@@ -235,4 +269,14 @@ def _wrong_spacing(path: Path, expected: float, source: str, found: float) -> In
         expected=f"{expected:.4g} Å, from {source}",
         found=f"{found:.4g} Å in the header",
         remedy="correct whichever is wrong: the STAR's pixel size or the MRC header",
+    )
+
+
+def _contradicted_spacing(path: Path, expected: float, found: float) -> InputError:
+    return InputError(
+        "the MRC headers and the STAR disagree on the voxel spacing",
+        file=path,
+        expected=f"{expected:.4g} Å, from the STAR",
+        found=f"{found:.4g} Å in the header, {found / expected:.3g} × the STAR's",
+        remedy="see whether the volumes are binned, then correct rlnImagePixelSize (rlnPixelSize) or the headers",
     )

@@ -18,6 +18,7 @@ from cryodc.io.images import (
     resolve_images,
 )
 from cryodc.io.optics import OpticsGroup, common_value, read_numbers, read_optics, spacing_of_old_layout
+from cryodc.io.repeats import repeated_images, repeated_names
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout, particle_block
 from cryodc.io.star_text import StarDocument, read_star
@@ -46,8 +47,12 @@ class Inspection:
         Those that particles use.
     n_particles, box_size, spacing_angstrom
         None where neither the STAR nor the headers say.
-    particles
-        The particle set, or None where there is any problem.
+    tomograms, poses, half_sets, has_weights
+        Of every row, whether or not its files can be read.
+    readable
+        The particles no fault keeps from being read; None where there are none, or box or spacing is unknown.
+    flat
+        Positions in ``readable`` whose header states one grey value, or none that is a number.
     weight_shapes
         How many weight files have each shape.
     found_in
@@ -64,11 +69,21 @@ class Inspection:
     n_particles: int
     box_size: int | None
     spacing_angstrom: float | None
-    particles: ParticleSet | None
+    tomograms: tuple[str, ...]
+    poses: Poses | None
+    half_sets: Int[NDArray[np.int64], " n"] | None
+    has_weights: bool
+    readable: ParticleSet | None
+    flat: tuple[int, ...]
     weight_shapes: Mapping[tuple[int, int, int], int]
     found_in: Mapping[str, int]
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
+
+    @property
+    def particles(self) -> ParticleSet | None:
+        """The whole particle set, or None where there is any problem."""
+        return None if self.problems else self.readable
 
 
 def inspect_particles(
@@ -93,12 +108,13 @@ def inspect_particles(
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
     names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
-    problems = _duplicates(document, names, row_list)
+    problems = repeated_names(path, names, row_list)
 
     finder = finder or ImageFinder.beside(path, data_dir)
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, path, check_images, "image")
     found_in = dict(finder.found_in)
     problems += missing
+    problems += repeated_images(path, names, images, row_list)
     weights, missing = _resolve_weights(finder, cells, row_list, path, check_images)
     problems += missing
     box, spacing = None if star_box is None else round(star_box), star_spacing
@@ -112,9 +128,10 @@ def inspect_particles(
             remedy="extract the particles again with an even box",
         )
     shapes: Counter[tuple[int, int, int]] = Counter()
+    flat: list[int] = []
     if check_images:
         headers = check_headers(images, row_list, box, spacing)
-        box, spacing = headers.box_size, headers.spacing_angstrom
+        box, spacing, flat = headers.box_size, headers.spacing_angstrom, headers.flat
         problems += headers.problems
         if headers.n_spacing_unset:
             notes.append(f"{headers.n_spacing_unset} image headers state no voxel spacing: the STAR's is used")
@@ -126,19 +143,23 @@ def inspect_particles(
     problems.sort(key=lambda problem: problem.row or 0)
     poses = _read_poses(document, block, cells, spacing, notes)
     half_sets = _read_half_sets(cells, notes)
-    particles = None
-    if not problems:
-        particles = ParticleSet(
+    tomograms = tuple(cells.get("rlnTomoName", cells.get("rlnMicrographName", [""] * len(names))))
+    unreadable = {problem.row for problem in problems if problem.unreadable and problem.row is not None}
+    keep = [i for i, row in enumerate(row_list) if row not in unreadable]
+    readable = None
+    if keep and ((box and spacing) or not check_images):
+        kept = np.array(keep)
+        readable = ParticleSet(
             source=path,
-            names=tuple(names),
-            rows=rows,
-            images=tuple(images),
-            weight_images=None if weights is None else tuple(weights),
-            tomograms=tuple(cells.get("rlnTomoName", cells.get("rlnMicrographName", [""] * len(names)))),
+            names=tuple(names[i] for i in keep),
+            rows=rows[kept],
+            images=tuple(images[i] for i in keep),
+            weight_images=None if weights is None else tuple(weights[i] for i in keep),
+            tomograms=tuple(tomograms[i] for i in keep),
             box_size=box or 0,
             spacing_angstrom=spacing or 0.0,
-            poses=poses,
-            half_sets=half_sets,
+            poses=None if poses is None else poses[kept],
+            half_sets=None if half_sets is None else half_sets[kept],
         )
     return Inspection(
         document=document,
@@ -147,7 +168,12 @@ def inspect_particles(
         n_particles=len(names),
         box_size=box,
         spacing_angstrom=spacing,
-        particles=particles,
+        tomograms=tomograms,
+        poses=poses,
+        half_sets=half_sets,
+        has_weights=weights is not None,
+        readable=readable,
+        flat=tuple(np.flatnonzero(np.isin(keep, flat)).tolist()),
         weight_shapes=shapes,
         found_in=found_in,
         notes=tuple(notes),
@@ -189,26 +215,6 @@ def raise_first(inspection: Inspection) -> None:
         found=found,
         remedy=remedy,
     )
-
-
-def _duplicates(document: StarDocument, names: Sequence[str], rows: Sequence[int]) -> list[Problem]:
-    if len(set(names)) == len(names):
-        return []
-    first: dict[str, int] = {}
-    problems = []
-    for name, row in zip(names, rows, strict=True):
-        if name in first:
-            error = InputError(
-                "two particles have the same name",
-                file=document.source,
-                row=row,
-                expected="each name once",
-                found=f"{name} in lines {first[name]} and {row}",
-                remedy="remove one of the two rows",
-            )
-            problems.append(Problem(row, error))
-        first.setdefault(name, row)
-    return problems
 
 
 def _resolve_weights(

@@ -43,6 +43,8 @@ class MrcHeader:
         Planes of one volume: less than the whole where the file is a stack of volumes.
     spacing_zyx_angstrom
         Voxel spacing, 0 where it is not set.
+    is_flat
+        Whether its least and largest grey value are stated as one number, or as none.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class MrcHeader:
     data_offset: int
     section_depth: int
     spacing_zyx_angstrom: tuple[float, float, float]
+    is_flat: bool = False
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -255,6 +258,7 @@ def _parse_header(path: Path, head: bytes) -> MrcHeader:
         data_offset=_HEADER_BYTES + int(raw["nsymbt"]),
         section_depth=grid[0] if is_stack else min(rows, planes),
         spacing_zyx_angstrom=(z, y, x),
+        is_flat=not float(raw["dmin"]) < float(raw["dmax"]) and not float(raw["dmin"]) > float(raw["dmax"]),
     )
 
 
