@@ -23,9 +23,16 @@ class OpticsGroup:
 
 
 def read_optics(
-    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]
+    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]], dimensionality: str = "3"
 ) -> tuple[OpticsGroup, ...]:
     """Read the optics groups the particles use; none where the STAR has no optics block.
+
+    Parameters
+    ----------
+    document, block, cells
+        The STAR, its block of particles, and the columns of that block.
+    dimensionality
+        What rlnImageDimensionality must be, where it is given: 3, or 2 for stacks of tilt images.
 
     Raises
     ------
@@ -57,6 +64,7 @@ def read_optics(
             )
         at = numbers.index(number)
         values = {label: column[at] for label, column in table.items()}
+        _check_dimensionality(document, values, number, int(optics.line_numbers[at]), dimensionality)
         groups.append(_read_group(document, values, number, int(optics.line_numbers[at]), n_particles[number]))
     return tuple(groups)
 
@@ -171,15 +179,6 @@ def _read_group(
             raise InputError(f"{label} is not a positive number", file=document.source, row=row, found=values[label])
         return float(values[label])
 
-    if values.get("rlnImageDimensionality", "3") != "3":
-        raise InputError(
-            f"optics group {number} holds 2D images",
-            file=document.source,
-            row=row,
-            expected="rlnImageDimensionality 3",
-            found=values["rlnImageDimensionality"],
-            remedy="keep the groups of 3D subtomograms only",
-        )
     spacing = positive("rlnImagePixelSize")
     if spacing is None:
         # RELION 4 states the pixel of the tilt series and how far the subtomograms are binned.
@@ -188,6 +187,22 @@ def _read_group(
     box = positive("rlnImageSize")
     name = values.get("rlnOpticsGroupName", "")
     return OpticsGroup(number, name, row, n_particles, spacing, None if box is None else round(box))
+
+
+def _check_dimensionality(
+    document: StarDocument, values: Mapping[str, str], number: str, row: int, dimensionality: str
+) -> None:
+    found = values.get("rlnImageDimensionality", dimensionality)
+    if found != dimensionality:
+        wanted = "3D subtomograms" if dimensionality == "3" else "2D stacks"
+        raise InputError(
+            f"optics group {number} does not hold {wanted}",
+            file=document.source,
+            row=row,
+            expected=f"rlnImageDimensionality {dimensionality}",
+            found=found,
+            remedy=f"keep the groups of {wanted} only",
+        )
 
 
 def _group(text: str) -> str:
