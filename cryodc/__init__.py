@@ -23,6 +23,7 @@ _HOMES = {
     "average_run": "average",
     "cluster_run": "cluster",
     "evaluate_run": "evaluate",
+    "import_tilt_stacks": "import_stacks",
     "open_viewer": "viewer",
     "read_particles": "io.star",
     "read_volume": "io.mrc",

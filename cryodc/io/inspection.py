@@ -93,7 +93,7 @@ def inspect_particles(
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
     names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
-    problems = _duplicates(document, names, row_list)
+    problems = duplicate_names(document, names, row_list)
 
     finder = finder or ImageFinder.beside(path, data_dir)
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, path, check_images, "image")
@@ -191,7 +191,8 @@ def raise_first(inspection: Inspection) -> None:
     )
 
 
-def _duplicates(document: StarDocument, names: Sequence[str], rows: Sequence[int]) -> list[Problem]:
+def duplicate_names(document: StarDocument, names: Sequence[str], rows: Sequence[int]) -> list[Problem]:
+    """Find every name that came before."""
     if len(set(names)) == len(names):
         return []
     first: dict[str, int] = {}

@@ -43,11 +43,11 @@ def read_optics(
     if optics is None or not optics.is_loop or "rlnOpticsGroup" not in optics:
         return ()
     table = optics.columns(list(optics.labels))
-    numbers = [_group(text) for text in table["rlnOpticsGroup"]]
+    numbers = [group_number(text) for text in table["rlnOpticsGroup"]]
     if "rlnOpticsGroup" in cells:
         used, first, counts = np.unique(cells["rlnOpticsGroup"], return_index=True, return_counts=True)
-        rows = {_group(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
-        n_particles = {_group(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
+        rows = {group_number(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
+        n_particles = {group_number(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
     else:
         rows = {numbers[0]: int(block.line_numbers[0])} if numbers else {}
         n_particles = dict.fromkeys(rows, block.n_rows)
@@ -205,7 +205,8 @@ def _check_dimensionality(
         )
 
 
-def _group(text: str) -> str:
+def group_number(text: str) -> str:
+    """Give the number of an optics group as plain digits: `01` and `1.000` are group 1."""
     return str(int(float(text))) if _is_finite(text) else text
 
 
