@@ -44,7 +44,7 @@ def test_help_lists_every_verb_under_its_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["check", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
+    "verb", ["check", "import", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
 )
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     finished = cryodc(verb, "--help")
@@ -56,6 +56,7 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     ("arguments", "said"),
     [
         (["train", "nothing.star"], "nothing.star"),
+        (["import", "nothing.star"], "nothing.star"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),
         (["average"], "no run in this folder"),

@@ -177,10 +177,11 @@ def _read_positions(
     series: Mapping[str, TiltSeries],
     spacing_angstrom: float,
 ) -> Float[NDArray[np.float64], "n 3"]:
-    labels = _CORNER if _CORNER[0] in block and _CENTRED[0] not in block else _CENTRED
+    centred = any(label in block for label in _CENTRED) or not any(label in block for label in _CORNER)
+    labels = _CENTRED if centred else _CORNER
     require_columns(document, block, labels, "positions give each particle its defocus: keep them in the STAR")
     values = np.stack([read_numbers(document, block, label, cells[label]) for label in labels], axis=1)
-    if labels is _CENTRED:
+    if centred:
         return values
     tomograms = [series[name] for name in cells["rlnTomoName"]]
     sizes = np.stack([_size_angstrom(tomogram) for tomogram in tomograms])
