@@ -28,11 +28,12 @@ def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--hand", default="auto", choices=["auto", "1", "-1"])
     arguments = parser.parse_args()
     (star,) = (arguments.data / "tilt_stacks").glob("*_optimisation_set.star")
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        summary = import_tilt_stacks(star, Path(folder) / "subtomos")
+        summary = import_tilt_stacks(star, Path(folder) / "subtomos", hand=arguments.hand)
         seconds = time.perf_counter() - start
         dataset = load_dataset(read_particles(summary.star))
     poses = dataset.particles.poses
@@ -55,7 +56,8 @@ def main() -> None:
             {
                 "correlations": [round(value, 3) for value in correlations],
                 "particles": summary.n_particles,
-                "defocus_hands": sorted({hand.value for hand in summary.hands.values()}),
+                "defocus_hands": [hand.value for hand in summary.hands.values()],
+                "standard_errors": [round(hand.score, 1) for hand in summary.hands.values()],
                 "import_seconds": round(seconds, 1),
             }
         )

@@ -19,7 +19,7 @@ from cryodc.distributed import choose_device
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder
 from cryodc.io.mrc import write_array, write_volume
-from cryodc.io.optimisation_set import find_star_files
+from cryodc.io.optimisation_set import find_particles, find_tomograms
 from cryodc.io.run import write_json
 from cryodc.io.star import with_subtomograms
 from cryodc.io.star_text import read_star, write_star
@@ -115,26 +115,24 @@ def import_tilt_stacks(
     """
     require_empty(out)
     where = _device(device)
-    particle_star, tomogram_star = find_star_files(star, tomograms, data_dir)
+    particle_star = find_particles(star, data_dir)
     document = read_star(particle_star)
-    series = read_tilt_series(tomogram_star, tomogram_names(document), ImageFinder.beside(tomogram_star, data_dir))
+    names = tomogram_names(document)
+    tomogram_star = tomograms or find_tomograms(star, particle_star, data_dir)
+    series = read_tilt_series(tomogram_star, names, ImageFinder.beside(tomogram_star, data_dir))
     stacks = read_tilt_stacks(document, series, ImageFinder.beside(particle_star, data_dir))
     box = _choose_box(stacks, box_size, binning)
     hands = {name: _choose_hand(stacks, name, hand, where) for name in series}
     on_start(len(stacks))
-    names = _file_names(stacks)
+    files = _file_names(stacks)
     spacing = stacks.spacing_angstrom * binning
     for rows, result in _backproject_all(stacks, box, binning, hands, where):
-        for i, volume, weight, multiplicity in zip(
-            rows, result.data.cpu(), result.weight.cpu(), result.multiplicity.cpu(), strict=True
-        ):
-            write_volume(out / f"{names[i]}_data.mrc", Volume(volume.numpy(), spacing))
-            write_array(out / f"{names[i]}_weights.mrc", torch.cat([weight, multiplicity]).numpy(), spacing)
+        _write_volumes(out, [files[i] for i in rows], result, spacing)
         on_batch(len(rows))
     summary = ImportSummary(out / "particles.star", particle_star, tomogram_star, len(stacks), box, spacing, hands)
     settings = asdict(summary) | {key: str(getattr(summary, key)) for key in ("star", "particles", "tomograms")}
     write_json(out / "import.json", settings | {"binning": binning})
-    images, weights = ([f"{name}_{kind}.mrc" for name in names] for kind in ("data", "weights"))
+    images, weights = ([f"{file}_{kind}.mrc" for file in files] for kind in ("data", "weights"))
     write_star(with_subtomograms(document, images, weights, box, spacing, binning), summary.star)
     return summary
 
@@ -213,8 +211,8 @@ def _batches(stacks: TiltStacks, box_size: int, binning: int) -> Iterator[list[i
         key = (tomogram, stacks.rotations[i].tobytes(), bool(stacks.premultiplied[i]))
         groups.setdefault(key, []).append(i)
     n_tilts = max(len(series) for series in stacks.series.values())
-    # Bytes per particle: four sums, three spectra and volumes on the wide grid; its images, and one of them padded.
-    wide = (OVERSAMPLING * box_size) ** 3 * 40
+    # Bytes per particle: sums, spectra, volumes and what the FFT needs on the wide grid; images, one of them padded.
+    wide = (OVERSAMPLING * box_size) ** 3 * 72
     n_bytes = wide + n_tilts * stacks.image_size**2 * 12 + (OVERSAMPLING * box_size * binning) ** 2 * 32
     size = min(_MAX_BATCH, max(1, _BATCH_BYTES // n_bytes))
     for rows in groups.values():
@@ -232,6 +230,13 @@ def _load(
 
 def _depths(stacks: TiltStacks, rows: list[int], device: torch.device) -> Float[Tensor, "b t"]:
     return torch.from_numpy(np.stack([stacks.depths_angstrom(i) for i in rows])).float().to(device)
+
+
+def _write_volumes(out: Path, files: list[str], result: Backprojection, spacing_angstrom: float) -> None:
+    weights = torch.cat([result.weight, result.multiplicity], dim=1).cpu()
+    for file, volume, weight in zip(files, result.data.cpu(), weights, strict=True):
+        write_volume(out / f"{file}_data.mrc", Volume(volume.numpy(), spacing_angstrom))
+        write_array(out / f"{file}_weights.mrc", weight.numpy(), spacing_angstrom)
 
 
 def _file_names(stacks: TiltStacks) -> list[str]:

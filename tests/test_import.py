@@ -6,7 +6,7 @@ matrices of tomograms.star, with an independent CTF. What is imported must then 
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from cryodc.data.dataset import load_dataset
 from cryodc.errors import InputError
 from cryodc.import_stacks import ImportSummary, import_tilt_stacks
 from cryodc.io.mrc import read_volume
+from cryodc.io.optimisation_set import find_tomograms
 from cryodc.io.star import read_particles, read_star
+from cryodc.ops.ctf import TiltOptics
 from cryodc.ops.filters import fourier_crop, soft_sphere
 
 N = 24
@@ -316,6 +318,30 @@ def test_a_twin_written_in_loops_gives_the_same_volume_and_weight(tmp_path: Path
     assert np.abs(weights[:8] - clipped).max() < 1e-3 * clipped.max()
 
 
+def test_phase_plate_bfactor_and_damage_follow_their_equations() -> None:
+    one = torch.ones(1)
+    plain = TiltOptics(300, 2.7, 0.1, 15e3 * one, 15e3 * one, 0 * one, 0 * one, 0 * one, one, 0 * one)
+    k = torch.stack([torch.zeros(50), torch.linspace(0, 0.2, 50)], dim=1)
+    at = torch.zeros(1)
+    ctf = plain.transfer(0, k, at)[0]
+    # A phase plate of 90° turns the sine into a cosine of the same argument; at k = 0 that is √(1 − Q²), not Q.
+    plate = replace(plain, phase_shift_degrees=90 * one).transfer(0, k, at)[0]
+    torch.testing.assert_close(ctf**2 + plate**2, torch.ones(50))
+    assert (float(ctf[0]), float(plate[0])) == pytest.approx((0.1, np.sqrt(0.99)), abs=1e-6)
+    square = k[:, 1] ** 2
+    blurred = replace(plain, bfactor=80 * one, scale=0.5 * one).transfer(0, k, at)[0]
+    torch.testing.assert_close(blurred, 0.5 * ctf * torch.exp(-20 * square))
+    damaged = replace(plain, dose=30 * one, bfactor_per_dose=4.0).transfer(0, k, at)[0]
+    torch.testing.assert_close(damaged, ctf * torch.exp(-30 * square))
+    # More defocus at a particle's depth is the same as more defocus.
+    torch.testing.assert_close(
+        plain.transfer(0, k, at + 2e3)[0],
+        replace(plain, defocus_u_angstrom=17e3 * one, defocus_v_angstrom=17e3 * one).transfer(0, k, at)[0],
+        atol=1e-4,
+        rtol=0,
+    )
+
+
 @pytest.mark.parametrize("true_hand", [1, -1])
 def test_the_sign_of_the_defocus_gradient_is_read_off_the_images(tmp_path: Path, true_hand: int) -> None:
     star = Stacks(tmp_path / "in", hand=true_hand, stated_hand=-1, noise=1.0, n_particles=6, size=48).write()
@@ -359,6 +385,14 @@ def test_the_tomograms_are_found_from_either_star(tmp_path: Path, given: str) ->
     summary = import_tilt_stacks(tmp_path / "in" / given, tmp_path / "out")
     assert summary.tomograms == tmp_path / "in" / "tomograms.star"
     assert json.loads((tmp_path / "out" / "import.json").read_text())["n_particles"] == 2
+
+
+def test_the_optimisation_set_of_a_refinement_names_the_tomograms(tmp_path: Path) -> None:
+    star = Stacks(tmp_path, layout="relion").write().rename(tmp_path / "run_it025_data.star")
+    (tmp_path / "tomograms.star").rename(tmp_path / "elsewhere.star")
+    (tmp_path / "optimisation_set.star").unlink()
+    (tmp_path / "run_it025_optimisation_set.star").write_text("data_\n\n_rlnTomoTomogramsFile elsewhere.star\n")
+    assert find_tomograms(star, star, None) == tmp_path / "elsewhere.star"
 
 
 def _without(path: Path, label: str) -> None:

@@ -9,17 +9,13 @@ from cryodc.io.star_text import StarDocument, read_star
 _PARTICLES, _TOMOGRAMS = "rlnTomoParticlesFile", "rlnTomoTomogramsFile"
 
 
-def find_star_files(star: Path, tomograms: Path | None, data_dir: Path | None) -> tuple[Path, Path]:
-    """Find the particles.star and the tomograms.star that a user means.
+def find_particles(star: Path, data_dir: Path | None) -> Path:
+    """Find the particles.star a user means: the one named, or the one an optimisation set names.
 
     Parameters
     ----------
     star
-        An optimisation_set.star, which names both; or a particles.star, whose tomograms are looked for in an
-        optimisation set beside it (``optimisation_set.star``, ``NAME_optimisation_set.star``), then in
-        ``NAME_tomograms.star`` and ``tomograms.star``.
-    tomograms
-        The tomograms.star, if the user names it.
+        A particles.star or an optimisation_set.star.
     data_dir
         A third folder where named files are looked for.
 
@@ -28,33 +24,40 @@ def find_star_files(star: Path, tomograms: Path | None, data_dir: Path | None) -
     InputError
         If there is no such file.
     """
-    document = read_star(star)
-    finder = ImageFinder.beside(star, data_dir)
-    particles = star
-    candidates = []
-    if (named := _named(document, _PARTICLES)) is not None:
-        particles = _find(finder, star, named, "particles")
-        named_tomograms = _named(document, _TOMOGRAMS)
-        if tomograms is None and named_tomograms is not None:
-            tomograms = _find(finder, star, named_tomograms, "tomograms")
-    if tomograms is not None:
-        return particles, tomograms
+    named = _named(read_star(star), _PARTICLES)
+    return star if named is None else _find(star, named, data_dir, "particles")
+
+
+def find_tomograms(star: Path, particles: Path, data_dir: Path | None) -> Path:
+    """Find the tomograms.star that belongs to particles.
+
+    The optimisation set ``star``, or one beside the particles (``NAME_optimisation_set.star``,
+    ``optimisation_set.star``), names it; else it is ``NAME_tomograms.star`` or ``tomograms.star`` beside them.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    if star != particles and (named := _named(read_star(star), _TOMOGRAMS)) is not None:
+        return _find(star, named, data_dir, "tomograms")
     name = particles.name.removesuffix(".gz").removesuffix(".star")
-    for optimisation_set in (f"{name}_optimisation_set.star", "optimisation_set.star"):
-        beside = particles.parent / optimisation_set
-        candidates.append(beside)
+    # RELION's run_it025_data.star stands beside run_it025_optimisation_set.star.
+    stems = dict.fromkeys([f"{name}_", f"{name.removesuffix('_data')}_", ""])
+    sets = [particles.parent / f"{stem}optimisation_set.star" for stem in stems]
+    for beside in sets:
         if beside.is_file() and (named := _named(read_star(beside), _TOMOGRAMS)) is not None:
             found = ImageFinder.beside(beside, data_dir).find(named)
             if found is not None:
-                return particles, found
-    for tomogram_set in (f"{name}_tomograms.star", "tomograms.star"):
-        candidates.append(particles.parent / tomogram_set)
-        if candidates[-1].is_file():
-            return particles, candidates[-1]
+                return found
+    tomogram_stars = [particles.parent / f"{stem}tomograms.star" for stem in stems]
+    for beside in tomogram_stars:
+        if beside.is_file():
+            return beside
     raise InputError(
         "the tomograms.star of these particles is not known: it says how each tilt was projected and focused",
-        file=star,
-        expected="one of " + ", ".join(str(path) for path in candidates),
+        file=particles,
+        expected="one of " + ", ".join(path.name for path in sets + tomogram_stars) + " beside the particles",
         found="none that names or is a tomograms.star",
         remedy="name it: --tomograms FILE, or give the optimisation_set.star instead of the particles",
     )
@@ -66,7 +69,8 @@ def _named(document: StarDocument, label: str) -> str | None:
     return cells[0] if cells and cells[0] else None
 
 
-def _find(finder: ImageFinder, star: Path, name: str, kind: str) -> Path:
+def _find(star: Path, name: str, data_dir: Path | None, kind: str) -> Path:
+    finder = ImageFinder.beside(star, data_dir)
     found = finder.find(name)
     if found is None:
         raise InputError(
