@@ -6,6 +6,7 @@ rlnTomoVisibleFrames and of the images in a stack.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,6 @@ from cryodc.ops.ctf import TiltOptics
 _MATRIX = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 _ANGLES = ("rlnTomoYTilt", "rlnTomoZRot")
 _NEEDED = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnMicrographPreExposure")
-_OPTIONAL = {"rlnPhaseShift": 0.0, "rlnCtfBfactor": 0.0, "rlnCtfScalefactor": 1.0, "rlnTomoXTilt": 0.0}
-_MICROSCOPE = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
 _SIZE = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
 _ROTATION_TOLERANCE = 0.1
 
@@ -98,8 +97,8 @@ def read_tilt_series(path: Path, names: Iterable[str], finder: ImageFinder) -> d
                 remedy="name the tomograms.star that belongs to these particles: --tomograms FILE",
             )
         at = table["rlnTomoName"].index(name)
-        values = {label: column[at] for label, column in table.items()}
-        series[name] = _read_one(document, name, values, int(overview.line_numbers[at]), finder)
+        cells = {label: column[at] for label, column in table.items()}
+        series[name] = _read_one(document, name, _Row(path, int(overview.line_numbers[at]), cells), finder)
     return series
 
 
@@ -123,87 +122,109 @@ def require_columns(document: StarDocument, block: StarBlock, labels: Sequence[s
         )
 
 
-def _read_one(
-    document: StarDocument, name: str, values: Mapping[str, str], row: int, finder: ImageFinder
-) -> TiltSeries:
-    def number(label: str) -> float | None:
-        if label not in values:
+@dataclass(frozen=True)
+class _Row:
+    """A row of data_global, whose cells are read as numbers."""
+
+    source: Path
+    line: int
+    cells: Mapping[str, str]
+
+    def number(self, label: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """A number in a range, or None where there is no such column."""
+        if label not in self.cells:
             return None
         try:
-            return float(values[label])
-        except ValueError as error:
-            raise InputError(f"{label} is not a number", file=document.source, row=row, found=values[label]) from error
+            value = float(self.cells[label])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not low <= value <= high:
+            raise InputError(
+                f"{label} cannot be used",
+                file=self.source,
+                row=self.line,
+                expected="a finite number" if math.isinf(high) else f"a number from {low:g} to {high:g}",
+                found=self.cells[label],
+            )
+        return value
 
-    missing = [label for label in _MICROSCOPE if label not in values]
-    if missing:
-        raise InputError(
-            f"data_global has no {', '.join(missing)}",
-            file=document.source,
-            row=row,
-            expected=", ".join(_MICROSCOPE),
-            remedy="give the tomograms.star as RELION or WarpTools wrote it",
-        )
-    hand = number("rlnTomoHand")
+    def needed(self, label: str, low: float, high: float) -> float:
+        """A number in a range that must be there."""
+        value = self.number(label, low, high)
+        if value is None:
+            raise InputError(
+                f"data_global has no {label}",
+                file=self.source,
+                row=self.line,
+                expected=f"a column {label}",
+                found=_listed(list(self.cells)),
+                remedy="give the tomograms.star as RELION or WarpTools wrote it",
+            )
+        return value
+
+
+def _read_one(document: StarDocument, name: str, row: _Row, finder: ImageFinder) -> TiltSeries:
+    hand = row.number("rlnTomoHand", -1, 1)
     if hand not in (None, 1, -1):
-        raise InputError("rlnTomoHand is neither 1 nor -1", file=document.source, row=row, found=values["rlnTomoHand"])
-    tilts, block = _tilt_table(document, name, values, row, finder)
-    require_columns(tilts, block, _NEEDED, "run CTF estimation, and give the tomograms.star that has its results")
-    columns = {label: _numbers(tilts, block, label) for label in _NEEDED}
-    columns |= {
-        label: _numbers(tilts, block, label) if label in block else torch.full((block.n_rows,), default)
-        for label, default in _OPTIONAL.items()
-    }
-    voltage, aberration, contrast = (number(label) or 0.0 for label in _MICROSCOPE)
-    size = [number(label) for label in _SIZE]
-    optics = TiltOptics(
-        voltage,
-        aberration,
-        contrast,
-        columns["rlnDefocusU"],
-        columns["rlnDefocusV"],
-        columns["rlnDefocusAngle"],
-        columns["rlnPhaseShift"],
-        columns["rlnCtfBfactor"],
-        columns["rlnCtfScalefactor"],
-        columns["rlnMicrographPreExposure"],
-        number("rlnCtfBfactorPerElectronDose") or 0.0,
-    )
-    slope = number("rlnTomoDefocusSlope")
+        raise InputError("rlnTomoHand is neither 1 nor -1", file=row.source, row=row.line, found=f"{hand:g}")
+    size = [row.number(label) for label in _SIZE]
+    slope = row.number("rlnTomoDefocusSlope")
+    tilts, block = _tilt_table(document, name, row, finder)
     return TiltSeries(
         name,
         tilts.source,
         _projections(tilts, block),
-        optics,
+        _optics(tilts, block, row),
         None if hand is None else int(hand),
         1.0 if slope is None else slope,
         None if None in size else np.array(size, dtype=np.float64),
-        number("rlnTomoTiltSeriesPixelSize"),
+        row.number("rlnTomoTiltSeriesPixelSize"),
     )
 
 
-def _tilt_table(
-    document: StarDocument, name: str, values: Mapping[str, str], row: int, finder: ImageFinder
-) -> tuple[StarDocument, StarBlock]:
-    if "rlnTomoTiltSeriesStarFile" in values:
-        file = values["rlnTomoTiltSeriesStarFile"]
+def _optics(tilts: StarDocument, block: StarBlock, row: _Row) -> TiltOptics:
+    require_columns(tilts, block, _NEEDED, "run CTF estimation, and give the tomograms.star that has its results")
+
+    def column(label: str, default: float = 0.0) -> Float[torch.Tensor, " t"]:
+        return _numbers(tilts, block, label) if label in block else torch.full((block.n_rows,), default)
+
+    return TiltOptics(
+        row.needed("rlnVoltage", 1, 5000),
+        row.needed("rlnSphericalAberration", 0, 100),
+        row.needed("rlnAmplitudeContrast", 0, 1),
+        column("rlnDefocusU"),
+        column("rlnDefocusV"),
+        column("rlnDefocusAngle"),
+        column("rlnPhaseShift"),
+        column("rlnCtfBfactor"),
+        column("rlnCtfScalefactor", 1.0),
+        column("rlnMicrographPreExposure"),
+        row.number("rlnCtfBfactorPerElectronDose") or 0.0,
+    )
+
+
+def _tilt_table(document: StarDocument, name: str, row: _Row, finder: ImageFinder) -> tuple[StarDocument, StarBlock]:
+    if "rlnTomoTiltSeriesStarFile" in row.cells:
+        file = row.cells["rlnTomoTiltSeriesStarFile"]
         found = finder.find(file)
         if found is None:
             raise InputError(
                 "the tilt series file does not exist",
                 file=document.source,
-                row=row,
+                row=row.line,
                 expected=finder.describe(file),
                 found=f"{file}: no such file",
                 remedy="run from the folder the paths are relative to, or name it with --data-dir",
             )
-        tilts = read_star(found)
-        return tilts, tilts.find(name) or tilts.blocks[0]
-    block = document.find(name)
-    if block is None or not block.is_loop:
+        document = read_star(found)
+        block: StarBlock | None = document.find(name) or document.blocks[0]
+    else:
+        block = document.find(name)
+    if block is None or not block.is_loop or not block.n_rows:
         raise InputError(
             f"tomogram {name} has no table of tilts",
             file=document.source,
-            row=row,
+            row=row.line if document.source == row.source else None,
             expected=f"data_{name} with a row per tilt, or rlnTomoTiltSeriesStarFile",
             found=_listed([f"data_{b.name}" for b in document.blocks]),
             remedy="give the tomograms.star as RELION or WarpTools wrote it",

@@ -203,15 +203,16 @@ def _read_positions(
 
 
 def _size_angstrom(tomogram: TiltSeries) -> Float[NDArray[np.float64], " 3"]:
-    if tomogram.size_pixels is None or tomogram.pixel_angstrom is None:
+    size, pixel = tomogram.size_pixels, tomogram.pixel_angstrom
+    if size is None or pixel is None or pixel <= 0 or (size <= 0).any():
         raise InputError(
             f"the size of tomogram {tomogram.name} is not known",
             file=tomogram.source,
-            expected="rlnTomoSizeX, Y, Z and rlnTomoTiltSeriesPixelSize in data_global",
+            expected="positive rlnTomoSizeX, Y, Z and rlnTomoTiltSeriesPixelSize in data_global",
             found="not all of them",
             remedy="rlnCoordinateX/Y/Z count from the corner of the tomogram: add its size",
         )
-    return tomogram.size_pixels * tomogram.pixel_angstrom
+    return size * pixel
 
 
 def _read_rotations(
