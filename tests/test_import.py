@@ -344,7 +344,7 @@ def test_phase_plate_bfactor_and_damage_follow_their_equations() -> None:
 
 @pytest.mark.parametrize("true_hand", [1, -1])
 def test_the_sign_of_the_defocus_gradient_is_read_off_the_images(tmp_path: Path, true_hand: int) -> None:
-    star = Stacks(tmp_path / "in", hand=true_hand, stated_hand=-1, noise=1.0, n_particles=6, size=48).write()
+    star = Stacks(tmp_path / "in", hand=true_hand, stated_hand=-1, noise=1.0, n_particles=6, size=32).write()
     (hand,) = import_tilt_stacks(star, tmp_path / "out").hands.values()
     assert (hand.measured, hand.value, hand.stated) == (true_hand, true_hand, -1)
     told = import_tilt_stacks(star, tmp_path / "told", hand="-1").hands["TS_1"]
