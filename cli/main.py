@@ -1,6 +1,7 @@
 """The ``cryodc`` command and its verbs, each imported only when it is used."""
 
 import importlib
+import keyword
 import os
 import sys
 
@@ -12,6 +13,7 @@ from cryodc.errors import InputError
 # Verb → one line of help: so that `cryodc --help` imports no verb.
 VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
+    "import": "Make 3D subtomograms of stacks of 2D tilt images.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
@@ -24,12 +26,20 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "import", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["evaluate", "demo"]},
     ]
 }
+
+
+def load_verb(verb: str) -> click.Command:
+    """Import a verb."""
+    # `import` is a word of Python: its module and function are called import_.
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb
+    command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{name}"), name)
+    return command
 
 
 class VerbGroup(click.RichGroup):
@@ -45,8 +55,7 @@ class VerbGroup(click.RichGroup):
             return None
         if cmd_name not in sys.argv[1:]:
             return click.RichCommand(name=cmd_name, help=VERBS[cmd_name])
-        command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{cmd_name}"), cmd_name)
-        return command
+        return load_verb(cmd_name)
 
 
 @click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,9 +1,7 @@
 """Every verb's help as one Markdown page: ``python -m cryodc_cli.reference > docs/commands.md``."""
 
-import importlib
-
 import click
-from cryodc_cli.main import VERBS
+from cryodc_cli.main import VERBS, load_verb
 
 HEAD = """# Commands
 
@@ -17,7 +15,7 @@ def reference() -> str:
 
 
 def _section(verb: str) -> str:
-    command: click.Command = importlib.import_module(f"cryodc_cli.{verb}").__dict__[verb]
+    command = load_verb(verb)
     context = click.Context(command, info_name=f"cryodc {verb}")
     formatter = click.HelpFormatter(width=100)
     # The plain formatting of click: boxes and colours are for terminals.

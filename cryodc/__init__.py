@@ -25,6 +25,7 @@ _HOMES = {
     "cluster_run": "cluster",
     "demo_phantoms": "data.phantoms",
     "evaluate_run": "evaluate",
+    "import_tilt_stacks": "import_stacks",
     "open_viewer": "viewer",
     "read_particles": "io.star",
     "read_volume": "io.mrc",

@@ -64,6 +64,7 @@ def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> Non
     ("arguments", "said"),
     [
         (["train", "nothing.star"], "nothing.star"),
+        (["import", "nothing.star"], "nothing.star"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),
         (["average"], "no run in this folder"),

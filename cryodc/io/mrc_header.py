@@ -137,7 +137,7 @@ def check_section(header: MrcHeader, section: int | None) -> None:
             file=header.path,
             expected=f"volumes of {columns} × {rows} × {columns} voxels, one behind the other",
             found=f"{header.file_shape[0]} planes of {rows} × {columns}: 2D images?",
-            remedy="extract 3D subtomograms, not 2D stacks",
+            remedy="give 3D subtomograms; `cryodc import` makes them of 2D tilt stacks",
         )
     if not 0 <= section < header.n_sections:
         raise InputError(
@@ -164,7 +164,7 @@ def check_cube(header: MrcHeader, section: int | None = None) -> None:
             file=header.path,
             expected="a cubic box",
             found=f"{described} (z × y × x)",
-            remedy="extract 3D subtomograms in a cubic box; 2D image stacks cannot be read",
+            remedy="give 3D subtomograms in a cubic box; `cryodc import` makes them of 2D tilt stacks",
         )
     if shape[0] % 2:
         raise InputError(

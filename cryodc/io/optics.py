@@ -23,9 +23,16 @@ class OpticsGroup:
 
 
 def read_optics(
-    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]
+    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]], dimensionality: str = "3"
 ) -> tuple[OpticsGroup, ...]:
     """Read the optics groups the particles use; none where the STAR has no optics block.
+
+    Parameters
+    ----------
+    document, block, cells
+        The STAR, its block of particles, and the columns of that block.
+    dimensionality
+        What rlnImageDimensionality must be, where it is given: 3, or 2 for stacks of tilt images.
 
     Raises
     ------
@@ -36,11 +43,11 @@ def read_optics(
     if optics is None or not optics.is_loop or "rlnOpticsGroup" not in optics:
         return ()
     table = optics.columns(list(optics.labels))
-    numbers = [_group(text) for text in table["rlnOpticsGroup"]]
+    numbers = [group_number(text) for text in table["rlnOpticsGroup"]]
     if "rlnOpticsGroup" in cells:
         used, first, counts = np.unique(cells["rlnOpticsGroup"], return_index=True, return_counts=True)
-        rows = {_group(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
-        n_particles = {_group(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
+        rows = {group_number(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
+        n_particles = {group_number(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
     else:
         rows = {numbers[0]: int(block.line_numbers[0])} if numbers else {}
         n_particles = dict.fromkeys(rows, block.n_rows)
@@ -57,6 +64,7 @@ def read_optics(
             )
         at = numbers.index(number)
         values = {label: column[at] for label, column in table.items()}
+        _check_dimensionality(document, values, number, int(optics.line_numbers[at]), dimensionality)
         groups.append(_read_group(document, values, number, int(optics.line_numbers[at]), n_particles[number]))
     return tuple(groups)
 
@@ -171,15 +179,6 @@ def _read_group(
             raise InputError(f"{label} is not a positive number", file=document.source, row=row, found=values[label])
         return float(values[label])
 
-    if values.get("rlnImageDimensionality", "3") != "3":
-        raise InputError(
-            f"optics group {number} holds 2D images",
-            file=document.source,
-            row=row,
-            expected="rlnImageDimensionality 3",
-            found=values["rlnImageDimensionality"],
-            remedy="keep the groups of 3D subtomograms only",
-        )
     spacing = positive("rlnImagePixelSize")
     if spacing is None:
         # RELION 4 states the pixel of the tilt series and how far the subtomograms are binned.
@@ -190,7 +189,24 @@ def _read_group(
     return OpticsGroup(number, name, row, n_particles, spacing, None if box is None else round(box))
 
 
-def _group(text: str) -> str:
+def _check_dimensionality(
+    document: StarDocument, values: Mapping[str, str], number: str, row: int, dimensionality: str
+) -> None:
+    found = values.get("rlnImageDimensionality", dimensionality)
+    if found != dimensionality:
+        wanted = "3D subtomograms" if dimensionality == "3" else "2D stacks"
+        raise InputError(
+            f"optics group {number} does not hold {wanted}",
+            file=document.source,
+            row=row,
+            expected=f"rlnImageDimensionality {dimensionality}",
+            found=found,
+            remedy=f"keep the groups of {wanted} only",
+        )
+
+
+def group_number(text: str) -> str:
+    """Give the number of an optics group as plain digits: `01` and `1.000` are group 1."""
     return str(int(float(text))) if _is_finite(text) else text
 
 

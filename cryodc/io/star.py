@@ -14,7 +14,7 @@ from cryodc.io.images import ImageFinder
 from cryodc.io.inspection import Inspection, inspect_particles, raise_first
 from cryodc.io.run import RunFolder
 from cryodc.io.star_blocks import StarBlock
-from cryodc.io.star_layout import describe_layout, particle_block
+from cryodc.io.star_layout import describe_layout, find_particle_block, particle_block
 from cryodc.io.star_text import StarDocument, read_star, write_star
 from cryodc.ops.rotations import euler_from_matrices
 from cryodc.particles import ParticleSet, Poses
@@ -30,6 +30,7 @@ __all__ = [
     "with_classes",
     "with_half_sets",
     "with_poses",
+    "with_subtomograms",
     "write_star",
 ]
 
@@ -126,3 +127,59 @@ def with_poses(document: StarDocument, poses: Poses, particles: ParticleSet) -> 
     # Adding 0 turns a rounded −0 into 0.
     texts = {label: [f"{value:.6f}" for value in np.round(columns[label], 6) + 0.0] for label in order}
     return document.with_columns(block.name, texts)
+
+
+def with_subtomograms(
+    document: StarDocument,
+    images: Sequence[str],
+    weights: Sequence[str],
+    box_size: int,
+    spacing_angstrom: float,
+    binning: int = 1,
+) -> StarDocument:
+    """Replace stacks of 2D tilt images by the 3D subtomograms made of them; poses and all else stay.
+
+    Sets rlnImageName, rlnCtfImage, _rlnTomoSubTomosAre2DStacks and, in the optics groups, dimensionality, box size,
+    pixel size, binning and rlnCtfDataAreCtfPremultiplied. A number that does not change keeps its text.
+
+    Parameters
+    ----------
+    images, weights
+        One per row.
+    box_size, spacing_angstrom
+        Of the subtomograms.
+    binning
+        Pixels of the stacks per voxel.
+
+    Raises
+    ------
+    ValueError
+        If there is not one image and one weight per row.
+    """
+    optics = document.block("optics")
+    n_groups = optics.n_rows
+    columns = {
+        "rlnImageDimensionality": ["3"] * n_groups,
+        "rlnImageSize": [str(box_size)] * n_groups,
+        "rlnImagePixelSize": [f"{spacing_angstrom:.6f}"] * n_groups,
+        "rlnCtfDataAreCtfPremultiplied": ["1"] * n_groups,
+    }
+    if "rlnTomoSubtomogramBinning" in optics:
+        old = optics.column("rlnTomoSubtomogramBinning")
+        columns["rlnTomoSubtomogramBinning"] = [f"{float(text) * binning:.6f}" for text in old]
+    kept = {
+        label: [_same_or_new(old, new) for old, new in zip(optics.column(label), values, strict=True)]
+        if label in optics
+        else values
+        for label, values in columns.items()
+    }
+    document = document.with_columns("optics", kept).with_column("general", "rlnTomoSubTomosAre2DStacks", ["0"])
+    names = {"rlnImageName": list(images), "rlnCtfImage": list(weights)}
+    return document.with_columns(find_particle_block(document).name, names)
+
+
+def _same_or_new(old: str, new: str) -> str:
+    try:
+        return old if float(old) == float(new) else new
+    except ValueError:
+        return new

@@ -1,5 +1,8 @@
 """Which program wrote a STAR, which of its blocks holds the particles, and why it cannot be used where it cannot."""
 
+import shlex
+from pathlib import Path
+
 from cryodc.errors import InputError
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_text import StarDocument
@@ -25,12 +28,25 @@ def describe_layout(document: StarDocument) -> str:
 
 
 def particle_block(document: StarDocument) -> StarBlock:
-    """Find the block of particles.
+    """Find the block of subtomograms.
 
     Raises
     ------
     InputError
         If there is none, several could be it, or its images are 2D: with the reason and the remedy.
+    """
+    block = find_particle_block(document)
+    _refuse_2d(document, block)
+    return block
+
+
+def find_particle_block(document: StarDocument) -> StarBlock:
+    """Find the block of particles, whatever their images are.
+
+    Raises
+    ------
+    InputError
+        If there is none, or several could be it.
     """
     candidates = [block for block in document.blocks if block.is_loop and "rlnImageName" in block]
     named = [block for block in candidates if block.name == "particles"]
@@ -55,30 +71,34 @@ def particle_block(document: StarDocument) -> StarBlock:
             expected=f"rows in data_{block.name}",
             found="none",
         )
-    _refuse_2d(document, block)
     return block
+
+
+def holds_tilt_stacks(document: StarDocument) -> bool:
+    """Whether the particles are stacks of 2D tilt images: `_rlnTomoSubTomosAre2DStacks 1`."""
+    general = document.find("general")
+    return general is not None and "rlnTomoSubTomosAre2DStacks" in general and _are_2d_stacks(general)
+
+
+def import_command(star: Path) -> str:
+    """Give the command that makes 3D subtomograms from the 2D stacks of a STAR."""
+    return f"cryodc import {shlex.quote(str(star))} --out subtomos/"
 
 
 def _are_2d_stacks(general: StarBlock) -> bool:
     return general.column("rlnTomoSubTomosAre2DStacks")[0].strip() not in ("0", "")
 
 
-_USE_3D = (
-    "write the particles as 3D subtomograms: WarpTools `ts_export_particles --3d`, "
-    "or RELION 5 Extract subtomos with 'Write output as 2D stacks?' set to No"
-)
-
-
 def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
-    general, optics = document.find("general"), document.find("optics")
-    if general is not None and "rlnTomoSubTomosAre2DStacks" in general and _are_2d_stacks(general):
+    optics = document.find("optics")
+    if holds_tilt_stacks(document):
         raise InputError(
             "these particles are stacks of 2D tilt images, not 3D subtomograms",
             file=document.source,
-            row=int(general.line_numbers[0]),
+            row=int(document.block("general").line_numbers[0]),
             expected="_rlnTomoSubTomosAre2DStacks 0",
             found=f"_rlnTomoSubTomosAre2DStacks 1; {describe_layout(document)}",
-            remedy=_USE_3D,
+            remedy=f"make 3D subtomograms of them: {import_command(document.source)}",
         )
     is_single_particle = (
         "rlnCoordinateX" in block
@@ -102,7 +122,8 @@ def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
             row=int(optics.line_numbers[0]),
             expected="rlnImageDimensionality 3",
             found="2 in every optics group",
-            remedy=_USE_3D,
+            remedy="write the particles as 3D subtomograms; stacks of tilt images, which `cryodc import` reads, have "
+            "_rlnTomoSubTomosAre2DStacks 1 in data_general",
         )
 
 
@@ -113,7 +134,8 @@ def _no_particles(document: StarDocument) -> InputError:
         block = next(block for block in document.blocks if "rlnTomoParticlesFile" in block)
         named = block.column("rlnTomoParticlesFile")
         found = "an optimisation set, which only names other files"
-        remedy = f"give the particles it names: {named[0] if named else 'rlnTomoParticlesFile'}"
+        remedy = f"give the particles it names, {named[0] if named else 'rlnTomoParticlesFile'}; "
+        remedy += f"if they are 2D stacks: {import_command(document.source)}"
     elif labels & {"rlnTomoProjX", "rlnTomoTiltSeriesStarFile", "rlnTomoTiltSeriesName"}:
         found = "a table of tomograms"
     elif labels & {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}:
