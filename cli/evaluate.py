@@ -63,41 +63,45 @@ def evaluate(run: Path | None, truth: Path, symmetries: tuple[str, ...], maps: t
 
 def composition_table(result: "Evaluation") -> "Table":
     """Clusters and final classes against the true proteins."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("", "found", "true", "ARI", "AMI", "V", "homogeneity", "completeness", "accuracy")
-    for name, scores in (("clusters", result.clusters), ("final classes", result.final_classes)):
-        if scores is not None:
-            values = (scores.ari, scores.ami, scores.v_measure, scores.homogeneity, scores.completeness)
-            numbers = [f"{value:.3f}" for value in (*values, scores.accuracy)]
-            table.add_row(name, str(scores.n_found), str(scores.n_true), *numbers)
+    columns = {"clusters": result.clusters, "final classes": result.final_classes}
+    shown = {name: scores for name, scores in columns.items() if scores is not None}
+    table = Table("", *shown, box=SIMPLE_HEAD)
+    table.add_row("classes found / true", *(f"{scores.n_found} / {scores.n_true}" for scores in shown.values()))
+    for label, attribute in (
+        ("ARI", "ari"),
+        ("AMI", "ami"),
+        ("V measure", "v_measure"),
+        ("homogeneity", "homogeneity"),
+        ("completeness", "completeness"),
+        ("accuracy", "accuracy"),
+    ):
+        table.add_row(label, *(f"{getattr(scores, attribute):.3f}" for scores in shown.values()))
     return table
 
 
 def class_table(result: "Evaluation") -> "Table":
     """One row for each final class."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(
-        "class", "protein", "particles", "purity", "pose error", "below 10°", "shift", "FSC 0.5 to truth",
-        "half maps 0.143", "aligned",
-    )  # fmt: skip
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    for name in ("class", "protein", "particles", "pose error", "FSC 0.5 to truth", "half maps", "aligned"):
+        table.add_column(name, no_wrap=True)
     for row in result.classes:
-        poses, agreement = row.poses, row.agreement
-        pose_texts = ["–", "–", "–"]
+        poses, agreement, half = row.poses, row.agreement, row.half_map_resolution_angstrom
+        pose, fsc = "–", "–"
         if poses is not None:
-            shift = f"{poses.median_shift_angstrom:.1f} Å"
-            pose_texts = [f"{poses.median_degrees:.1f}° mod {row.symmetry}", f"{poses.share_close:.0%}", shift]
-        fsc = "–"
+            pose = f"{poses.median_degrees:.1f}° {poses.median_shift_angstrom:.1f} Å ({row.symmetry})"
         if agreement is not None:
-            fsc = f"{agreement.resolution_angstrom:.0f} Å, {agreement.fraction_of_nyquist:.0%} of Nyquist"
-        half = row.half_map_resolution_angstrom
+            fsc = f"{agreement.resolution_angstrom:.0f} Å ({agreement.fraction_of_nyquist:.0%} Nyq.)"
         table.add_row(
             str(row.number),
-            row.protein,
+            f"{row.protein} {row.purity:.0%}",
             str(row.n_particles),
-            f"{row.purity:.1%}",
-            *pose_texts,
+            pose,
             fsc,
             "–" if half is None else f"{half:.0f} Å",
             {True: "yes", False: "no", None: "–"}[row.aligned],

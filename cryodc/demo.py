@@ -36,7 +36,7 @@ class DemoConfig:
 
     n_per_protein: int = 200
     snr: float = 0.1
-    epochs: int = 8
+    epochs: int = 12
     batch_size: int = 64
     seed: int = 0
     device: str = "auto"
