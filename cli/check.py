@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, data_dir_option, star_argument, tilt_axis_option, tilt_range_option
+from cryodc_cli.options import console, data_dir_option, tilt_axis_option, tilt_range_option
 
 if TYPE_CHECKING:
     from cryodc.check import CheckReport
@@ -17,7 +17,14 @@ _SAME = 20
 
 
 @click.command()
-@star_argument
+@click.argument("star", required=False, type=click.Path(path_type=Path, dir_okay=False), metavar="PARTICLES.STAR")
+@click.option(
+    "--round-trip",
+    nargs=2,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="BEFORE.star AFTER.star",
+    help="Instead, compare two STAR files cell by cell and say what changed.",
+)
 @tilt_range_option
 @tilt_axis_option
 @data_dir_option
@@ -32,7 +39,8 @@ _SAME = 20
 @click.pass_context
 def check(
     ctx: click.Context,
-    star: Path,
+    star: Path | None,
+    round_trip: tuple[Path, Path] | None,
     tilt_range: tuple[float, float] | None,
     tilt_axis: "TiltAxis",
     data_dir: Path | None,
@@ -42,10 +50,24 @@ def check(
     """Say what PARTICLES.STAR holds, and every problem with its row.
 
     Reads the header of every file the STAR names. The exit code is 0 if all is well and 2 if there is a
-    problem.
+    problem; with --round-trip it is 0 if the two files can be compared, whatever differs.
 
     Example: cryodc check particles.star --tilt-range -60 60
     """
+    if (star is None) == (round_trip is None):
+        raise click.UsageError("expected PARTICLES.STAR, or --round-trip BEFORE.star AFTER.star")
+    if round_trip is not None:
+        from cryodc_cli.round_trip import print_comparison
+
+        from cryodc.compare import compare_stars
+
+        comparison = compare_stars(*round_trip)
+        if as_json:
+            click.echo(json.dumps(comparison.as_dict(), indent=2))
+        else:
+            print_comparison(comparison)
+    if star is None:
+        return
     from cryodc.check import check_particles
 
     report = check_particles(star, data_dir, tilt_range, tilt_axis, limit)

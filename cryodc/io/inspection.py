@@ -10,6 +10,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.collection import without_collection
 from cryodc.io.images import (
     ImageFinder,
     Problem,
@@ -71,6 +72,7 @@ class Inspection:
     problems: tuple[Problem, ...]
 
 
+@without_collection()
 def inspect_particles(
     path: Path, data_dir: Path | None = None, check_images: bool = True, finder: ImageFinder | None = None
 ) -> Inspection:
