@@ -16,6 +16,7 @@ VERBS = {
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
+    "select": "Keep some classes or tomograms as a STAR of their own.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Compare a run with a known truth.",
@@ -27,7 +28,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Prepare", "commands": ["check", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
-        {"name": "Take away", "commands": ["evaluate", "demo"]},
+        {"name": "Take away", "commands": ["select", "evaluate", "demo"]},
     ]
 }
 
