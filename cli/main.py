@@ -12,6 +12,7 @@ from cryodc.errors import InputError
 # Verb → one line of help: so that `cryodc --help` imports no verb.
 VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
+    "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
@@ -25,7 +26,7 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "extract", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["select", "evaluate", "demo"]},

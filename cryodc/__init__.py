@@ -13,6 +13,7 @@ from typing import Any
 _HOMES = {
     "Clusters": "cluster",
     "Codes": "codes",
+    "ExtractRequest": "extract",
     "InputError": "errors",
     "ParticleSet": "particles",
     "Poses": "particles",
@@ -24,6 +25,7 @@ _HOMES = {
     "cluster_run": "cluster",
     "compare_stars": "compare",
     "evaluate_run": "evaluate",
+    "extract_subtomograms": "extract",
     "open_viewer": "viewer",
     "read_particles": "io.star",
     "read_volume": "io.mrc",

@@ -65,6 +65,26 @@ def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float
     return torch.fft.fftshift(small, dim=(-3, -2, -1))
 
 
+def fourier_shift(
+    volumes: Float[Tensor, "*batch d h w"], shifts_voxels: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch d h w"]:
+    """Move each volume by a shift (zyx, voxels), periodically: a phase ramp in Fourier space.
+
+    At the Nyquist frequency, which stands for both signs, the two ramps are averaged, so that the result is real.
+    """
+    box = volumes.shape[-1]
+    frequencies = torch.fft.fftfreq(box, device=volumes.device), torch.fft.rfftfreq(box, device=volumes.device)
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
+    for axis in range(3):
+        phase = -2 * math.pi * shifts_voxels[..., axis, None] * frequencies[axis == 2]
+        ramp = torch.polar(torch.ones_like(phase), phase)
+        ramp = torch.where(frequencies[axis == 2].abs() == 0.5, ramp.real + 0j, ramp)
+        shape = [*volumes.shape[:-3], 1, 1, 1]
+        shape[axis - 3] = ramp.shape[-1]
+        spectrum = spectrum * ramp.reshape(shape)
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
+
+
 def crop_weights(weights: Float[Tensor, "*batch d h hw"], box_size: int) -> Float[Tensor, "*batch D H HW"]:
     """Half-Fourier weights of the coarser even box that :func:`fourier_crop` makes."""
     half = box_size // 2
