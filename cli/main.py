@@ -13,6 +13,7 @@ from cryodc.errors import InputError
 VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
     "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
+    "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
@@ -26,7 +27,7 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "extract", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "extract", "convert", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["select", "evaluate", "demo"]},

@@ -24,6 +24,7 @@ _HOMES = {
     "average_run": "average",
     "cluster_run": "cluster",
     "compare_stars": "compare",
+    "convert_picks": "convert",
     "evaluate_run": "evaluate",
     "extract_subtomograms": "extract",
     "open_viewer": "viewer",

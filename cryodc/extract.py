@@ -114,6 +114,7 @@ def extract_subtomograms(
         picks.in_voxels(tomogram.spacing_angstrom, tomogram.shape, rows)
         for tomogram, (_, rows) in zip(tomograms, used, strict=True)
     ]
+    _require_any(request, picks, tomograms, positions, [rows for _, rows in used])
     spacing = tomograms[0].spacing_angstrom * request.binning
     folders = _folder_names([path for path, _ in used])
     weights = _write_weights(request, ranges, spacing)
@@ -139,7 +140,7 @@ def extract_subtomograms(
             "no particle is left: every box was dropped",
             file=request.picks,
             found=f"{len(dropped)} of {len(dropped)}: {dropped[0].why}",
-            remedy=f"see {request.out / 'dropped.csv'}; is the unit of the coordinates right? --coordinate-spacing",
+            remedy=f"see {request.out / 'dropped.csv'}",
         )
     star = request.out / "particles.star"
     write_extracted(star, picks, extracted, request.box_size, spacing)
@@ -153,14 +154,12 @@ def cut_box(
     tomogram: Tomogram, position_voxels: Float[NDArray[np.float64], " 3"], request: ExtractRequest
 ) -> tuple[Float[NDArray[np.float32], "d h w"] | None, str]:
     """Cut one subtomogram, its position (zyx, 0-based) at index ``N // 2``; or None, and why not."""
+    why = why_dropped(tomogram.shape, position_voxels, request)
+    if why:
+        return None, why
     size = request.box_size * request.binning
     nearest = np.floor(position_voxels + 0.5).astype(np.int64)
-    shape = np.array(tomogram.shape)
     start = nearest - size // 2
-    if (nearest < 0).any() or (nearest >= shape).any():
-        return None, "the position lies outside the tomogram"
-    if request.edge == "drop" and ((start < 0).any() or (start + size > shape).any()):
-        return None, "the box reaches beyond the tomogram"
     margin = _MARGIN * request.binning
     box, _ = tomogram.read_box((start - margin).tolist(), size + 2 * margin)
     if not np.isfinite(box).all():
@@ -179,6 +178,47 @@ def cut_box(
     volume = volume[keep, keep, keep]
     volume = standardise(volume) if request.normalise else volume + mean
     return np.ascontiguousarray((-volume if request.invert else volume).numpy(), dtype=np.float32), ""
+
+
+def why_dropped(
+    shape: tuple[int, int, int], position_voxels: Float[NDArray[np.float64], " 3"], request: ExtractRequest
+) -> str:
+    """Say why a position cannot give a box, from the shape of the tomogram alone; "" if it can."""
+    size = request.box_size * request.binning
+    nearest = np.floor(position_voxels + 0.5)
+    start = nearest - size // 2
+    if (nearest < 0).any() or (nearest >= shape).any():
+        return "the position lies outside the tomogram"
+    if request.edge == "drop" and ((start < 0).any() or (start + size > shape).any()):
+        return "the box reaches beyond the tomogram"
+    return ""
+
+
+def _require_any(
+    request: ExtractRequest,
+    picks: Picks,
+    tomograms: Sequence[Tomogram],
+    positions: Sequence[NDArray[np.float64]],
+    members: Sequence[NDArray[np.int64]],
+) -> None:
+    first = None
+    for tomogram, places, rows in zip(tomograms, positions, members, strict=True):
+        for place, row in zip(places, rows.tolist(), strict=True):
+            why = why_dropped(tomogram.shape, place, request)
+            if not why:
+                return
+            first = first or (why, int(picks.rows[row]), place, tomogram)
+    if first is not None:
+        why, row, place, tomogram = first
+        z, y, x = tomogram.shape
+        raise InputError(
+            "no particle is left: every box would be dropped",
+            file=request.picks,
+            row=row,
+            expected=f"voxels of {tomogram.path.name}, {x} × {y} × {z} (x, y, z)",
+            found=f"{', '.join(f'{at:.6g}' for at in place[::-1])}: {why}",
+            remedy="if their unit is wrong, give it: --coordinate-spacing; else a smaller --box, or --edge pad",
+        )
 
 
 def _require_one_spacing(tomograms: Sequence[Tomogram]) -> None:

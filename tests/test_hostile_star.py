@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 from cryodc.cluster import cluster_run
 from cryodc.codes import Codes
 from cryodc.errors import InputError
+from cryodc.io.pick_formats import read_picks
 from cryodc.io.run import RunFolder, save_codes, save_config
 from cryodc.io.star import read_particles, read_star, with_classes, write_star
 from cryodc.io.star_layout import particle_block
@@ -193,6 +194,9 @@ def _particles_or_error(path: Path) -> tuple[ParticleSet | None, InputError | No
 
 _WORDS = re.compile(r"""(?:^|(?<=\s))(?:"([^\n]*?)"(?=\s|$)|'([^\n]*?)'(?=\s|$)|([^\s#"'][^\s]*))""", re.ASCII)
 
+_JUNK = st.sampled_from(
+    ['"', ",", "\n", "nan", "-", "1e400", "[", "}", "null", "\0", "\udcff", "é", " ", "9" * 30, "1e308", ""]
+)
 _ESCAPES = ["../../../escaped.mrc", "/tmp/cryodc_escaped.mrc", "..", ".", "~/escaped.mrc", "a/../../../b.mrc",
             "$(touch escaped)", "; touch escaped", "|touch escaped", "-rf", "file:///etc/passwd", "con", "x" * 300,
             "000001@../../escaped.mrcs", "\\..\\..\\escaped.mrc"]  # fmt: skip
@@ -221,6 +225,35 @@ def test_no_name_in_a_star_makes_a_command_write_outside_its_folder(tmp_path: Pa
         "work/run/clusters/class002.star", "work/run/clusters/summary.json", "work/run/kept.star",
     }  # fmt: skip
     assert Path("/tmp/cryodc_escaped.mrc").exists() == outside
+
+
+_SEEDS = {
+    "a.tbl": " ".join(["1"] * 35) + "\n",
+    "a.csv": "x,y,z,tomogram,rot,tilt,psi\n1,2,3,TS,4,5,6\n",
+    "a.json": '{"run_name": "TS", "points": [{"location": {"x": 1, "y": 2, "z": 3}}]}',
+    "a.star": "data_p\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnTomoName\n1 2 3 TS\n",
+}
+
+
+@settings(max_examples=250, **SETTINGS)
+@given(st.sampled_from(sorted(_SEEDS)), st.lists(st.tuples(st.integers(0, 200), _JUNK), max_size=3))
+def test_broken_picks_are_one_error_that_names_them_or_finite_numbers(
+    tmp_path: Path, name: str, changes: list[tuple[int, str]]
+) -> None:
+    text = _SEEDS[name]
+    for at, junk in changes:
+        text = text[:at] + junk + text[at + (at % 3) :]
+    path = tmp_path / name
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    try:
+        picks = read_picks(path)
+    except InputError as error:
+        named = error.file
+    else:
+        assert np.isfinite(picks.positions).all()
+        assert picks.rotations is None or np.isfinite(picks.rotations).all()
+        return
+    assert named == path
 
 
 @pytest.mark.parametrize("name", [*_ESCAPES, "/dev/zero", "/dev/null", "/proc/self/mem", "fifo"])

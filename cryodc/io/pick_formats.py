@@ -30,7 +30,7 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.io.optics import read_numbers
-from cryodc.io.picks import Picks
+from cryodc.io.picks import Picks, class_numbers
 from cryodc.io.relion_picks import read_relion
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_text import StarDocument, read_star
@@ -104,7 +104,7 @@ def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
         tuple(_whole(text) for text in cells["tomo_num"]),
         np.ascontiguousarray(xyz[:, ::-1]),
         rotations=_zyx(_rotations("zxz", angles)),
-        classes=_classes(read_numbers(document, block, "class", cells["class"])) if "class" in cells else None,
+        classes=class_numbers(read_numbers(document, block, "class", cells["class"])) if "class" in cells else None,
         half_sets=half_sets if halves and {half.upper() for half in halves} <= {"A", "B"} else None,
         left_out=tuple(label for label in block.labels if label not in used),
     )
@@ -139,7 +139,7 @@ def _read_dynamo(path: Path) -> Picks:
         tuple(f"{number:.0f}" for number in table[:, 19]),
         np.ascontiguousarray(xyz[:, ::-1]),
         rotations=_zyx(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
-        classes=_classes(table[:, 21]),
+        classes=class_numbers(table[:, 21]),
         left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27"),
     )
 
@@ -250,11 +250,6 @@ def _rotations(axes: str, angles_degrees: NDArray[np.float64]) -> NDArray[np.flo
 
 def _zyx(matrices_xyz: NDArray[np.float64]) -> Float[NDArray[np.float64], "n 3 3"]:
     return np.ascontiguousarray(matrices_xyz[:, ::-1, ::-1])
-
-
-def _classes(numbers: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    whole = numbers.astype(np.int64)
-    return whole if (whole == numbers).all() and (whole >= 0).all() else None
 
 
 def _whole(text: str) -> str:

@@ -128,6 +128,13 @@ def match_tomograms(picks: Picks, files: Sequence[Path]) -> list[NDArray[np.int6
     return [np.flatnonzero(owners == i) for i in range(len(files))]
 
 
+def class_numbers(numbers: Float[NDArray[np.float64], " n"]) -> Int[NDArray[np.int64], " n"] | None:
+    """Numbers as classes, or None where they are none: fractions, negative, or beyond a million."""
+    if ((numbers < 0) | (numbers > 1e6) | (numbers != np.floor(numbers))).any():
+        return None
+    return numbers.astype(np.int64)
+
+
 def tomogram_stem(name: str) -> str:
     """File name without folder and endings that programs add.
 
@@ -142,6 +149,12 @@ def tomogram_stem(name: str) -> str:
     return stem
 
 
+def last_number(stem: str) -> int | None:
+    """Last number in a name, or None."""
+    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
+    return int(digits[-1]) if digits else None
+
+
 def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
     wanted = tomogram_stem(name)
     if not wanted and len(stems) == 1:
@@ -150,7 +163,7 @@ def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
     if not found and wanted:
         found = [i for i, stem in enumerate(stems) if _begins(stem, wanted) or _begins(wanted, stem)]
     if not found and wanted.isascii() and wanted.isdigit():
-        found = [i for i, stem in enumerate(stems) if _last_number(stem) == int(wanted)]
+        found = [i for i, stem in enumerate(stems) if last_number(stem) == int(wanted)]
     if len(found) != 1:
         raise InputError(
             "no tomogram has this pick's name" if not found else "several tomograms could be this pick's",
@@ -167,8 +180,3 @@ def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
 
 def _begins(text: str, start: str) -> bool:
     return text.startswith(start) and not text[len(start) : len(start) + 1].isalnum()
-
-
-def _last_number(stem: str) -> int | None:
-    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
-    return int(digits[-1]) if digits else None

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.io.optics import read_numbers, spacing_of_old_layout
-from cryodc.io.picks import Picks
+from cryodc.io.picks import Picks, class_numbers
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout
 from cryodc.io.star_text import StarDocument
@@ -76,7 +76,7 @@ def read_relion(document: StarDocument) -> Picks:
         from_centre=from_centre,
         shifts_angstrom=shifts_angstrom,
         rotations=rotations,
-        classes=None if classes is None or classes.min() < 0 else classes.astype(np.int64),
+        classes=None if classes is None else class_numbers(classes),
         half_sets=np.array(halves, dtype=np.int64) if halves and set(halves) <= {"1", "2"} else None,
         left_out=tuple(label for label in block.labels if label not in used),
     )
