@@ -170,11 +170,12 @@ def cut_box(
     # In float32 the mean would cost the spectrum its precision.
     mean = float(box.mean(dtype=np.float64))
     volume = torch.from_numpy(box - np.float32(mean))
-    if rest.any():
-        volume = fourier_shift(volume, rest)
+    # Binned first: the shift is the same for all frequencies that are kept, and the box is smaller.
     if request.binning > 1:
         volume = fourier_crop(volume, request.box_size + 2 * _MARGIN)
-    keep = slice(_MARGIN, -_MARGIN) if request.binning > 1 else slice(margin, -margin)
+    if rest.any():
+        volume = fourier_shift(volume, rest / request.binning)
+    keep = slice(_MARGIN, -_MARGIN)
     volume = volume[keep, keep, keep]
     volume = standardise(volume) if request.normalise else volume + mean
     return np.ascontiguousarray((-volume if request.invert else volume).numpy(), dtype=np.float32), ""
