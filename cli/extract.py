@@ -34,6 +34,7 @@ _N_SHOWN = 5
     show_default=True,
     help="Boxes that reach beyond the tomogram: drop them, or pad them with their mean.",
 )
+@click.option("--skip-others", is_flag=True, help="Leave out picks of tomograms that are not given.")
 @click.option(
     "--tilt-range", nargs=2, type=float, metavar="MIN MAX", help="Tilt angles in degrees: writes the weights."
 )
@@ -73,6 +74,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
         box_size=options["box_size"],
         binning=options["binning"],
         edge=options["edge"],
+        skip_others=options["skip_others"],
         tilt_range=options["tilt_range"],
         tilt_ranges={} if tilt_ranges is None else read_tilt_ranges(tilt_ranges),
         tilt_axis=options["tilt_axis"],
@@ -84,10 +86,16 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
     with Progress(console=error_console()) as bar:
         task = bar.add_task("Extracting", total=None)
         result = extract_subtomograms(request, lambda done, total: bar.update(task, completed=done, total=total))
-    lines = [f"Picks: {result.picks.format}, {len(result.picks)}, {_unit(result.picks.unit_angstrom)}"]
+    picked = result.picks
+    unit = _unit(picked.unit_angstrom, picked.from_centre)
+    lines = [f"Picks: {picked.format}, {len(picked)}, {unit}"]
+    if result.n_skipped:
+        lines.append(f"Left out: {result.n_skipped} picks of other tomograms")
     lines += [f"{name}: {n} particles" for name, n in result.n_extracted.items()]
     if result.dropped:
-        lines.append(f"Dropped {len(result.dropped)} of {len(result.picks)}, listed in {out / 'dropped.csv'}:")
+        lines.append(
+            f"Dropped {len(result.dropped)} of {len(picked) - result.n_skipped}, listed in {out / 'dropped.csv'}:"
+        )
         lines += [f"  line {pick.row}, {pick.tomogram}: {pick.why}" for pick in result.dropped[:_N_SHOWN]]
         lines += ["  …"] if len(result.dropped) > _N_SHOWN else []
     lines.append(f"Wrote {result.star}: box {request.box_size}, {result.spacing_angstrom:g} Å")
@@ -98,5 +106,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
         printer.print(line, markup=False, soft_wrap=True)
 
 
-def _unit(unit_angstrom: float | None) -> str:
+def _unit(unit_angstrom: float | None, from_centre: bool) -> str:
+    if from_centre:
+        return "in Å from the middle of the tomogram"
     return "in voxels of the tomogram" if unit_angstrom is None else f"in units of {unit_angstrom:g} Å"

@@ -49,6 +49,8 @@ class ExtractRequest:
         Output voxels are this many times as large as the tomogram's.
     edge
         What to do where a box reaches beyond the tomogram: ``drop`` the particle, or ``pad`` with the mean.
+    skip_others
+        Leave out picks of tomograms that are not given, instead of refusing them.
     tilt_range, tilt_ranges, tilt_axis
         Degrees, for all tomograms and by tomogram, and the axis: the weights. Without, none are written.
     normalise, invert
@@ -65,6 +67,7 @@ class ExtractRequest:
     box_size: int
     binning: int = 1
     edge: Edge = "drop"
+    skip_others: bool = False
     tilt_range: tuple[float, float] | None = None
     tilt_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tilt_axis: TiltAxis = "y"
@@ -76,13 +79,14 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted: the STAR, particles of each tomogram, what was dropped, and how the picks were read."""
+    """What was extracted: the STAR, particles of each tomogram, what was dropped or left out, how picks were read."""
 
     star: Path
     picks: Picks
     spacing_angstrom: float
     n_extracted: Mapping[str, int]
     dropped: Sequence[Dropped]
+    n_skipped: int
     has_weights: bool
 
 
@@ -105,7 +109,7 @@ def extract_subtomograms(
         )
     require_empty(request.out)
     picks = read_picks(request.picks, request.coordinate_spacing_angstrom)
-    members = match_tomograms(picks, request.tomograms)
+    members = match_tomograms(picks, request.tomograms, request.skip_others)
     used = [(path, rows) for path, rows in zip(request.tomograms, members, strict=True) if len(rows)]
     tomograms = [Tomogram(path, request.spacing_angstrom) for path, _ in used]
     _require_one_spacing(tomograms)
@@ -120,7 +124,7 @@ def extract_subtomograms(
     weights = _write_weights(request, ranges, spacing)
     extracted: list[Extracted] = []
     dropped: list[Dropped] = []
-    n_done = 0
+    n_done, n_total = 0, sum(len(rows) for _, rows in used)
     for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
         stem = tomogram_stem(path.name)
         for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
@@ -132,7 +136,7 @@ def extract_subtomograms(
                 write_volume(request.out / name, Volume(voxels, spacing))
                 extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
             n_done += 1
-            on_particle(n_done, len(picks))
+            on_particle(n_done, n_total)
     if dropped:
         write_dropped(request.out / "dropped.csv", dropped)
     if not extracted:
@@ -147,7 +151,7 @@ def extract_subtomograms(
     counts = {tomogram_stem(path.name): 0 for path, _ in used}
     for particle in extracted:
         counts[particle.tomogram] += 1
-    return Extraction(star, picks, spacing, counts, dropped, bool(weights))
+    return Extraction(star, picks, spacing, counts, dropped, len(picks) - n_total, bool(weights))
 
 
 def cut_box(

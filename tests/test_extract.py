@@ -230,6 +230,20 @@ def test_every_tomogram_has_its_own_wedge(tomogram: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "b").exists()
 
 
+def test_picks_of_other_tomograms_are_left_out_only_if_asked(tomogram: Path, tmp_path: Path) -> None:
+    picks = tmp_path / "picks.csv"
+    rows = "".join(f"{x},{y},{z},TS_07\n{x},{y},{z},TS_70\n" for x, y, z in POSITIONS)
+    picks.write_text("x,y,z,tomogram\n" + rows)
+    with pytest.raises(InputError, match="no tomogram has this pick's name") as caught:
+        extract_subtomograms(_request([tomogram], picks, tmp_path / "out"))
+    assert caught.value.row == 3
+    result = extract_subtomograms(_request([tomogram], picks, tmp_path / "out", skip_others=True))
+    assert (dict(result.n_extracted), result.n_skipped) == ({"TS_07": 4}, 4)
+    picks.write_text("x,y,z,tomogram\n20,18,16,TS_70\n")
+    with pytest.raises(InputError, match="no pick is from these tomograms"):
+        extract_subtomograms(_request([tomogram], picks, tmp_path / "b", skip_others=True))
+
+
 def test_boxes_beyond_the_edge_are_dropped_and_listed_or_padded_with_their_mean(tomogram: Path, tmp_path: Path) -> None:
     picks = tmp_path / "picks.csv"
     picks.write_text("x,y,z\n20.25,18.5,16\n8,8,8\n7.9,18.5,16\n2,18.5,16\n-9,18.5,16\n80,18.5,16\n80.6,18.5,16\n")

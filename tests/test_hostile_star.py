@@ -263,3 +263,13 @@ def test_a_name_that_is_no_volume_is_one_error_at_once(tmp_path: Path, name: str
     path.write_text(f'data_particles\nloop_\n_rlnImageName #1\n_rlnTomoName #2\n"{name}" 1\n')
     with pytest.raises(InputError):
         read_particles(path)
+
+
+def test_a_device_is_no_star(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this is not a file"):
+        read_star(Path("/dev/zero"))
+    (tmp_path / "a.star").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="this is not a file"):
+        read_picks(tmp_path / "a.star")
+    with pytest.raises(InputError, match="Is a directory"):
+        read_star(tmp_path)

@@ -221,6 +221,8 @@ def _read_copick(path: Path) -> Picks:
 
 def _text(path: Path) -> str:
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise InputError("this is not a file", file=path, expected="picks", found="a device")
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)

@@ -105,16 +105,17 @@ class Picks:
         return positions
 
 
-def match_tomograms(picks: Picks, files: Sequence[Path]) -> list[NDArray[np.int64]]:
+def match_tomograms(picks: Picks, files: Sequence[Path], skip_others: bool = False) -> list[NDArray[np.int64]]:
     """Particles of each tomogram file, by the name of the file without its ending.
 
     ``TS_01`` and ``TS_01.mrc`` are ``TS_01.mrc`` or ``TS_01_10.00Apx.mrc``; the number 7 is ``tomo_07.mrc``. Picks
-    that name no tomogram belong to the only file.
+    that name no tomogram belong to the only file. With ``skip_others``, picks whose tomogram is none of the files
+    belong nowhere.
 
     Raises
     ------
     InputError
-        If a pick's tomogram is none of the files, or could be several.
+        If a pick's tomogram is none of the files, or could be several, or no pick is left.
     """
     stems = [tomogram_stem(file.name) for file in files]
     doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
@@ -123,7 +124,15 @@ def match_tomograms(picks: Picks, files: Sequence[Path]) -> list[NDArray[np.int6
     place: dict[str, int] = {}
     for name, row in zip(picks.tomograms, picks.rows.tolist(), strict=True):
         if name not in place:
-            place[name] = _find(picks, name, row, stems)
+            place[name] = _find(picks, name, row, stems, skip_others)
+    if all(owner < 0 for owner in place.values()):
+        raise InputError(
+            "no pick is from these tomograms",
+            file=picks.source,
+            expected=", ".join(stems[:6]),
+            found=", ".join(list(place)[:6]),
+            remedy="name the tomogram files as the picks do",
+        )
     owners = np.array([place[name] for name in picks.tomograms], dtype=np.int64)
     return [np.flatnonzero(owners == i) for i in range(len(files))]
 
@@ -155,7 +164,7 @@ def last_number(stem: str) -> int | None:
     return int(digits[-1]) if digits else None
 
 
-def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
+def _find(picks: Picks, name: str, row: int, stems: Sequence[str], skip_others: bool) -> int:
     wanted = tomogram_stem(name)
     if not wanted and len(stems) == 1:
         return 0
@@ -164,6 +173,8 @@ def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
         found = [i for i, stem in enumerate(stems) if _begins(stem, wanted) or _begins(wanted, stem)]
     if not found and wanted.isascii() and wanted.isdigit():
         found = [i for i, stem in enumerate(stems) if last_number(stem) == int(wanted)]
+    if not found and wanted and skip_others:
+        return -1
     if len(found) != 1:
         raise InputError(
             "no tomogram has this pick's name" if not found else "several tomograms could be this pick's",
@@ -173,7 +184,7 @@ def _find(picks: Picks, name: str, row: int, stems: Sequence[str]) -> int:
             found=", ".join(stems[i] for i in found)
             if found
             else f"{', '.join(stems[:6])}{', …' if len(stems) > 6 else ''}",
-            remedy="name the tomogram files as the picks do, or give only those the picks are from",
+            remedy="name the tomogram files as the picks do, or leave picks of others out: --skip-others",
         )
     return found[0]
 

@@ -121,6 +121,8 @@ def read_star(path: Path) -> StarDocument:
         If there is no such file, it is not STAR, a label comes twice, or a row has the wrong number of cells.
     """
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise InputError("this is not a file", file=path, expected="a STAR file", found="a device")
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
