@@ -41,7 +41,7 @@ def _relion_star(path: Path, rows: list[tuple[float, ...]], name: str = "TS_07")
 
 
 # Angles of the same particle in Dynamo and RELION, from refinements that gave the same reconstruction
-# (tests of the eulerangles package, BSD-3).
+# (from the tests of the eulerangles package).
 DYNAMO_PAIR = [-47.2730, 1.1777, -132.3000]
 RELION_PAIR = [137.7000, 1.1777, 42.7270]
 
