@@ -11,7 +11,6 @@ from cryodc_cli.options import (
     data_dir_option,
     invert_option,
     seed_option,
-    star_argument,
     tilt_axis_option,
     tilt_range_option,
     tilt_ranges_option,
@@ -31,7 +30,14 @@ _SAME = 6
 
 
 @click.command()
-@star_argument
+@click.argument("star", required=False, type=click.Path(path_type=Path, dir_okay=False), metavar="PARTICLES.STAR")
+@click.option(
+    "--round-trip",
+    nargs=2,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="BEFORE.star AFTER.star",
+    help="Instead, compare two STAR files cell by cell and say what changed.",
+)
 @tilt_range_option
 @tilt_ranges_option
 @tilt_axis_option
@@ -55,7 +61,8 @@ _SAME = 6
 @click.pass_context
 def check(
     ctx: click.Context,
-    star: Path,
+    star: Path | None,
+    round_trip: tuple[Path, Path] | None,
     tilt_range: tuple[float, float] | None,
     tilt_ranges: Path | None,
     tilt_axis: "TiltAxis",
@@ -70,10 +77,17 @@ def check(
 
     Reads the header of every file, and measures on a sample of the particles what nothing else would notice:
     contrast, missing wedge, convention of the poses. Give the options you will train with. The exit code is 0
-    if all is well and 2 if there is a problem; warnings do not change it.
+    if all is well and 2 if there is a problem; warnings do not change it. With --round-trip it is 0 if the two
+    files can be compared, whatever differs.
 
     Example: cryodc check particles.star --tilt-range -60 60
     """
+    if (star is None) == (round_trip is None):
+        raise click.UsageError("expected PARTICLES.STAR, or --round-trip BEFORE.star AFTER.star")
+    if round_trip is not None:
+        _compare(*round_trip, as_json)
+    if star is None:
+        return
     from cryodc.check import CheckSettings, check_particles
     from cryodc.data.dataset import InputOptions
     from cryodc.io.weights import read_tilt_ranges
@@ -86,6 +100,18 @@ def check(
     else:
         _print(report)
     ctx.exit(2 if report.problems else 0)
+
+
+def _compare(before: Path, after: Path, as_json: bool) -> None:
+    from cryodc_cli.round_trip import print_comparison
+
+    from cryodc.compare import compare_stars
+
+    comparison = compare_stars(before, after)
+    if as_json:
+        click.echo(json.dumps(comparison.as_dict(), indent=2))
+    else:
+        print_comparison(comparison)
 
 
 def _print(report: "CheckReport") -> None:

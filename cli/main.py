@@ -14,10 +14,13 @@ from cryodc.errors import InputError
 VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
     "import": "Make 3D subtomograms of stacks of 2D tilt images.",
+    "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
+    "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
+    "select": "Keep some classes or tomograms as a STAR of their own.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Compare a run with a known truth.",
@@ -26,10 +29,10 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "import", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
-        {"name": "Take away", "commands": ["evaluate", "demo"]},
+        {"name": "Take away", "commands": ["select", "evaluate", "demo"]},
     ]
 }
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from cryodc.cluster import cluster_run
 from cryodc.data.phantoms import demo_phantoms
 from cryodc.data.simulate import SimulationConfig
-from cryodc.data.simulation_folder import require_empty, write_simulation
+from cryodc.data.simulation_folder import write_simulation
 from cryodc.evaluate import Evaluation, evaluate_run
-from cryodc.io.run import RunFolder
+from cryodc.io.run import RunFolder, require_empty
 from cryodc.train import Listener
 from cryodc.workflow import TrainRequest, train_run
 

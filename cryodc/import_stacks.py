@@ -14,13 +14,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cryodc.data.simulation_folder import require_empty
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder
 from cryodc.io.mrc import write_array, write_volume
 from cryodc.io.optimisation_set import find_particles, find_tomograms
-from cryodc.io.run import write_json
+from cryodc.io.run import require_empty, write_json
 from cryodc.io.star import with_subtomograms
 from cryodc.io.star_text import read_star, write_star
 from cryodc.io.tilt_series import read_tilt_series
@@ -114,7 +113,7 @@ def import_tilt_stacks(
         If anything needed is missing or does not fit: before anything is written, but for pixels that are NaN.
     """
     require_empty(out)
-    where = _device(device)
+    where = choose_device(device)
     particle_star = find_particles(star, data_dir)
     document = read_star(particle_star)
     names = tomogram_names(document)
@@ -135,13 +134,6 @@ def import_tilt_stacks(
     images, weights = ([f"{file}_{kind}.mrc" for file in files] for kind in ("data", "weights"))
     write_star(with_subtomograms(document, images, weights, box, spacing, binning), summary.star)
     return summary
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return choose_device(name)
-    except RuntimeError as error:
-        raise InputError(str(error), found=f"--device {name}", remedy="use --device cpu") from error
 
 
 def _choose_box(stacks: TiltStacks, box_size: int | None, binning: int) -> int:

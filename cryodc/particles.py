@@ -9,15 +9,27 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ImageReference:
-    """A subtomogram's place on disk: an MRC file, or one section (0-based) of a stack of volumes."""
+    """A subtomogram's place on disk: an MRC file, or one section (0-based) of a stack of volumes.
 
-    path: Path
-    section: int | None = None
+    The file is kept as text: a Path takes ten times the time and memory, and a STAR may name a million.
+    """
+
+    file: str
+    section: int | None
+
+    def __init__(self, path: Path | str, section: int | None = None) -> None:
+        object.__setattr__(self, "file", str(path))
+        object.__setattr__(self, "section", section)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
 
     def __str__(self) -> str:
-        return str(self.path) if self.section is None else f"{self.section + 1:06d}@{self.path}"
+        return self.file if self.section is None else f"{self.section + 1:06d}@{self.file}"
 
 
 @dataclass(frozen=True)

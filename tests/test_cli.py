@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryodc_cli.main import VERBS
 
 CRYODC = [sys.executable, "-m", "cryodc_cli.main"]
 
@@ -36,8 +37,6 @@ def test_help_is_quick_and_does_not_import_torch() -> None:
 
 
 def test_help_lists_every_verb_under_its_group() -> None:
-    from cryodc_cli.main import VERBS
-
     text = cryodc("--help").stdout
     for name in (*VERBS, "Prepare", "Learn", "Look", "Take away"):
         assert name in text

@@ -20,7 +20,7 @@ from cryodc.data.simulate import (
 from cryodc.data.specimens import prepare_specimens
 from cryodc.errors import InputError
 from cryodc.io.mrc import write_array, write_volume
-from cryodc.io.run import write_text
+from cryodc.io.run import require_empty, write_text
 from cryodc.io.simulation import Truth, write_particles, write_truth
 from cryodc.volumes import Volume
 
@@ -112,20 +112,3 @@ def choose_proteins(phantom_names: Sequence[str] | None, map_files: Sequence[Pat
             raise InputError("two proteins have the same name", file=file, found=name, remedy="rename one of the files")
         proteins[name] = read_map(file)
     return proteins
-
-
-def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds anything: practice data never overwrites.
-
-    Raises
-    ------
-    InputError
-        If it is a file, or a folder that is not empty.
-    """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(
-            "refusing to overwrite",
-            file=folder,
-            expected="a folder that does not exist yet, or an empty one",
-            remedy="choose another --out, or remove this one",
-        )

@@ -60,7 +60,7 @@ class ImageFinder:
             roots.append(("the data folder", data_dir.absolute()))
         return cls(tuple(roots))
 
-    def find(self, name: str) -> Path | None:
+    def find(self, name: str) -> str | None:
         """Find one file; None where it is in none of the folders."""
         if os.path.isabs(name):  # noqa: PTH117
             return self._count("absolute paths", name) if os.path.exists(name) else None  # noqa: PTH110
@@ -71,11 +71,12 @@ class ImageFinder:
                 return self._count(label, candidate)
         return None
 
-    def guess(self, names: Sequence[str]) -> list[Path]:
+    def guess(self, names: Sequence[str]) -> list[str]:
         """Place every name without looking for it: in the folder that has the first one, else the STAR's."""
         present = (root for _, root in self.roots if os.path.exists(root / names[0]))  # noqa: PTH110
         root = next(present, self.roots[-1][1] if len(self.roots) < 2 else self.roots[1][1])
-        return [root / name for name in names]
+        prefix = f"{root}{os.sep}"
+        return [name if name.startswith(os.sep) else prefix + name for name in names]
 
     def describe(self, name: str) -> str:
         """Say where a file was looked for."""
@@ -86,9 +87,9 @@ class ImageFinder:
             distinct.setdefault(root, label)
         return "a file in " + ", or ".join(f"{label} {root}" for root, label in distinct.items())
 
-    def _count(self, label: str, path: str) -> Path:
+    def _count(self, label: str, path: str) -> str:
         self.found_in[label] += 1
-        return Path(path)
+        return path
 
 
 def split_image_name(text: str) -> tuple[int | None, str]:
@@ -111,8 +112,8 @@ def resolve_images(
     """Turn image names into references; with ``check_images`` every file must exist."""
     split = [split_image_name(name) for name in names]
     if not check_images:
-        paths = finder.guess([name for _, name in split])
-        return [ImageReference(p, section) for p, (section, _) in zip(paths, split, strict=True)], []
+        sections, files = zip(*split, strict=True)
+        return list(map(ImageReference, finder.guess(files), sections)), []
     found = {name: finder.find(name) for name in dict.fromkeys(name for _, name in split)}
     missing = [name for name, path in found.items() if path is None]
     moved = find_moved(missing, [root for _, root in finder.roots]) if missing else {}
@@ -120,7 +121,7 @@ def resolve_images(
     problems: list[Problem] = []
     for (section, name), row in zip(split, rows, strict=True):
         path = found[name]
-        references.append(ImageReference(path or Path(name), section))
+        references.append(ImageReference(path or name, section))
         if path is None:
             error = _missing(name, kind, star, row, finder, moved.get(name))
             problems.append(Problem(row, error))
@@ -157,14 +158,14 @@ def check_headers(
     spacing_angstrom: float | None,
 ) -> HeaderCheck:
     """Check every image: whole, a cube, one even box, one spacing. Missing files are passed over."""
-    headers: dict[Path, MrcHeader | InputError] = {}
+    headers: dict[str, MrcHeader | InputError] = {}
     good: list[tuple[ImageReference, int, MrcHeader]] = []
     flat: list[int] = []
     problems: list[Problem] = []
     for i, (reference, row) in enumerate(zip(references, rows, strict=True)):
-        if reference.path not in headers:
-            headers[reference.path] = _header_or_error(reference.path)
-        header = headers[reference.path]
+        if reference.file not in headers:
+            headers[reference.file] = _header_or_error(reference.path)
+        header = headers[reference.file]
         try:
             if isinstance(header, InputError):
                 if header.problem != "the file does not exist":
@@ -209,11 +210,11 @@ def check_weight_headers(
     references: Sequence[ImageReference], rows: Sequence[int], box_size: int
 ) -> tuple[list[Problem], Counter[tuple[int, int, int]]]:
     """Check the shape of every weight volume; also count the shapes. Missing files are passed over."""
-    outcomes: dict[Path, MrcHeader | InputError] = {}
+    outcomes: dict[str, MrcHeader | InputError] = {}
     problems: list[Problem] = []
     shapes: Counter[tuple[int, int, int]] = Counter()
     for reference, row in zip(references, rows, strict=True):
-        if reference.path not in outcomes:
+        if reference.file not in outcomes:
             outcome = _header_or_error(reference.path)
             if isinstance(outcome, MrcHeader):
                 shapes[outcome.shape_zyx] += 1
@@ -221,8 +222,8 @@ def check_weight_headers(
                     check_weight_shape(outcome, box_size)
                 except InputError as error:
                     outcome = error
-            outcomes[reference.path] = outcome
-        outcome = outcomes[reference.path]
+            outcomes[reference.file] = outcome
+        outcome = outcomes[reference.file]
         if isinstance(outcome, InputError) and outcome.problem != "the file does not exist":
             problems.append(Problem(row, outcome))
     return problems, shapes

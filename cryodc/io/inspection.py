@@ -10,6 +10,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.collection import without_collection
 from cryodc.io.images import (
     ImageFinder,
     Problem,
@@ -86,6 +87,7 @@ class Inspection:
         return None if self.problems else self.readable
 
 
+@without_collection()
 def inspect_particles(
     path: Path, data_dir: Path | None = None, check_images: bool = True, finder: ImageFinder | None = None
 ) -> Inspection:

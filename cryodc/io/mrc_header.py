@@ -6,6 +6,7 @@ Headers follow MRC2014, with mrcfile's header type.
 import gzip
 import math
 import os
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,9 @@ def read_header(path: Path) -> MrcHeader:
         header claims: truncated files are found here. (The length of a ``.gz`` shows only when it is read.)
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # A pipe would never answer and a device never end.
+            raise InputError("this is not a file", file=path, expected="an MRC file", found="a folder, pipe or device")
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
                 head = stream.read(_HEADER_BYTES)

@@ -49,7 +49,7 @@ def find_tomograms(star: Path, particles: Path, data_dir: Path | None) -> Path:
         if beside.is_file() and (named := _named(read_star(beside), _TOMOGRAMS)) is not None:
             found = ImageFinder.beside(beside, data_dir).find(named)
             if found is not None:
-                return found
+                return Path(found)
     tomogram_stars = [particles.parent / f"{stem}tomograms.star" for stem in stems]
     for beside in tomogram_stars:
         if beside.is_file():
@@ -80,4 +80,4 @@ def _find(star: Path, name: str, data_dir: Path | None, kind: str) -> Path:
             found=f"{name}: no such file",
             remedy="run from the folder the paths are relative to, or name it with --data-dir",
         )
-    return found
+    return Path(found)

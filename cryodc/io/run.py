@@ -153,6 +153,23 @@ def require(path: Path, made_by: str) -> Path:
     return path
 
 
+def require_empty(folder: Path) -> None:
+    """Refuse a folder that holds anything: an output never overwrites.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or a folder that is not empty.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(
+            "refusing to overwrite",
+            file=folder,
+            expected="a folder that does not exist yet, or an empty one",
+            remedy="choose another --out, or remove this one",
+        )
+
+
 def load_config(run: RunFolder) -> dict[str, Any]:
     """The run's config.yaml as a dictionary."""
     content: dict[str, Any] = yaml.safe_load(run.config.read_text(encoding="utf-8"))

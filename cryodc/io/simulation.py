@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.io.run import write_text
+from cryodc.io.star_tables import number_texts, star_table
 from cryodc.ops.rotations import euler_from_matrices, matrices_from_euler
 from cryodc.particles import Poses
 
@@ -182,26 +183,15 @@ def write_particles(
     }
     columns: dict[str, Sequence[str]] = {
         "rlnMicrographName": truth.tomograms,
-        **{f"rlnCoordinate{axis}": _texts(coordinates[:, 2 - i]) for i, axis in enumerate("XYZ")},
+        **{f"rlnCoordinate{axis}": number_texts(coordinates[:, 2 - i]) for i, axis in enumerate("XYZ")},
         "rlnImageName": truth.names,
         "rlnCtfImage": weight_files,
         "rlnOpticsGroup": ["1"] * len(truth),
     }
     if with_poses:
         angles = euler_from_matrices(truth.poses.rotations)
-        columns |= {f"rlnAngle{name}": _texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
+        columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
         origins = truth.poses.origins_angstrom
-        columns |= {f"rlnOrigin{axis}Angst": _texts(origins[:, 2 - i]) for i, axis in enumerate("XYZ")}
-    table = _table("optics", {label: [value] for label, value in optics.items()})
-    write_text(path, f"\n# version 30001\n\n{table}\n\n# version 30001\n\n{_table('particles', columns)}\n")
-
-
-def _table(name: str, columns: dict[str, Sequence[str]]) -> str:
-    labels = [f"_{label} #{i}" for i, label in enumerate(columns, start=1)]
-    rows = ["\t".join(row) for row in zip(*columns.values(), strict=True)]
-    return "\n".join([f"data_{name}", "", "loop_", *labels, *rows])
-
-
-def _texts(values: NDArray[np.float64]) -> list[str]:
-    # Adding 0 turns a rounded −0 into 0.
-    return [f"{value:.6f}" for value in np.round(values, 6) + 0.0]
+        columns |= {f"rlnOrigin{axis}Angst": number_texts(origins[:, 2 - i]) for i, axis in enumerate("XYZ")}
+    table = star_table("optics", {label: [value] for label, value in optics.items()})
+    write_text(path, f"\n# version 30001\n\n{table}\n\n# version 30001\n\n{star_table('particles', columns)}\n")

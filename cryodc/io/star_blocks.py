@@ -11,7 +11,11 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.collection import without_collection
 from cryodc.io.star_lexer import cells_of, shorten, tokens_of
+
+# Rows split before their cells are handed to the columns: a million rows of cells would not fit beside the columns.
+_ROWS_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,7 @@ class StarBlock:
         """Give the text of every cell of a column, without quotes."""
         return self.columns([label])[label]
 
+    @without_collection()
     def columns(self, labels: Sequence[str]) -> dict[str, list[str]]:
         """Give several columns in one pass over the file.
 
@@ -78,10 +83,18 @@ class StarBlock:
             return {label: [] for label in labels}
         # With two indices itemgetter gives a tuple whatever the number of labels.
         pick = itemgetter(*(self.labels.index(label) for label in labels), 0)
-        picked = zip(*(pick(cells_of(self.lines[row])) for row in self.row_lines.tolist()), strict=True)
-        return {label: list(cells) for label, cells in zip(labels, picked, strict=False)}
+        columns: dict[str, list[str]] = {label: [] for label in labels}
+        rows = self.row_lines.tolist()
+        for start in range(0, len(rows), _ROWS_AT_A_TIME):
+            picked = zip(
+                *(pick(cells_of(self.lines[row])) for row in rows[start : start + _ROWS_AT_A_TIME]), strict=True
+            )
+            for column, cells in zip(columns.values(), picked, strict=False):
+                column.extend(cells)
+        return columns
 
 
+@without_collection()
 def parse_blocks(source: Path, lines: list[str]) -> list[StarBlock]:
     """Find the blocks, labels and rows of a STAR file.
 

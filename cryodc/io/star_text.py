@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.collection import without_collection
 from cryodc.io.run import atomic_path
 from cryodc.io.star_blocks import StarBlock, parse_blocks
 from cryodc.io.star_lexer import edit_line, quote
@@ -58,6 +59,7 @@ class StarDocument:
         """Replace one column, or append it as the last one; see :meth:`with_columns`."""
         return self.with_columns(block_name, {label: values})
 
+    @without_collection()
     def with_columns(self, block_name: str, columns: Mapping[str, Sequence[str]]) -> "StarDocument":
         """Replace columns, or append them after the last one; every other byte stays.
 
@@ -89,6 +91,7 @@ class StarDocument:
             lines[last] = _append_labels(lines[last], block, appended)
         return _document(self.source, _resplit(lines))
 
+    @without_collection()
     def with_rows(self, block_name: str, row_indices: Sequence[int] | NDArray[np.int64]) -> "StarDocument":
         """Keep only these rows of a table (0-based), in this order; comments and other blocks stay."""
         block = self.block(block_name)
@@ -118,6 +121,8 @@ def read_star(path: Path) -> StarDocument:
         If there is no such file, it is not STAR, a label comes twice, or a row has the wrong number of cells.
     """
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise InputError("this is not a file", file=path, expected="a STAR file", found="a device")
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)

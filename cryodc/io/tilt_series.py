@@ -216,7 +216,7 @@ def _tilt_table(document: StarDocument, name: str, row: _Row, finder: ImageFinde
                 found=f"{file}: no such file",
                 remedy="run from the folder the paths are relative to, or name it with --data-dir",
             )
-        document = read_star(found)
+        document = read_star(Path(found))
         block: StarBlock | None = document.find(name) or document.blocks[0]
     else:
         block = document.find(name)

@@ -58,13 +58,34 @@ def low_pass(
 
 def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
     """Resample to a coarser even box by dropping high frequencies; the centre and grey values stay."""
-    old = volumes.shape[-1]
-    start = old // 2 - box_size // 2
-    keep = slice(start, start + box_size)
-    shifted = torch.fft.fftshift(torch.fft.fftn(_centre_first(volumes), dim=(-3, -2, -1)), dim=(-3, -2, -1))
-    cropped = torch.fft.ifftshift(shifted[..., keep, keep, keep], dim=(-3, -2, -1))
-    small = torch.fft.ifftn(cropped, dim=(-3, -2, -1)).real * (box_size / old) ** 3
+    old, half = volumes.shape[-1], box_size // 2
+    index = torch.arange(-half, half, device=volumes.device).roll(half) % old
+    spectrum = _centre_first(volumes)
+    # Axis by axis: each transform has fewer rows to do than the one before.
+    for axis in (-1, -2, -3):
+        spectrum = torch.fft.fft(spectrum, dim=axis).index_select(axis, index)
+    small = torch.fft.ifftn(spectrum, dim=(-3, -2, -1)).real * (box_size / old) ** 3
     return torch.fft.fftshift(small, dim=(-3, -2, -1))
+
+
+def fourier_shift(
+    volumes: Float[Tensor, "*batch d h w"], shifts_voxels: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch d h w"]:
+    """Move each volume by a shift (zyx, voxels), periodically: a phase ramp in Fourier space.
+
+    At the Nyquist frequency, which stands for both signs, the two ramps are averaged, so that the result is real.
+    """
+    box = volumes.shape[-1]
+    frequencies = torch.fft.fftfreq(box, device=volumes.device), torch.fft.rfftfreq(box, device=volumes.device)
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
+    for axis in range(3):
+        phase = -2 * math.pi * shifts_voxels[..., axis, None] * frequencies[axis == 2]
+        ramp = torch.polar(torch.ones_like(phase), phase)
+        ramp = torch.where(frequencies[axis == 2].abs() == 0.5, ramp.real + 0j, ramp)
+        shape = [*volumes.shape[:-3], 1, 1, 1]
+        shape[axis - 3] = ramp.shape[-1]
+        spectrum = spectrum * ramp.reshape(shape)
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
 
 
 def crop_weights(weights: Float[Tensor, "*batch d h hw"], box_size: int) -> Float[Tensor, "*batch D H HW"]:
