@@ -13,6 +13,7 @@ from cryodc.errors import InputError
 VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
+    "pack": "Put particles into one file that training reads batches from.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
@@ -24,7 +25,7 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "pack", "simulate"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["evaluate", "demo"]},

@@ -92,3 +92,19 @@ def tilt_axis_option(command: F) -> F:
         show_default=True,
         help="The axis the specimen was tilted about.",
     )(command)
+
+
+def tilt_ranges_option(command: F) -> F:
+    """--tilt-ranges."""
+    return click.option(
+        "--tilt-ranges",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
+    )(command)
+
+
+def invert_option(command: F) -> F:
+    """--invert."""
+    return click.option("--invert", is_flag=True, help="Protein is black in the input: multiply every voxel by -1.")(
+        command
+    )
