@@ -233,9 +233,9 @@ def describe_pack(request: TrainRequest, particles: ParticleSet) -> dict[str, An
 
 
 def describe_run(
-    request: TrainRequest, particles: ParticleSet, config: TrainConfig, pack: dict[str, Any] | None
+    request: TrainRequest, particles: ParticleSet, config: TrainConfig, pack: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint."""
+    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
     settings = config.model_dump(mode="json")
     return {
         "cryodc_version": version("cryodc"),

@@ -48,9 +48,7 @@ class SubtomogramDataset:
         """Weights of these particles."""
         return self.weights[self.weight_index[indices]]
 
-    def batches(
-        self, batches: Iterable[Int[Tensor, " b"]]
-    ) -> Iterator[tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h hw"]]]:
+    def batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """One batch after the other, the next read in a thread while the caller works on this one."""
         coming: Future[tuple[Tensor, Tensor]] | None = None
         with ThreadPoolExecutor(max_workers=1) as reader:
