@@ -16,11 +16,9 @@ from cryodc.errors import InputError
 from cryodc.io.pack import (
     PackDtype,
     PackRecipe,
-    discard_pack,
     find_problem,
     is_finished,
     read_recipe,
-    unfinished_fingerprint,
 )
 from cryodc.io.pack_writer import write_pack
 from cryodc.particles import ParticleSet
@@ -116,9 +114,7 @@ def open_own_pack(
     reader = ParticleReader(particles, options)
     recipe = _recipe(particles, reader, options or InputOptions(), "float32")
     if find_problem(folder, recipe, verify=verify) is not None:
-        if is_finished(folder) or unfinished_fingerprint(folder) != recipe.fingerprint:
-            discard_pack(folder)
-        _write(folder, recipe, reader, on_progress)
+        _write(folder, recipe, reader, on_progress, replace=True)
     return _dataset(folder, recipe, reader)
 
 
@@ -153,7 +149,9 @@ def _dataset(folder: Path, recipe: PackRecipe, reader: ParticleReader) -> Subtom
     )
 
 
-def _write(folder: Path, recipe: PackRecipe, reader: ParticleReader, on_progress: Progress) -> None:
+def _write(
+    folder: Path, recipe: PackRecipe, reader: ParticleReader, on_progress: Progress, *, replace: bool = False
+) -> None:
     def produce(start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         volumes, weights = reader.read(start, stop)
         return volumes.numpy(), weights.numpy()
@@ -161,7 +159,7 @@ def _write(folder: Path, recipe: PackRecipe, reader: ParticleReader, on_progress
     def advance(n_particles: int) -> None:
         on_progress(n_particles, recipe.n_particles)
 
-    write_pack(folder, recipe, reader.particles.names, reader.weight_index, produce, advance)
+    write_pack(folder, recipe, reader.particles.names, reader.weight_index, produce, advance, replace=replace)
 
 
 def _recipe(particles: ParticleSet, reader: ParticleReader, options: InputOptions, dtype: PackDtype) -> PackRecipe:

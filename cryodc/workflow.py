@@ -43,9 +43,9 @@ class TrainRequest:
     tilt_range, tilt_ranges_csv, tilt_axis, invert
         See :class:`cryodc.data.dataset.InputOptions`.
     packed
-        Read particles from a pack (made in the run folder, if need be); otherwise all are held in memory.
+        Read particles from a pack; otherwise all are held in memory.
     pack
-        A pack that ``cryodc pack`` has made of these particles with the same options.
+        One of these particles, made with the same options; by default one is made in the run folder.
     seed
         Of everything random.
     device
@@ -214,20 +214,14 @@ def _open_dataset(
     return leader_first(team, open_dataset)
 
 
-def image_folders(request: TrainRequest) -> list[Path]:
-    """Where relative image paths are looked for, in order."""
-    return [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
-
-
 def describe_pack(request: TrainRequest, particles: ParticleSet) -> dict[str, Any] | None:
     """The ``pack`` section of config.yaml: where the pack is, in the run folder or elsewhere; None without one."""
+    if not request.packed:
+        return None
+    path, box_size, dtype = RunFolder(request.out).pack.name, particles.box_size, "float32"
     if request.pack is not None:
         made = read_recipe(request.pack)
         path, box_size, dtype = str(request.pack.resolve()), made.box_size, made.dtype
-    elif request.packed:
-        path, box_size, dtype = RunFolder(Path()).pack.name, particles.box_size, "float32"
-    else:
-        return None
     spacing = particles.spacing_angstrom * particles.box_size / box_size
     return {"path": path, "box_size": box_size, "spacing_angstrom": spacing, "dtype": dtype}
 
@@ -237,13 +231,14 @@ def describe_run(
 ) -> dict[str, Any]:
     """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
     settings = config.model_dump(mode="json")
+    folders = [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     return {
         "cryodc_version": version("cryodc"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": request.seed,
         "preset": request.preset,
         "star": str(request.star.resolve()),
-        "image_folders": [str(folder.resolve()) for folder in image_folders(request)],
+        "image_folders": [str(folder.resolve()) for folder in folders],
         "dataset": {
             "n_particles": len(particles),
             "box_size": particles.box_size,

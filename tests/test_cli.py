@@ -44,7 +44,7 @@ def test_help_lists_every_verb_under_its_group() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["check", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
+    "verb", ["check", "pack", "simulate", "train", "cluster", "average", "report", "view", "evaluate", "demo"]
 )
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     finished = cryodc(verb, "--help")
@@ -56,6 +56,10 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     ("arguments", "said"),
     [
         (["train", "nothing.star"], "nothing.star"),
+        (["pack", "nothing.star"], "nothing.star"),
+        (["pack", "nothing.star", "--box", "16", "--spacing", "20"], "exclude each other"),
+        (["train", "nothing.star", "--no-pack", "--pack", "."], "exclude each other"),
+        (["train", "nothing.star", "--pack", "nowhere.pack"], "nowhere.pack"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),
         (["average"], "no run in this folder"),

@@ -27,7 +27,7 @@ from cryodc.ops.filters import crop_weights, fourier_crop, standardise
 from cryodc.pack import box_of_spacing, open_own_pack, open_pack, pack_particles
 from cryodc.particles import ParticleSet
 from cryodc.train import Listener
-from cryodc.workflow import TrainRequest, load_run_dataset, train_run
+from cryodc.workflow import TrainRequest, load_run_dataset, prepare_run, train_run
 
 BOX = 16
 OVERRIDES = {"model": {"width": 8, "max_channels": 16}, "optimisation": {"epochs": 2, "batch_size": 8}}
@@ -223,6 +223,27 @@ def test_an_interrupted_packing_goes_on_to_the_same_bytes(
     assert done[0] == 10
     assert sum(done) == len(particles)
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_training_that_was_killed_while_packing_goes_on_with_it(
+    star: Path, particles: ParticleSet, tmp_path: Path, small_chunks: None
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(n_particles: int, n_total: int) -> None:
+        done.append(n_particles)
+        if sum(done) >= 15:
+            raise KilledError
+
+    done: list[int] = []
+    request = TrainRequest(star, tmp_path / "run")
+    with pytest.raises(KilledError):
+        prepare_run(request, listener=Listener(on_pack=kill))
+    done.clear()
+    prepared = prepare_run(request, listener=Listener(on_pack=lambda n_particles, n_total: done.append(n_particles)))
+    assert done == [15, 5, 4]
+    assert torch.equal(everything(prepared.dataset)[0], everything(load_dataset(particles))[0])
 
 
 def test_a_chunk_that_changed_on_disk_is_packed_again_when_packing_goes_on(
@@ -433,3 +454,11 @@ def test_the_index_says_what_was_packed_and_how(particles: ParticleSet, tmp_path
     assert index["fingerprint"] == made.fingerprint
     assert index["recipe"]["spacing_angstrom"] == pytest.approx(20.0 * 16 / 12)
     assert not (tmp_path / "p" / "journal.jsonl").exists()
+
+
+def test_the_command_packs_at_the_spacing_asked(star: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cryodc_cli.main", "pack", str(star), "--dtype", "float16", "--spacing", "27"]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    assert "24 particles, box 12, 26.6667 Å" in finished.stdout
+    assert np.load(tmp_path / "particles.pack" / "volumes.npy", mmap_mode="r").shape == (24, 12, 12, 12)

@@ -23,6 +23,8 @@ from cryodc.errors import InputError
 PackDtype = Literal["float16", "float32"]
 
 FORMAT = "cryodc pack 1"
+"""Another number where other bytes would be written of the same recipe."""
+
 FILES = ("index.json", "journal.jsonl", "volumes.npy", "weights.npy", "weight_index.npy", "names.txt")
 _CHUNK_BYTES = 32 * 2**20
 _BLOCK_BYTES = 4 * 2**20
@@ -59,8 +61,8 @@ class PackRecipe:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything above."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """SHA-256 of everything above, and the format."""
+        return hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode()).hexdigest()
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
@@ -143,12 +145,6 @@ def find_problem(folder: Path, wanted: PackRecipe, *, verify: bool = True) -> In
     except InputError as problem:
         return problem
     return None
-
-
-def discard_pack(folder: Path) -> None:
-    """Delete the files of a pack, finished or not, the index first; other files in the folder stay."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def write_pack(
     weight_index: Int[NDArray[np.int64], " n"],
     produce: Produce,
     on_progress: Callable[[int], None] = lambda n_particles: None,
+    *,
+    replace: bool = False,
 ) -> None:
     """Write a pack, or go on with one whose writing was interrupted.
 
@@ -58,17 +60,25 @@ def write_pack(
         Gives each chunk.
     on_progress
         Told how many more particles are packed.
+    replace
+        Write over another pack, finished or not.
 
     Raises
     ------
     InputError
-        If the folder holds anything else, another process is packing into it, the disk is full or would be, or
-        ``produce`` raises it. What has been packed stays, and the next call goes on from there.
+        If the folder holds anything else and is not to be replaced, another process is packing into it, the disk is
+        full or would be, or ``produce`` raises it. What has been packed stays, and the next call goes on from there.
     """
-    _require_free(folder, recipe)
+    if not replace:
+        _require_free(folder, recipe)
     with _writing(folder), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         journal = stack.enter_context(_locked(folder / "journal.jsonl"))
+        if replace:
+            (folder / "index.json").unlink(missing_ok=True)
+        else:
+            # Another process may have been here until the lock was free.
+            _require_free(folder, recipe)
         lines = _good_chunks(folder, recipe, weight_index)
         _require_space(folder, recipe, len(lines))
         files = {name: stack.enter_context((folder / name).open("ab")) for name in recipe.shapes}
@@ -118,7 +128,8 @@ def _finish(
 def _good_chunks(folder: Path, recipe: PackRecipe, weight_index: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Journal lines of the leading chunks that are on disk as the journal says."""
     lines = read_journal(folder / "journal.jsonl")[1:]
-    if not lines or not all((folder / name).exists() for name in recipe.shapes):
+    ours = unfinished_fingerprint(folder) == recipe.fingerprint
+    if not ours or not lines or not all((folder / name).exists() for name in recipe.shapes):
         return []
     bad = [chunk for _, chunk in bad_chunks(folder, recipe, weight_index, lines)]
     return lines[: min(bad)] if bad else lines
@@ -193,6 +204,9 @@ def _locked(journal: Path) -> Iterator[io.TextIOWrapper]:
                 file=journal.parent,
                 remedy="wait for it, or choose another --out",
             ) from error
+        except OSError:
+            # Some network file systems have no locks.
+            pass
         yield file
 
 
