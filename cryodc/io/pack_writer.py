@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int
@@ -80,29 +80,36 @@ def write_pack(
             # Another process may have been here until the lock was free.
             _require_free(folder, recipe)
         lines = _good_chunks(folder, recipe, weight_index)
-        _require_space(folder, recipe, len(lines))
+        _require_space(folder, recipe)
         files = {name: stack.enter_context((folder / name).open("ab")) for name in recipe.shapes}
         for name, file in files.items():
             file.truncate(length_after(recipe, weight_index, len(lines), name))
             if not lines:
                 file.write(recipe.header(name))
         _rewrite_journal(journal, recipe, lines)
-        on_progress(min(len(lines) * recipe.chunk_particles, recipe.n_particles))
-        for start in range(len(lines) * recipe.chunk_particles, recipe.n_particles, recipe.chunk_particles):
+        n_done = min(len(lines) * recipe.chunk_particles, recipe.n_particles)
+        on_progress(n_done)
+        for start in range(n_done, recipe.n_particles, recipe.chunk_particles):
             stop = min(start + recipe.chunk_particles, recipe.n_particles)
-            line = {}
-            for (name, file), rows in zip(files.items(), produce(start, stop), strict=True):
-                content = _cast(rows, recipe.dtype)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                line[name] = zlib.crc32(content)
-            lines.append(line)
-            journal.write(json.dumps(line) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+            rows = dict(zip(files, produce(start, stop), strict=True))
+            lines.append({name: _append(file, rows[name], recipe.dtype) for name, file in files.items()})
+            journal.write(json.dumps(lines[-1]) + "\n")
+            _sync(journal)
             on_progress(stop - start)
         _finish(folder, recipe, names, weight_index, lines)
+
+
+def _append(file: BinaryIO, rows: NDArray[np.float32], dtype: PackDtype) -> int:
+    """Write rows to the end of a file and to the disk; their checksum."""
+    content = _cast(rows, dtype)
+    file.write(content)
+    _sync(file)
+    return zlib.crc32(content)
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _finish(
@@ -179,8 +186,9 @@ def _require_free(folder: Path, recipe: PackRecipe) -> None:
         )
 
 
-def _require_space(folder: Path, recipe: PackRecipe, n_chunks: int) -> None:
-    written = sum((folder / name).stat().st_size for name in recipe.shapes if n_chunks and (folder / name).exists())
+def _require_space(folder: Path, recipe: PackRecipe) -> None:
+    # What is there already is kept or gives its space back.
+    written = sum((folder / name).stat().st_size for name in recipe.shapes if (folder / name).exists())
     needed = sum(recipe.file_bytes(name) for name in recipe.shapes) - written
     free = shutil.disk_usage(folder).free
     if needed > free:
