@@ -94,6 +94,7 @@ def measure(arguments: argparse.Namespace, what: str) -> dict[str, dict[str, flo
         ratios = [a / b for a, b in zip(rates[source], rates["memory"], strict=True)]
         found[source] = {
             "particles_per_second": round(statistics.median(rates[source]), 1),
+            "in_the_best_round": round(max(rates[source]), 1),
             "ratio_to_memory": round(statistics.median(ratios), 3),
             "mib_beyond_model": round(pipe.recv() / 2**20),
         }
