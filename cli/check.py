@@ -89,7 +89,7 @@ def check(
     if star is None:
         return
     from cryodc.check import CheckSettings, check_particles
-    from cryodc.data.dataset import InputOptions
+    from cryodc.data.reading import InputOptions
     from cryodc.io.weights import read_tilt_ranges
 
     ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)

@@ -17,6 +17,7 @@ VERBS = {
     "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
     "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
+    "pack": "Put particles into one file that training reads batches from.",
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
@@ -29,7 +30,7 @@ VERBS = {
 
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
-        {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate"]},
+        {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate", "pack"]},
         {"name": "Learn", "commands": ["train", "cluster", "average"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["select", "evaluate", "demo"]},

@@ -46,6 +46,12 @@ from cryodc_cli.options import (
 @tilt_axis_option
 @invert_option
 @data_dir_option
+@click.option(
+    "--pack",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Read the particles from this pack of `cryodc pack`.  [default: one made in the run folder]",
+)
+@click.option("--no-pack", is_flag=True, help="Read the MRC files into memory; write no pack.")
 @seed_option
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -66,9 +72,12 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         TimeRemainingColumn,
     )
 
+    from cryodc.settings import read_overrides
     from cryodc.train import Listener
-    from cryodc.workflow import TrainRequest, read_overrides, train_run
+    from cryodc.workflow import TrainRequest, train_run
 
+    if options["no_pack"] and options["pack"] is not None:
+        raise click.UsageError("--pack and --no-pack exclude each other.")
     overrides = read_overrides(config_file)
     for section, name in (
         ("optimisation", "epochs"),
@@ -91,6 +100,8 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         tilt_ranges_csv=options["tilt_ranges"],
         tilt_axis=options["tilt_axis"],
         invert=options["invert"],
+        packed=not options["no_pack"],
+        pack=options["pack"],
         seed=options["seed"],
         device=options["device"],
         resume=options["resume"],
@@ -108,8 +119,11 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
     with bar:
         task = bar.add_task("Reading", total=None, rate="")
 
+        def pack(n_particles: int, n_total: int) -> None:
+            bar.update(task, description="Packing", total=n_total, advance=n_particles)
+
         def begin(n_done: int, n_total: int) -> None:
-            bar.update(task, description="Training", completed=n_done, total=n_total)
+            bar.reset(task, description="Training", completed=n_done, total=n_total)
 
         def advance(n_particles: int) -> None:
             speed = bar.tasks[task].speed
@@ -119,7 +133,7 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
             terms = "  ".join(f"{name} {line[name]:.4g}" for name in line if name not in ("epoch", "seconds"))
             bar.console.print(f"epoch {line['epoch']:.0f}  {line['seconds']:.1f} s  {terms}", markup=False)
 
-        run, codes = train_run(request, Listener(on_start=begin, on_batch=advance, on_epoch=log))
+        run, codes = train_run(request, Listener(on_pack=pack, on_start=begin, on_batch=advance, on_epoch=log))
     out_console = console()
     out_console.print(f"Encoded {len(codes)} particles: {run.codes}", markup=False)
     out_console.print(f"Next: cryodc cluster {run.path}", markup=False)

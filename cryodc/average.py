@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cryodc.align import align_class, balanced_halves
 from cryodc.cluster import Clusters, load_clusters
-from cryodc.data.dataset import SubtomogramDataset
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
 from cryodc.io.mrc import write_volume
@@ -32,9 +31,9 @@ from cryodc.ops.filters import crop_weights, fourier_crop
 from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom, shell_frequencies
 from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
-from cryodc.particles import Poses
+from cryodc.particles import ParticleSet, Poses
 from cryodc.volumes import Volume
-from cryodc.workflow import load_run_dataset
+from cryodc.workflow import load_run_dataset, load_run_particles
 
 MIN_PARTICLES_TO_ALIGN = 8
 """Below this a class is averaged as it stands and marked as not aligned."""
@@ -180,14 +179,16 @@ def average_run(
     """
     clusters = load_clusters(run)
     where = choose_device(device)
-    dataset = load_run_dataset(run)
-    particles = dataset.particles
+    particles = load_run_particles(run)
     if particles.names != clusters.names:
         raise InputError(
             "the clusters are of other particles than the run's STAR",
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
+    dataset = load_run_dataset(run, particles)
+    # A pack may be coarser than the images.
+    spacing, box_size = dataset.particles.spacing_angstrom, dataset.particles.box_size
     use_star = particles.poses is not None and not ignore_poses
     n = len(particles)
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
@@ -202,11 +203,8 @@ def average_run(
         rows = np.flatnonzero(clusters.labels == label)
         number = label + 1
         tell = _prefixed(progress, f"class {number} of {clusters.n_clusters}, {len(rows)} particles")
-        volumes = dataset.volumes[torch.from_numpy(rows)].to(where)
-        weight_index = dataset.weight_index[torch.from_numpy(rows)]
-        kept, local = torch.unique(weight_index, return_inverse=True)
-        weights, local = dataset.weights[kept].to(where), local.to(where)
-        given = _given(poses[rows], particles.spacing_angstrom, where)
+        volumes, weights, local = (tensor.to(where) for tensor in dataset.gather(torch.from_numpy(rows)))
+        given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
         placed = _place(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, tell)
         half_sets[rows] = placed.half_sets
@@ -214,14 +212,14 @@ def average_run(
             volumes, weights, local, placed.rotations, placed.origins_voxels, placed.half_sets, placed.independent
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
-        origins[rows] = placed.origins_voxels.double().cpu().numpy() * particles.spacing_angstrom
-        results.append(_summarise(number, maps, placed, particles.spacing_angstrom))
-        _write_maps(run, number, maps, particles.spacing_angstrom)
-        frequencies = shell_frequencies(particles.box_size, particles.spacing_angstrom)
+        origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
+        results.append(_summarise(number, maps, placed, spacing))
+        _write_maps(run, number, maps, spacing)
+        frequencies = shell_frequencies(box_size, spacing)
         table += [f"{number},{s},{frequencies[s]:.6f},{maps.fsc[s]:.6f}" for s in range(len(maps.fsc))]
         tell(results[-1].note)
     write_text(run.averages / "fsc.csv", "\n".join(table) + "\n")
-    _write_star(run, clusters, dataset, None if use_star else Poses(rotations, origins), half_sets)
+    _write_star(run, clusters, particles, None if use_star else Poses(rotations, origins), half_sets)
     write_json(run.averages / "summary.json", _summary(results, use_star, particles.half_sets is not None, seed))
     return results
 
@@ -327,14 +325,14 @@ def _write_maps(run: RunFolder, number: int, maps: HalfMaps, spacing_angstrom: f
 def _write_star(
     run: RunFolder,
     clusters: Clusters,
-    dataset: SubtomogramDataset,
+    particles: ParticleSet,
     poses: Poses | None,
     half_sets: NDArray[np.int64],
 ) -> None:
     document = with_classes(read_star(run.particles), [int(label) + 1 for label in clusters.labels])
     if poses is not None:
-        document = with_poses(document, poses, dataset.particles)
-    if dataset.particles.half_sets is None or bool((dataset.particles.half_sets != half_sets).any()):
+        document = with_poses(document, poses, particles)
+    if particles.half_sets is None or bool((particles.half_sets != half_sets).any()):
         document = with_half_sets(document, half_sets)
     write_star(document, run.averages / "particles.star")
 

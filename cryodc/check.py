@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryodc.data.dataset import InputOptions
+from cryodc.data.reading import InputOptions
 from cryodc.errors import InputError
 from cryodc.io.coordinates import read_positions
 from cryodc.io.images import Problem

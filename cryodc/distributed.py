@@ -5,14 +5,19 @@ parts of the model in turn, so gradients are averaged by hand rather than by a w
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from cryodc.errors import InputError
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=7)
 
 
 class Team(NamedTuple):
@@ -38,6 +43,31 @@ def join_team(device: torch.device) -> Iterator[Team]:
         yield Team(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def leader_first(team: Team, work: Callable[[], T]) -> T:
+    """Let the leader do some work while the others wait, however long it takes; then they do it too.
+
+    Raises
+    ------
+    InputError
+        In every process, if the leader met one.
+    """
+    if team.size == 1:
+        return work()
+    # Not the group of the gradients: its time-out is shorter than reading a large data set takes.
+    waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    outcome: list[InputError | None] = [None]
+    result: list[T] = []
+    if team.leads:
+        try:
+            result.append(work())
+        except InputError as error:
+            outcome[0] = error
+    dist.broadcast_object_list(outcome, src=0, group=waiting)
+    if outcome[0] is not None:
+        raise outcome[0]
+    return result[0] if team.leads else work()
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> None:

@@ -41,9 +41,8 @@ def encode_particles(
     mask = view_mask(dataset.particles.box_size, device)
     model.eval()
     columns: list[list[Tensor]] = [[], [], [], []]
-    for start in range(0, len(dataset), batch_size):
-        batch = torch.arange(start, min(start + batch_size, len(dataset)))
-        volumes, weights = dataset.volumes[batch].to(device), dataset.weight(batch).to(device)
+    for volumes, weights in dataset.batches(torch.arange(len(dataset)).split(batch_size)):
+        volumes, weights = volumes.to(device), weights.to(device)
         recorded = model.encode(recorded_view(volumes, weights, mask, views).volumes)
         content = recorded.content
         if n_views > 1:

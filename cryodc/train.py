@@ -55,8 +55,9 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Listener:
-    """What a caller wants to hear: particles done and in all at the start, each batch, each epoch's log line."""
+    """What a caller wants to hear: particles packed and in all, done and in all at the start, each batch and epoch."""
 
+    on_pack: Callable[[int, int], None] = lambda n_particles, n_total: None
     on_start: Callable[[int, int], None] = lambda n_done, n_total: None
     on_batch: Callable[[int], None] = lambda n_particles: None
     on_epoch: Callable[[dict[str, float]], None] = lambda line: None
@@ -155,9 +156,8 @@ def train_epoch(
     rate = state.optimiser.param_groups[0]["lr"]
     state.model.train()
     batches = _batches(order[team.rank :: team.size], n_batches(len(dataset), config, team))
-    for step, indices in enumerate(batches):
-        volumes = dataset.volumes[indices].to(device, non_blocking=True)
-        weights = dataset.weight(indices).to(device, non_blocking=True)
+    for step, (volumes, weights) in enumerate(dataset.batches(batches)):
+        volumes, weights = volumes.to(device, non_blocking=True), weights.to(device, non_blocking=True)
         first, second = draw_views(volumes, weights, mask, config, generator)
 
         # Step A: all parameters.
@@ -184,7 +184,7 @@ def train_epoch(
                 f"the loss is no longer finite in epoch {state.epoch + 1}",
                 remedy="lower --learning-rate, or look for extreme voxels with `cryodc check`",
             )
-        on_batch(len(indices))
+        on_batch(len(volumes))
     means = {
         name: value / (steps_b if name == "transformation_positive" else len(batches)) for name, value in sums.items()
     }

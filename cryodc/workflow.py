@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from pydantic import ValidationError
 
 from cryodc.codes import Codes
-from cryodc.config import Preset, TrainConfig, preset_config
-from cryodc.data.dataset import InputOptions, SubtomogramDataset, load_dataset
-from cryodc.distributed import Team, choose_device, join_team
+from cryodc.config import Preset, TrainConfig
+from cryodc.data.dataset import SubtomogramDataset, load_dataset
+from cryodc.distributed import Team, choose_device, join_team, leader_first
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
+from cryodc.io.pack import read_recipe
 from cryodc.io.run import RunFolder, load_config, save_codes, save_config
 from cryodc.io.star import read_particles, read_run_particles, read_star, write_star
-from cryodc.io.weights import read_tilt_ranges
+from cryodc.pack import open_own_pack, open_pack
 from cryodc.particles import ParticleSet
+from cryodc.settings import checked_config, input_options
 from cryodc.train import Listener, train
 
 
@@ -42,6 +42,10 @@ class TrainRequest:
         Where images are looked for after the current folder and the STAR's.
     tilt_range, tilt_ranges_csv, tilt_axis, invert
         See :class:`cryodc.data.dataset.InputOptions`.
+    packed
+        Read particles from a pack; otherwise all are held in memory.
+    pack
+        One of these particles, made with the same options; by default one is made in the run folder.
     seed
         Of everything random.
     device
@@ -59,6 +63,8 @@ class TrainRequest:
     tilt_ranges_csv: Path | None = None
     tilt_axis: str = "y"
     invert: bool = False
+    packed: bool = True
+    pack: Path | None = None
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -73,22 +79,25 @@ class Prepared:
     config: TrainConfig
 
 
-def prepare_run(request: TrainRequest, *, writes: bool = True) -> Prepared:
-    """Check everything that can be checked, read the particles, and begin the run folder.
+def prepare_run(request: TrainRequest, team: Team | None = None, listener: Listener | None = None) -> Prepared:
+    """Check everything that can be checked, read or pack the particles, and begin the run folder.
 
     Parameters
     ----------
     request
         What the user asks.
-    writes
-        Whether this process writes files; only one of several does.
+    team
+        The processes training together: only its leader writes files.
+    listener
+        Hears of packing.
 
     Raises
     ------
     InputError
-        If the STAR or an image is bad, a setting is out of range, the folder holds another run, or, on resume,
-        the particles or settings are not the ones the run began with.
+        If the STAR or an image is bad, a setting is out of range, the folder holds another run, the pack is none of
+        these particles, or, on resume, the particles or settings are not the ones the run began with.
     """
+    team, listener = team or Team(0, 1), listener or Listener()
     run = RunFolder(request.out)
     exists = run.config.exists()
     if exists and not request.resume:
@@ -100,12 +109,13 @@ def prepare_run(request: TrainRequest, *, writes: bool = True) -> Prepared:
     if request.resume and not exists:
         raise InputError("no run to resume", file=run.path, remedy="train without --resume")
     particles = read_particles(request.star, data_dir=request.data_dir)
-    config = _settings(request, particles.box_size)
-    described = describe_run(request, particles, config)
+    pack = describe_pack(request, particles)
+    config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
+    described = describe_run(request, particles, config, pack)
     if request.resume:
         _require_same(run, described)
-    dataset = load_dataset(particles, input_options(described["input"]))
-    if writes and not request.resume:
+    dataset = _open_dataset(run, particles, described, team, listener)
+    if team.leads and not request.resume:
         write_star(read_star(request.star), run.particles)
         save_config(run, described)
     return Prepared(run, dataset, config)
@@ -128,7 +138,7 @@ def train_run(request: TrainRequest, listener: Listener | None = None) -> tuple[
     """
     device = choose_device(request.device)
     with join_team(device) as team:
-        prepared = prepare_run(request, writes=team.leads)
+        prepared = prepare_run(request, team, listener)
         return prepared.run, fit_run(prepared, request, device, team, listener)
 
 
@@ -162,9 +172,22 @@ def fit_run(
     return codes
 
 
-def load_run_dataset(run: RunFolder) -> SubtomogramDataset:
-    """The dataset a run was trained on, from its config.yaml and its copy of the STAR."""
-    return load_dataset(load_run_particles(run), input_options(load_config(run)["input"]))
+def load_run_dataset(run: RunFolder, particles: ParticleSet | None = None) -> SubtomogramDataset:
+    """The dataset a run was trained on: from its pack, or from the MRC files if it was trained without one.
+
+    Parameters
+    ----------
+    run
+        Its config.yaml says which pack. A pack inside the run folder that is missing or damaged is made anew.
+    particles
+        Those of :func:`load_run_particles`, if they have been read already.
+
+    Raises
+    ------
+    InputError
+        If an image is bad, or a pack elsewhere is missing, damaged or stale.
+    """
+    return _open_dataset(run, particles or load_run_particles(run), load_config(run), Team(0, 1), Listener())
 
 
 def load_run_particles(run: RunFolder) -> ParticleSet:
@@ -172,32 +195,47 @@ def load_run_particles(run: RunFolder) -> ParticleSet:
     return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]])
 
 
-def image_folders(request: TrainRequest) -> list[Path]:
-    """Where relative image paths are looked for, in order."""
-    return [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
+def _open_dataset(
+    run: RunFolder, particles: ParticleSet, described: dict[str, Any], team: Team, listener: Listener
+) -> SubtomogramDataset:
+    options, pack = input_options(described["input"]), described.get("pack")
+    if pack is None:
+        return load_dataset(particles, options)
+    folder = run.path / pack["path"]
+
+    def open_dataset() -> SubtomogramDataset:
+        if folder == run.pack:
+            return open_own_pack(folder, particles, options, verify=team.leads, on_progress=listener.on_pack)
+        return open_pack(folder, particles, options, verify=team.leads)
+
+    return leader_first(team, open_dataset)
 
 
-def input_options(given: dict[str, Any]) -> InputOptions:
-    """The ``input`` section of config.yaml as options."""
-    tilt_range, csv = given["tilt_range"], given["tilt_ranges"]
-    return InputOptions(
-        tilt_range=None if tilt_range is None else (tilt_range[0], tilt_range[1]),
-        tilt_ranges=None if csv is None else read_tilt_ranges(Path(csv)),
-        tilt_axis=given["tilt_axis"],
-        invert=given["invert"],
-    )
+def describe_pack(request: TrainRequest, particles: ParticleSet) -> dict[str, Any] | None:
+    """The ``pack`` section of config.yaml: where the pack is, in the run folder or elsewhere; None without one."""
+    if not request.packed:
+        return None
+    path, box_size, dtype = RunFolder(request.out).pack.name, particles.box_size, "float32"
+    if request.pack is not None:
+        made = read_recipe(request.pack)
+        path, box_size, dtype = str(request.pack.resolve()), made.box_size, made.dtype
+    spacing = particles.spacing_angstrom * particles.box_size / box_size
+    return {"path": path, "box_size": box_size, "spacing_angstrom": spacing, "dtype": dtype}
 
 
-def describe_run(request: TrainRequest, particles: ParticleSet, config: TrainConfig) -> dict[str, Any]:
-    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint."""
+def describe_run(
+    request: TrainRequest, particles: ParticleSet, config: TrainConfig, pack: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
     settings = config.model_dump(mode="json")
+    folders = [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     return {
         "cryodc_version": version("cryodc"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "seed": request.seed,
         "preset": request.preset,
         "star": str(request.star.resolve()),
-        "image_folders": [str(folder.resolve()) for folder in image_folders(request)],
+        "image_folders": [str(folder.resolve()) for folder in folders],
         "dataset": {
             "n_particles": len(particles),
             "box_size": particles.box_size,
@@ -210,6 +248,7 @@ def describe_run(request: TrainRequest, particles: ParticleSet, config: TrainCon
             "tilt_axis": request.tilt_axis,
             "invert": request.invert,
         },
+        "pack": pack,
         "model": settings["model"],
         "loss": settings["loss"],
         "views": settings["views"],
@@ -233,55 +272,22 @@ def fingerprint(particles: ParticleSet) -> str:
     return digest.hexdigest()
 
 
-def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Settings from a YAML file with sections model, loss, views and training; none for no file.
-
-    Raises
-    ------
-    InputError
-        If it is no YAML, or holds anything but these sections.
-    """
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("this is not YAML", file=path, found=str(error).splitlines()[0]) from error
-    sections = {"model", "loss", "views", "training"}
-    if not isinstance(content, dict) or not set(content) <= sections:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise InputError(
-            "unknown section",
-            file=path,
-            expected=", ".join(sorted(sections)),
-            found=found,
-            remedy="copy these sections from the config.yaml of a run",
-        )
-    content["optimisation"] = content.pop("training", {})
-    return {section: dict(values) for section, values in content.items()}
-
-
-def _settings(request: TrainRequest, box_size: int) -> TrainConfig:
-    try:
-        return preset_config(request.preset, box_size, request.overrides)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}",
-            found=str(first.get("input")),
-            remedy="see `cryodc train --help` for the range of every setting",
-        ) from error
-
-
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
     begun = load_config(run)
-    for section in ("dataset", "input", "model", "loss", "views", "training", "seed"):
-        if begun[section] != described[section]:
+    sections = ("dataset", "input", "model", "loss", "views", "training", "seed")
+    pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
+    for section, (expected, found) in pairs.items():
+        if expected != found:
             raise InputError(
                 f"this run began with another {section}",
                 file=run.config,
-                expected=str(begun[section]),
-                found=str(described[section]),
+                expected=str(expected),
+                found=str(found),
                 remedy="resume with the command it began with: " + begun["command"],
             )
+
+
+def _voxels(described: dict[str, Any]) -> str:
+    """What training sees of each particle; where it is read from does not matter."""
+    pack = described.get("pack") or {"box_size": described["dataset"]["box_size"], "dtype": "float32"}
+    return f"box {pack['box_size']}, {pack['dtype']}"

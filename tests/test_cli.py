@@ -64,6 +64,10 @@ def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> Non
     [
         (["train", "nothing.star"], "nothing.star"),
         (["import", "nothing.star"], "nothing.star"),
+        (["pack", "nothing.star"], "nothing.star"),
+        (["pack", "nothing.star", "--box", "16", "--spacing", "20"], "exclude each other"),
+        (["train", "nothing.star", "--no-pack", "--pack", "."], "exclude each other"),
+        (["train", "nothing.star", "--pack", "nowhere.pack"], "nowhere.pack"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),
         (["average"], "no run in this folder"),

@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "particles.star"
 
     @property
+    def pack(self) -> Path:
+        """Folder of the particles as training reads them; a cache that may be deleted."""
+        return self.path / "particles.pack"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of last.pt and best.pt."""
         return self.path / "checkpoints"

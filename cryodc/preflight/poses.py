@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryodc.data.dataset import whiten
+from cryodc.data.reading import whiten
 from cryodc.errors import InputError
 from cryodc.io.images import Problem
 from cryodc.ops.conventions import (

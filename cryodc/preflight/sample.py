@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.data.dataset import InputOptions
+from cryodc.data.reading import InputOptions
 from cryodc.errors import InputError
 from cryodc.io.images import Problem
 from cryodc.io.mrc import read_volume
