@@ -14,8 +14,8 @@ from cryodc_cli.options import console, device_option, error_console, seed_optio
     show_default=True,
     help="The folder to make; refused if it holds anything.",
 )
-@click.option("--n", "n_per_protein", type=int, help="Particles of each of the four proteins.  [default: 200]")
-@click.option("--epochs", type=int, help="Passes over the particles in training.  [default: 12]")
+@click.option("--n", "n_per_protein", type=int, help="Particles of each of the four proteins.  [default: 250]")
+@click.option("--epochs", type=int, help="Passes over the particles in training.  [default: 10]")
 @seed_option
 @device_option
 def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, device: str) -> None:

@@ -39,7 +39,7 @@ from cryodc_cli.options import (
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="YAML with sections model, loss, views, training; options given here win over it.",
+    help="YAML with sections model, loss, views, optimisation; options given here win over it.",
 )
 @tilt_range_option
 @tilt_ranges_option

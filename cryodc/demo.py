@@ -34,9 +34,9 @@ class DemoConfig:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    n_per_protein: int = 200
+    n_per_protein: int = 250
     snr: float = 0.1
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 64
     seed: int = 0
     device: str = "auto"

@@ -183,7 +183,7 @@ def _recipe(particles: ParticleSet, reader: ParticleReader, options: InputOption
 def _fingerprint(particles: ParticleSet) -> str:
     """SHA-256 over names, and sections, sizes and times of the files: not over where they lie."""
     digest = hashlib.sha256(f"{particles.box_size} {particles.spacing_angstrom}\n".encode())
-    states: dict[Path, str] = {}
+    states: dict[str, str] = {}
     for i, name in enumerate(particles.names):
         images = (
             [particles.images[i]]
@@ -194,8 +194,8 @@ def _fingerprint(particles: ParticleSet) -> str:
             ]
         )
         for image in images:
-            if image.path not in states:
+            if image.file not in states:
                 state = image.path.stat()
-                states[image.path] = f"{state.st_size} {state.st_mtime_ns}"
-            digest.update(f"{name}\t{image.section}\t{states[image.path]}\n".encode())
+                states[image.file] = f"{state.st_size} {state.st_mtime_ns}"
+            digest.update(f"{name}\t{image.section}\t{states[image.file]}\n".encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from cryodc.io.weights import read_tilt_ranges
 
 
 def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Settings from a YAML file with sections model, loss, views and training; none for no file.
+    """Settings from a YAML file with sections model, loss, views and optimisation; none for no file.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError("this is not YAML", file=path, found=str(error).splitlines()[0]) from error
-    sections = {"model", "loss", "views", "training"}
+    sections = {"model", "loss", "views", "optimisation"}
     if not isinstance(content, dict) or not set(content) <= sections:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(
@@ -36,7 +36,6 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
             found=found,
             remedy="copy these sections from the config.yaml of a run",
         )
-    content["optimisation"] = content.pop("training", {})
     return {section: dict(values) for section, values in content.items()}
 
 

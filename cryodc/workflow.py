@@ -252,7 +252,7 @@ def describe_run(
         "model": settings["model"],
         "loss": settings["loss"],
         "views": settings["views"],
-        "training": settings["optimisation"],
+        "optimisation": settings["optimisation"],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
@@ -264,17 +264,17 @@ def fingerprint(particles: ParticleSet) -> str:
     """SHA-256 over names, image sizes and spacing: whether a set is the one a run was trained on."""
     digest = hashlib.sha256()
     digest.update(f"{particles.box_size} {particles.spacing_angstrom}\n".encode())
-    sizes: dict[Path, int] = {}
+    sizes: dict[str, int] = {}
     for name, image in zip(particles.names, particles.images, strict=True):
-        if image.path not in sizes:
-            sizes[image.path] = image.path.stat().st_size
-        digest.update(f"{name} {sizes[image.path]}\n".encode())
+        if image.file not in sizes:
+            sizes[image.file] = image.path.stat().st_size
+        digest.update(f"{name} {sizes[image.file]}\n".encode())
     return digest.hexdigest()
 
 
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
     begun = load_config(run)
-    sections = ("dataset", "input", "model", "loss", "views", "training", "seed")
+    sections = ("dataset", "input", "model", "loss", "views", "optimisation", "seed")
     pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
     for section, (expected, found) in pairs.items():
         if expected != found:

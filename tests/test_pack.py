@@ -25,7 +25,7 @@ from cryodc.io.run import RunFolder, load_config
 from cryodc.io.star import read_particles
 from cryodc.ops.filters import crop_weights, fourier_crop, standardise
 from cryodc.pack import box_of_spacing, open_own_pack, open_pack, pack_particles
-from cryodc.particles import ParticleSet
+from cryodc.particles import ImageReference, ParticleSet
 from cryodc.train import Listener
 from cryodc.workflow import TrainRequest, load_run_dataset, prepare_run, train_run
 
@@ -147,7 +147,7 @@ def test_whitened_particles_are_cropped_as_the_whole_of_them(particles: Particle
         paths.append(tmp_path / f"weights{i}.mrc")
         write_array(paths[-1], weight * (i + 1), 1.0)
     assert particles.weight_images is not None
-    images = tuple(replace(image, path=paths[i % 3]) for i, image in enumerate(particles.weight_images))
+    images = tuple(ImageReference(paths[i % 3], image.section) for i, image in enumerate(particles.weight_images))
     relion = replace(particles, weight_images=images)
     pack_particles(relion, tmp_path / "full")
     pack_particles(relion, tmp_path / "crop", box_size=12)
@@ -162,7 +162,7 @@ def test_a_run_on_a_cropped_pack_averages_at_the_spacing_of_the_pack(tmp_path: P
     from cryodc.cluster import cluster_run
 
     fine = tmp_path / "fine"
-    simulation = SimulationConfig(n_per_map=6, snr=5.0, n_tomograms=1, box_size=24, spacing_angstrom=15.0)
+    simulation = SimulationConfig(n_per_map=3, snr=5.0, n_tomograms=1, box_size=24, spacing_angstrom=15.0)
     write_simulation(choose_proteins(["bilobe", "barrel"], []), simulation, fine, with_poses=True)
     warp = fine / "warp.star"
     write_warp_star(read_particles(fine / "particles.star"), warp)
@@ -306,7 +306,7 @@ def test_a_pack_cut_short_while_it_is_read_is_an_error(particles: ParticleSet, t
 def test_a_stale_pack_is_an_error_and_a_runs_own_is_made_anew(particles: ParticleSet, tmp_path: Path) -> None:
     copy = tmp_path / "one.mrc"
     copy.write_bytes(particles.images[1].path.read_bytes())
-    mine = replace(particles, images=(replace(particles.images[0], path=copy), *particles.images[1:]))
+    mine = replace(particles, images=(ImageReference(copy, particles.images[0].section), *particles.images[1:]))
     pack_particles(mine, tmp_path / "p")
     content = particles.images[2].path.read_bytes()
     copy.write_bytes(content)
@@ -376,7 +376,7 @@ def test_a_weight_beyond_float16_is_an_error(particles: ParticleSet, tmp_path: P
     path = tmp_path / "large.mrc"
     write_array(path, np.full((BOX, BOX, BOX // 2 + 1), 1e6, np.float32), 1.0)
     assert particles.weight_images is not None
-    large = replace(particles, weight_images=tuple(replace(w, path=path) for w in particles.weight_images))
+    large = replace(particles, weight_images=tuple(ImageReference(path, w.section) for w in particles.weight_images))
     with pytest.raises(InputError, match="float16"):
         pack_particles(large, tmp_path / "p", dtype="float16")
 

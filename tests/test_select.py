@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> RunFolder:
         "labels": [c - 1 for c in CLASSES],
         "confidence": CONFIDENCE,
         "stability": 1.0,
-        "bic": None,
+        "trials": [],
         "verdict": "3 classes",
     }
     (folder.clusters / "summary.json").write_text(json.dumps(summary))
