@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--average", type=Path, help="compare this map alone: run/averages/class001.mrc")
     arguments = parser.parse_args()
     dataset = load_dataset(read_particles(arguments.data / "particles.star", arguments.data))
     published = read_volume(arguments.data / "published_average.mrc")
@@ -63,6 +64,11 @@ def main() -> None:
         text = "  ".join(f"{a:.3f} ({b:.3f})" for a, b in zip(as_is, registered, strict=True))
         print(f"{name:24s} as it lies (registered): {text}  {resolution_angstrom(fsc, spacing):.1f} Å {extra}")
 
+    if arguments.average is not None:
+        average = torch.from_numpy(read_volume(arguments.average).voxels)
+        values = band_correlations(average * mask, torch.from_numpy(target.voxels) * mask)
+        print(f"{arguments.average}: " + "  ".join(f"{value:.3f}" for value in values))
+        return
     for seed in range(arguments.seeds):
         halves = balanced_halves(n, seed)
         given = average_particles(*inputs, rotations, origins, halves)
