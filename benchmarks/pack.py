@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryodc.checkpoint import start_state
 from cryodc.config import preset_config
 from cryodc.data.dataset import SubtomogramDataset
 from cryodc.data.packed import PackedArray
@@ -34,7 +35,7 @@ from cryodc.io.pack_writer import write_pack
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
-from cryodc.train import start_state, train_epoch
+from cryodc.train import train_epoch
 
 PACKS: tuple[PackDtype, PackDtype] = ("float32", "float16")
 SOURCES = ("memory", *PACKS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryodc.checkpoint import load_model, start_state
 from cryodc.config import TrainConfig, preset_config
 from cryodc.data.dataset import SubtomogramDataset
 from cryodc.data.phantoms import demo_phantoms
@@ -23,7 +24,7 @@ from cryodc.models.dualcontrast import DualContrast
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
-from cryodc.train import COLUMNS, TERMS, load_model, start_state, step_a_terms, step_b_term, train, weighted_total
+from cryodc.train import COLUMNS, TERMS, step_a_terms, step_b_term, train, weighted_total
 
 BOX = 16
 
