@@ -72,7 +72,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     schedule: Literal["cosine", "step"] = "cosine"
     precision: Literal["float32", "bfloat16"] = "float32"
     transformation_every: int = Field(default=2, ge=1)
-    encoding_views: int = Field(default=4, ge=1)
+    encoding_views: int = Field(default=16, ge=1)
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
