@@ -17,7 +17,7 @@ _N_SHOWN = 5
     "--picks",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="RELION STAR, Dynamo .tbl, STOPGAP motivelist, copick JSON or CSV.",
+    help="RELION STAR, Dynamo .tbl, STOPGAP or EM motivelist, copick JSON or CSV.",
 )
 @click.option("--box", "box_size", type=click.IntRange(min=8), required=True, help="Box size of the output, even.")
 @click.option("--bin", "binning", type=click.IntRange(min=1), default=1, show_default=True, help="Fourier binning.")

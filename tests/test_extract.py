@@ -1,8 +1,10 @@
 """``cryodc extract``: a pick is in the middle of its box, in its pose, whatever program wrote it."""
 
 import json
+import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import mrcfile
@@ -137,6 +139,17 @@ def _write_picks(kind: str, folder: Path) -> Path:
                 {"location": dict(zip("xyz", p, strict=True)), "transformation_": affine.tolist(), "instance_id": 0}
             )
         text = json.dumps({"run_name": "TS_07", "voxel_spacing": 10.0, "unit": "angstrom", "points": points})
+    elif kind == "em":
+        # The same angles and first voxel as STOPGAP's, packed by hand: 512 bytes, then 20 floats a particle.
+        eulers = inverse.inv().as_euler("zxz", degrees=True)
+        body = b""
+        for i, (p, (phi, the, psi)) in enumerate(zip(POSITIONS, eulers, strict=True), start=1):
+            row = [0.5, 0, 0, i, 7, 1, 0, *np.round(p + 1), *(p + 1 - np.round(p + 1)), 0, 0, 0, phi, psi, the, 3]
+            body += struct.pack("<20f", *row)
+        header = bytes([6, 0, 0, 5]) + struct.pack("<3i", 20, len(POSITIONS), 1)
+        path = folder / "picks.em"
+        path.write_bytes(header.ljust(512, b"\0") + body)
+        return path
     else:
         rows = [[*p, "TS_07", *a] for p, a in zip(POSITIONS, ANGLES, strict=True)]
         text = "X,Y,Z,tomogram,rot,tilt,psi\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n"
@@ -146,7 +159,18 @@ def _write_picks(kind: str, folder: Path) -> Path:
     return path
 
 
-KINDS = ["relion 3.0", "relion 3.1", "relion 4", "relion 5", "dynamo", "stopgap", "copick", "csv"]
+KINDS = ["relion 3.0", "relion 3.1", "relion 4", "relion 5", "dynamo", "stopgap", "em", "copick", "csv"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-4], lambda b: b + b"\0", lambda b: b[:200], lambda b: b"\0" * 4 + b[4:]]
+)
+def test_a_damaged_em_motivelist_is_one_error(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = _write_picks("em", tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError) as caught:
+        read_picks(path)
+    assert caught.value.file == path
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ format       position of the centre                  rotation, reference → tom
 RELION       coordinate − A_subtomo · origin, from 0 ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
 Dynamo       x + dx; the first voxel's centre is 0.5 ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
 STOPGAP      orig + shift; the first voxel is 1      ``Rz(psi) Rx(the) Rz(phi)``
+EM           as STOPGAP                              as STOPGAP
 copick       Å from the centre of the first voxel    ``transformation_``
 CSV          x, y, z; the first voxel is 0           RELION's rot, tilt, psi
 ============ ======================================= ===================================================
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
+from cryodc.io.em_motivelist import read_em_motivelist
 from cryodc.io.optics import read_numbers
 from cryodc.io.picks import Picks, class_numbers
 from cryodc.io.relion_picks import read_relion
@@ -40,12 +42,12 @@ MIN_DYNAMO_COLUMNS = 26
 
 
 def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> Picks:
-    """Read picks in any format: ``.star`` (RELION or STOPGAP), ``.tbl``, ``.json`` (copick) or ``.csv``.
+    """Read picks in any format: ``.star`` (RELION, STOPGAP), ``.tbl``, ``.em``, ``.json`` (copick) or ``.csv``.
 
     Parameters
     ----------
     path
-        The file; it may be gzipped.
+        The file; it may be gzipped, but for ``.em``.
     coordinate_spacing_angstrom
         Å per unit of its coordinates, where the file does not say or is wrong.
 
@@ -55,12 +57,18 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
         If it is none of these formats, or a number cannot be read.
     """
     ending = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
-    readers = {"tbl": _read_dynamo, "json": _read_copick, "csv": _read_csv, "star": _read_star}
+    readers = {
+        "tbl": _read_dynamo,
+        "json": _read_copick,
+        "csv": _read_csv,
+        "star": _read_star,
+        "em": read_em_motivelist,
+    }
     if ending not in readers:
         raise InputError(
             "these picks are in no format that can be read",
             file=path,
-            expected=".star (RELION or STOPGAP), .tbl (Dynamo), .json (copick) or .csv",
+            expected=".star (RELION or STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick) or .csv",
             found=path.name,
         )
     picks = readers[ending](path)

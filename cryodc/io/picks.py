@@ -1,6 +1,6 @@
 """Picks: where particles lie in tomograms, and how they are turned, whatever program wrote them.
 
-RELION STAR, Dynamo table, STOPGAP motivelist, copick JSON or CSV → one frozen table. What each program means by
+RELION STAR, Dynamo table, STOPGAP or EM motivelist, copick JSON or CSV → one frozen table. What each program means by
 a coordinate and an angle is written once, in :mod:`cryodc.io.pick_formats`.
 """
 
