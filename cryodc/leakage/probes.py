@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold
 MIN_PARTICLES = 20
 _N_FOLDS = 5
 _N_REPEATS = 3
-_N_SHUFFLES = 200
+N_SHUFFLES = 200
 _N_RESAMPLES = 200
 _SHUFFLES_AT_A_TIME = 20
 _MIN_LABEL = 8
@@ -107,12 +107,12 @@ class LinearProbe:
         total = sum(float(np.square(block).sum()) for block in centred)
         if total == 0:
             return Probe("R2", reason="the same for every particle")
-        shuffled = np.zeros(_N_SHUFFLES)
+        shuffled = np.zeros(N_SHUFFLES)
         errors, variances = [], []
         for block, operator, orders in self._blocks(centred):
             errors.append(np.square(block - operator @ block).sum(axis=1))
             variances.append(np.square(block).sum(axis=1))
-            for start in range(0, _N_SHUFFLES, _SHUFFLES_AT_A_TIME):
+            for start in range(0, N_SHUFFLES, _SHUFFLES_AT_A_TIME):
                 tried = block[orders[start : start + _SHUFFLES_AT_A_TIME]]
                 left = tried - _predict(operator, tried)
                 shuffled[start : start + len(tried)] += np.square(left).sum(axis=(1, 2))
@@ -137,13 +137,13 @@ class LinearProbe:
         total = sum(float(block.sum()) for block in one_hot)
         if total == 0:
             return Probe("AUC", reason=f"fewer than two groups of {_MIN_LABEL} particles to tell apart")
-        value, shuffled, resampled = 0.0, np.zeros(_N_SHUFFLES), np.zeros(_N_RESAMPLES)
+        value, shuffled, resampled = 0.0, np.zeros(N_SHUFFLES), np.zeros(_N_RESAMPLES)
         counts, start = self._resampled(), 0
         for block, operator, orders in self._blocks(one_hot):
             share = block.sum(axis=0) / total
             scores = operator @ block
             value += float(areas(scores, block) @ share)
-            for first in range(0, _N_SHUFFLES, _SHUFFLES_AT_A_TIME):
+            for first in range(0, N_SHUFFLES, _SHUFFLES_AT_A_TIME):
                 tried = block[orders[first : first + _SHUFFLES_AT_A_TIME]]
                 shuffled[first : first + len(tried)] += areas(_predict(operator, tried), tried) @ share
             weights = counts[:, start : start + len(block)]
@@ -164,7 +164,7 @@ class LinearProbe:
         """Each stratum's quantity, operator and shuffled orders, but those with nothing to tell."""
         generator = np.random.default_rng(self._seed + 1)
         for block, operator in zip(quantities, self._operators, strict=True):
-            orders = generator.permuted(np.tile(np.arange(len(block)), (_N_SHUFFLES, 1)), axis=1)
+            orders = generator.permuted(np.tile(np.arange(len(block)), (N_SHUFFLES, 1)), axis=1)
             yield block, operator, orders
 
     def _resampled(self) -> Float[NDArray[np.float64], "b n"]:

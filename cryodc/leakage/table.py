@@ -286,5 +286,6 @@ def _read_table(
 
 
 def _read_probe(content: dict[str, Any]) -> Probe:
-    fields: dict[str, Any] = {key: value for key, value in content.items() if key != "verdict"}
-    return Probe(**{key: math.nan if value is None else value for key, value in fields.items()})
+    fields: dict[str, Any] = {key: math.nan if value is None else value for key, value in content.items()}
+    del fields["verdict"]
+    return Probe(**fields)

@@ -75,7 +75,7 @@ def missing_moments(weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "3 3"]:
     A wedge of 60° about y is missing along z most, then along x:
 
     >>> missing_moments(wedge_from_tilt_range(32, -60, 60)).diagonal().round(decimals=2)
-    tensor([0.24, 0.08, 0.02], dtype=torch.float64)
+    tensor([0.2000, 0.1100, 0.0200], dtype=torch.float64)
     """
     box = weight.shape[0]
     k = frequency_grid(box, weight.device).double()
