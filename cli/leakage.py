@@ -34,7 +34,7 @@ def leakage_table(leakage: "LeakageTable") -> "Table":
 
 def leakage_notes(leakage: "LeakageTable") -> list[str]:
     """The verdict on the content code, how to read the table, and why what is missing is missing."""
-    reasons = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in leakage.rows:
         for name, probe in (("content", row.content), ("transformation", row.transformation)):
             if probe.reason:
