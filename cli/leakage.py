@@ -16,19 +16,13 @@ def leakage_table(leakage: "LeakageTable") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    title = "What the codes hold" + (f", of {leakage.n_measured} particles" if leakage.n_measured else "")
-    table = Table(box=SIMPLE_HEAD, padding=0, title=title, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for name in ("content", "shuffled", "verdict", "transf.", "shuffled", "verdict"):
+    table = Table(box=SIMPLE_HEAD, padding=0, title=f"What the codes of {leakage.n_measured} particles hold")
+    for name in ("", "", "content", "chance", "verdict", "transf.", "chance", "verdict"):
         table.add_column(name, no_wrap=True)
     for row in leakage.rows:
-        table.add_row(
-            row.title,
-            *_cells(row.content),
-            row.content_verdict,
-            *_cells(row.transformation),
-            row.transformation_verdict,
-        )
+        measure = row.transformation.measure.replace("R2", "R²")
+        content = _cells(row.content, row.content_verdict)
+        table.add_row(row.title, measure, *content, *_cells(row.transformation, row.transformation_verdict))
     return table
 
 
@@ -41,7 +35,7 @@ def leakage_notes(leakage: "LeakageTable") -> list[str]:
                 reasons.setdefault((row.title, probe.reason), []).append(name)
     notes = [f"{row.title}: {row.note}." for row in leakage.rows if row.note and not row.transformation.reason]
     missing = [f"{title} ({', '.join(codes)}): not computable: {reason}." for (title, reason), codes in reasons.items()]
-    scale = "R²: 0 nothing, 1 all; AUC: 0.5 nothing, 1 all; shuffled: 95 % of shufflings stay below."
+    scale = "R²: 0 nothing, 1 all; AUC: 0.5 nothing, 1 all; chance: 95 % of shufflings stay below."
     return [leakage.summary, scale, *notes, *missing]
 
 
@@ -50,23 +44,23 @@ def disentanglement_table(rows: "Sequence[Disentanglement]") -> "Table":
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=0, title="Accuracy, and corrected for chance", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=0, title="Accuracy, and corrected for chance")
     for name in ("", "D(·|c)", "corrected", "D(·|z)", "corrected", "chance", "SAP"):
         table.add_column(name, no_wrap=True)
     for row in rows:
         if row.content is None or row.transformation is None:
-            table.add_row(row.factor, f"not computable: {row.reason}")
+            table.add_row(row.factor, "–", row.reason)
             continue
-        sap = f"{row.sap:.2f} [{row.sap_low:.2f}, {row.sap_high:.2f}]"
-        cells = (*_accuracy(row.content), *_accuracy(row.transformation), f"{row.content.chance:.2f}", sap)
-        table.add_row(row.factor, *cells)
+        chance, sap = f"{row.content.chance:.2f}", f"{row.sap:.2f}"
+        table.add_row(row.factor, *_accuracy(row.content), *_accuracy(row.transformation), chance, sap)
     return table
 
 
-def _cells(probe: "Probe") -> tuple[str, str]:
+def _cells(probe: "Probe", verdict: str) -> tuple[str, str, str]:
     if probe.reason:
-        return "–", ""
-    return f"{probe.measure.replace('R2', 'R²')} {probe.value:.2f}", f"{probe.shuffled_95:.2f}"
+        return "–", "–", "–"
+    short = {"trace leak": "trace", "strong leak": "strong"}.get(verdict, verdict)
+    return f"{probe.value:.2f}", f"{probe.shuffled_95:.2f}", short
 
 
 def _accuracy(accuracy: "Accuracy") -> tuple[str, str]:

@@ -25,11 +25,11 @@ _LAYOUT = 1
 _LEVELS = (0.1, 0.3)
 
 TITLES: Mapping[FactorName, str] = {
-    "orientation": "How the particle is turned",
-    "shift": "Where it lies in its box",
-    "wedge_particle": "Where the wedge cuts the particle",
-    "wedge_tomogram": "The wedge of its tomogram",
-    "tomogram": "Which tomogram it is from",
+    "orientation": "How it is turned",
+    "shift": "Where it lies",
+    "wedge_particle": "Wedge on the particle",
+    "wedge_tomogram": "Wedge of the tomogram",
+    "tomogram": "Which tomogram",
     "defocus": "Defocus",
     "signal": "How clear it is",
     "identity": "What it is",
@@ -102,9 +102,9 @@ class LeakageTable:
         if not judged:
             return "Nothing could be judged: the reason stands in each row."
         if not self.leaks:
-            return f"No leak found: none of {len(judged)} nuisances can be told from the content code."
+            return f"No leak found: of {len(judged)} quantities it should not hold, the content code holds none."
         listed = "; ".join(f"{row.title[0].lower()}{row.title[1:]} ({row.content_verdict})" for row in self.leaks)
-        return f"{len(self.leaks)} of {len(judged)} nuisances can be told from the content code: {listed}."
+        return f"Of {len(judged)} quantities it should not hold, the content code holds {len(self.leaks)}: {listed}."
 
     def to_json(self) -> dict[str, Any]:
         """As plain numbers; nan is None."""
@@ -130,7 +130,8 @@ class LeakageTable:
 def verdict(probe: Probe, wanted: bool) -> str:
     """What a probe found, in words.
 
-    Found is what at most 1 % of the shufflings reach; it is a trace below a corrected value of 0.1, strong from 0.3.
+    Found is what at most 1 % of the shufflings reach; it is a trace below 0.1 of the way from chance to perfect, strong
+    from 0.3. Chance is the shuffled mean, or R² 0 and AUC 0.5 where that is less, as it is after overfitting.
 
     Parameters
     ----------
@@ -142,13 +143,12 @@ def verdict(probe: Probe, wanted: bool) -> str:
     if probe.reason:
         return "not computable"
     words = (
-        ("not held", "a trace held", "held", "well held")
-        if wanted
-        else ("no leak", "trace leak", "leak", "strong leak")
+        ("not held", "trace held", "held", "well held") if wanted else ("no leak", "trace leak", "leak", "strong leak")
     )
     if probe.p_value > SIGNIFICANT:
         return words[0]
-    return words[1 + sum(probe.corrected >= level for level in _LEVELS)]
+    share = min(probe.corrected, probe.value if probe.measure == "R2" else 2 * probe.value - 1)
+    return words[1 + sum(share >= level for level in _LEVELS)]
 
 
 def measure_leakage(codes: Codes, factors: Sequence[Factor], *, seed: int = 0) -> LeakageTable:
