@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cryodc.evaluate import Evaluation
+    from cryodc.leakage.table import LeakageTable
 
 
 @click.command()
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 @click.option(
     "--truth",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="truth.csv, as cryodc simulate writes it.",
+    help="truth.csv, as cryodc simulate writes it.  [default: none, only what needs no truth]",
 )
 @click.option(
     "--symmetry",
     "symmetries",
     multiple=True,
     metavar="PROTEIN=GROUP",
-    help="Point group that poses of a protein are judged by, for example 3j9i=D7.  [default: the truth's]",
+    help="Point group that poses of a protein are judged by, for example 3j9i=D7; of a class, 1=D7, where there is no "
+    "truth.  [default: the truth's, or C1]",
 )
 @click.option(
     "--map",
@@ -35,22 +36,41 @@ if TYPE_CHECKING:
     help="The true map of a protein.  [default: maps/PROTEIN.mrc beside the truth]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print numbers as JSON instead of tables.")
-def evaluate(run: Path | None, truth: Path, symmetries: tuple[str, ...], maps: tuple[str, ...], as_json: bool) -> None:
-    """Compare a run with a known truth, matched by particle name.
+def evaluate(
+    run: Path | None, truth: Path | None, symmetries: tuple[str, ...], maps: tuple[str, ...], as_json: bool
+) -> None:
+    """Say what the codes of a run hold beside identity, and compare the run with a known truth.
 
-    Clusters, final classes, poses (modulo symmetry and one rotation and shift per class) and the averages
-    against the true maps (FSC at 0.5).
+    Without a truth: the leakage table. Can pose, wedge, tomogram, defocus be told from the content code, and
+    identity from the transformation code, better than by chance? Kept as leakage.json for the report.
+
+    With a truth, matched by particle name: clusters, final classes, poses (modulo symmetry and one rotation and shift
+    per class), the averages against the true maps (FSC at 0.5), disentanglement, and the leakage table with true poses.
+
+    Example: cryodc evaluate run/
 
     Example: cryodc evaluate run/ --truth sim/truth.csv --json
     """
     import json
 
+    folder = resolve_run(run)
+    groups = _pairs(symmetries, "--symmetry")
+    files = {name: Path(file) for name, file in _pairs(maps, "--map").items()}
+    out = console()
+    if truth is None:
+        if files:
+            raise click.UsageError("--map needs --truth")
+        from cryodc.leakage.table import run_leakage
+
+        leakage = run_leakage(folder, _by_class(groups) or None)
+        if as_json:
+            out.print(json.dumps({"leakage_without_truth": leakage.to_json()}, indent=2), markup=False, soft_wrap=True)
+        else:
+            _print_leakage(leakage)
+        return
     from cryodc.evaluate import evaluate_run
 
-    folder = resolve_run(run)
-    files = {name: Path(file) for name, file in _pairs(maps, "--map").items()}
-    result = evaluate_run(folder, truth, symmetries=_pairs(symmetries, "--symmetry"), maps=files)
-    out = console()
+    result = evaluate_run(folder, truth, symmetries=groups, maps=files)
     if as_json:
         out.print(json.dumps(result.to_json(), indent=2), markup=False, soft_wrap=True)
         return
@@ -59,6 +79,19 @@ def evaluate(run: Path | None, truth: Path, symmetries: tuple[str, ...], maps: t
         out.print(class_table(result))
     else:
         out.print("No averages yet: run `cryodc average` first for poses and maps.", markup=False)
+    if result.leakage is not None:
+        from cryodc_cli.leakage import disentanglement_table
+
+        out.print(disentanglement_table(result.disentanglement))
+        _print_leakage(result.leakage)
+
+
+def _print_leakage(leakage: "LeakageTable") -> None:
+    from cryodc_cli.leakage import leakage_notes, leakage_table
+
+    console().print(leakage_table(leakage))
+    for note in leakage_notes(leakage):
+        console().print(note, markup=False, soft_wrap=True)
 
 
 def composition_table(result: "Evaluation") -> "Table":
@@ -117,3 +150,12 @@ def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
             raise click.BadParameter(f"expected PROTEIN=VALUE, found {text!r}", param_hint=option)
         pairs[name] = value
     return pairs
+
+
+def _by_class(groups: dict[str, str]) -> dict[int, str]:
+    named = [name for name in groups if not name.isdigit()]
+    if named:
+        raise click.BadParameter(
+            f"without --truth symmetries are given by class, as 1=D7; found {named[0]!r}", param_hint="--symmetry"
+        )
+    return {int(name): group for name, group in groups.items()}

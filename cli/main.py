@@ -24,7 +24,7 @@ VERBS = {
     "select": "Keep some classes or tomograms as a STAR of their own.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
-    "evaluate": "Compare a run with a known truth.",
+    "evaluate": "Say what the codes hold, and compare a run with a known truth.",
     "demo": "Run the whole story on simulated particles.",
 }
 

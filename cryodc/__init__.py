@@ -36,6 +36,7 @@ _HOMES = {
     "read_particles": "io.star",
     "read_volume": "io.mrc",
     "run_demo": "demo",
+    "run_leakage": "leakage.table",
     "select_run": "select",
     "train_run": "workflow",
     "write_report": "report",

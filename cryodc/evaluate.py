@@ -2,56 +2,29 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from torch import Tensor
 
 from cryodc.cluster import load_clusters
-from cryodc.data.maps import prepare_map, read_map
+from cryodc.data.maps import read_map
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume
-from cryodc.io.run import RunFolder
+from cryodc.io.run import RunFolder, load_codes
 from cryodc.io.simulation import Truth, read_truth
 from cryodc.io.star import particle_block, read_particles, read_star
-from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom
+from cryodc.leakage.disentanglement import Disentanglement, disentangle
+from cryodc.leakage.factors import true_factors
+from cryodc.leakage.sources import RunSources
+from cryodc.leakage.table import LeakageTable, measure_leakage, run_leakage
+from cryodc.map_agreement import MapAgreement, compare_maps
 from cryodc.ops.rotations import symmetry_rotations
 from cryodc.particles import Poses
-from cryodc.register import register_map
 from cryodc.scores import CompositionScores, PoseErrors, composition_scores, pose_errors
-from cryodc.volumes import Volume
-
-_MASK_LEVEL = 0.05
-_MASK_GROW_VOXELS = 2.0
-_MASK_EDGE_VOXELS = 4.0
-
-
-@dataclass(frozen=True)
-class MapAgreement:
-    """A map against the true one, after registration.
-
-    Parameters
-    ----------
-    fsc
-        ``(N // 2 + 1,)`` inside the soft mask of the true map.
-    resolution_angstrom
-        Where the FSC first falls below 0.5; infinity if it is below from the first shell on.
-    fraction_of_nyquist
-        The same as a share of the Nyquist frequency.
-    moved
-        The map on top of the true one.
-    """
-
-    fsc: Float[NDArray[np.float64], " shells"]
-    resolution_angstrom: float
-    fraction_of_nyquist: float
-    moved: Volume
 
 
 @dataclass(frozen=True)
@@ -87,11 +60,24 @@ class ClassEvaluation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything about a run that the truth can judge; final classes where it has averages."""
+    """Everything about a run that the truth can judge; final classes where it has averages, codes where they are.
+
+    Parameters
+    ----------
+    clusters, final_classes, classes
+        Composition, and each class.
+    disentanglement
+        ``D(factor | code)`` and SAP of protein, pose and state.
+    leakage, leakage_without_truth
+        With the true poses and proteins; and what a user without them sees.
+    """
 
     clusters: CompositionScores
     final_classes: CompositionScores | None = None
     classes: list[ClassEvaluation] = field(default_factory=list)
+    disentanglement: list[Disentanglement] = field(default_factory=list)
+    leakage: LeakageTable | None = None
+    leakage_without_truth: LeakageTable | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain numbers and lists; what is infinite or missing is None."""
@@ -99,6 +85,11 @@ class Evaluation:
             "clusters": _rounded(asdict(self.clusters)),
             "final_classes": None if self.final_classes is None else _rounded(asdict(self.final_classes)),
             "classes": [_class_json(row) for row in self.classes],
+            "disentanglement": [row.to_json() for row in self.disentanglement],
+            "leakage": None if self.leakage is None else self.leakage.to_json(),
+            "leakage_without_truth": None
+            if self.leakage_without_truth is None
+            else self.leakage_without_truth.to_json(),
         }
 
 
@@ -132,9 +123,11 @@ def evaluate_run(
     _require_known(maps or {}, truth, truth_file)
     clusters = load_clusters(run)
     order = match_names(clusters.names, truth, truth_file)
-    scores = composition_scores(clusters.labels, truth.labels[order])
+    result = Evaluation(composition_scores(clusters.labels, truth.labels[order]))
+    if run.codes.exists():
+        result = _with_codes(result, run, truth, truth_file, groups)
     if not (run.averages / "particles.star").exists():
-        return Evaluation(scores)
+        return result
     names, numbers, poses = _final_particles(run)
     order = match_names(names, truth, truth_file)
     labels = truth.labels[order]
@@ -162,7 +155,7 @@ def evaluate_run(
                 found.get("aligned"),
             )
         )
-    return Evaluation(scores, composition_scores(numbers, labels), classes)
+    return replace(result, final_classes=composition_scores(numbers, labels), classes=classes)
 
 
 def match_names(names: tuple[str, ...], truth: Truth, truth_file: Path) -> Int[NDArray[np.int64], " n"]:
@@ -191,35 +184,19 @@ def match_names(names: tuple[str, ...], truth: Truth, truth_file: Path) -> Int[N
     return np.array([row[name] for name in names], dtype=np.int64)
 
 
-def compare_maps(average: Volume, truth: Volume) -> MapAgreement:
-    """Turn and shift a map onto the true one, then FSC inside the true map's soft mask.
-
-    The true map is brought to the average's grid first if its own differs. The hand is never changed.
-
-    Raises
-    ------
-    InputError
-        If the true map does not fit the average's box.
-    """
-    same_grid = average.box_size == truth.box_size and np.isclose(
-        average.spacing_angstrom, truth.spacing_angstrom, rtol=1e-3
+def _with_codes(
+    result: Evaluation, run: RunFolder, truth: Truth, truth_file: Path, groups: Mapping[str, str]
+) -> Evaluation:
+    codes = load_codes(run)
+    order = match_names(codes.names, truth, truth_file)
+    factors = true_factors(RunSources(run, codes.names), truth, order, groups)
+    orientation = next(factor for factor in factors if factor.name == "orientation")
+    return replace(
+        result,
+        disentanglement=disentangle(codes, truth, order, orientation),
+        leakage=measure_leakage(codes, factors),
+        leakage_without_truth=run_leakage(run),
     )
-    if not same_grid:
-        specimen = prepare_map("truth", truth, average.box_size, average.spacing_angstrom)
-        voxels = specimen.mean_map(average.box_size, average.spacing_angstrom)
-        truth = Volume(voxels.numpy(), average.spacing_angstrom)
-    _, _, moved = register_map(average, truth)
-    mask = map_mask(truth)
-    fsc = fourier_shell_correlation(torch.from_numpy(moved.voxels) * mask, torch.from_numpy(truth.voxels) * mask)
-    resolution = resolution_angstrom(fsc, average.spacing_angstrom, threshold=0.5)
-    return MapAgreement(fsc, resolution, 2 * average.spacing_angstrom / resolution, moved)
-
-
-def map_mask(truth: Volume) -> Float[Tensor, "d h w"]:
-    """Soft mask of a clean map: above 5 % of its peak, grown by 2 voxels, with a raised-cosine edge of 4."""
-    inside = truth.voxels > _MASK_LEVEL * np.percentile(truth.voxels, 99.9)
-    beyond = (distance_transform_edt(~inside) - _MASK_GROW_VOXELS) / _MASK_EDGE_VOXELS
-    return torch.from_numpy(0.5 + 0.5 * np.cos(np.pi * np.clip(beyond, 0, 1))).float()
 
 
 def _final_particles(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.int64], Poses | None]:

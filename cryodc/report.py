@@ -21,6 +21,8 @@ from cryodc.errors import InputError
 from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
+from cryodc.leakage.probes import N_SHUFFLES
+from cryodc.leakage.table import LeakageTable, run_leakage
 from cryodc.particles import ParticleSet
 from cryodc.pictures import class_colour, orthoslices_png, read_particle, surface_png
 from cryodc.volumes import Volume
@@ -101,6 +103,8 @@ def write_report(run: RunFolder) -> Path:
         best=_best_resolution(averages),
         low_pass_angstrom=_SAMPLE_LOW_PASS_VOXELS * particles.spacing_angstrom,
         samples=_sample_cards(particles, clusters, config["input"]["invert"]),
+        leakage=_leakage(run),
+        n_shuffles=N_SHUFFLES,
         figures=_figures(run, particles, clusters, averages),
         plotly_js=Markup(get_plotlyjs()),
     )
@@ -161,6 +165,10 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
             )
         )
     return cards
+
+
+def _leakage(run: RunFolder) -> LeakageTable | None:
+    return _optional(run.codes, lambda: run_leakage(run))
 
 
 def _are_of(averages: dict[str, Any], clusters: Clusters | None) -> bool:

@@ -15,11 +15,12 @@ from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import write_simulation
 from cryodc.errors import InputError
-from cryodc.evaluate import compare_maps, evaluate_run, map_mask, match_names
+from cryodc.evaluate import evaluate_run, match_names
 from cryodc.io.mrc import read_volume, write_volume
 from cryodc.io.run import RunFolder, write_json
 from cryodc.io.simulation import read_truth
 from cryodc.io.star import read_particles, read_star, with_classes, with_poses, write_star
+from cryodc.map_agreement import compare_maps, map_mask
 from cryodc.ops.rotations import geodesic_degrees, matrices_from_euler, symmetry_rotations
 from cryodc.particles import Poses
 from cryodc.scores import composition_scores, pose_errors

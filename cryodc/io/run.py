@@ -109,6 +109,11 @@ class RunFolder:
         return self.path / "averages"
 
     @property
+    def leakage(self) -> Path:
+        """What the codes hold beside identity; a cache that may be deleted."""
+        return self.path / "leakage.json"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"
