@@ -60,24 +60,23 @@ def read_structure(path: Path) -> Atoms:
     import gemmi
 
     _require_suffix(path)
+    assembly: str | None = None
     try:
         structure = gemmi.read_structure(str(path))
+        if len(structure) == 0:
+            raise _no_atoms(path)
+        model = structure[0]
+        if structure.assemblies:
+            # "1" is the assembly that author and software put first, in both formats.
+            chosen = next((each for each in structure.assemblies if each.name == "1"), structure.assemblies[0])
+            model, assembly = gemmi.make_assembly(chosen, model, gemmi.HowToNameCopiedChain.AddNumber), chosen.name
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"cannot read the structure: {str(error).strip() or 'not one'}",
             file=path,
-            expected="a PDB or mmCIF file",
+            expected="a PDB or mmCIF file whose assembly names chains that it has",
             remedy="download it again, for example from the PDB",
         ) from error
-    structure.setup_entities()
-    structure.remove_waters()
-    if len(structure) == 0:
-        raise _no_atoms(path)
-    model, assembly = structure[0], None
-    if structure.assemblies:
-        # "1" is the assembly that author and software put first, in both formats.
-        chosen = next((each for each in structure.assemblies if each.name == "1"), structure.assemblies[0])
-        model, assembly = gemmi.make_assembly(chosen, model, gemmi.HowToNameCopiedChain.AddNumber), str(chosen.name)
     return _atoms(model, assembly, path)
 
 
@@ -86,6 +85,8 @@ def _atoms(model: Any, assembly: str | None, path: Path) -> Atoms:
     rows = []
     for place in model.all():
         atom = place.atom
+        if place.residue.is_water():
+            continue
         name = atom.element.name
         if name not in factors:
             known = atom.element.atomic_number > 0
