@@ -11,13 +11,14 @@ from cryodc_cli.simulate import simulate
 
 from cryodc.data.dataset import load_dataset
 from cryodc.data.phantoms import demo_phantoms, phantom, render_beads
-from cryodc.data.scene import draw_coordinates, draw_truth, neighbours_of, render
+from cryodc.data.scene import draw_coordinates, draw_truth, map_scales, neighbours_of, render
 from cryodc.data.simulate import SimulatedParticles, simulate_particles
 from cryodc.data.simulation_config import Crowding, SimulationConfig, TiltSeries
 from cryodc.data.specimens import prepare_specimens
 from cryodc.data.tilt_images import (
     image_noise_variance,
     project,
+    project_scene,
     simulate_tilt_batches,
     tilt_angles,
     tilt_optics,
@@ -42,7 +43,7 @@ def test_a_blob_lands_where_the_tilt_puts_it(axis: str) -> None:
     z, y, x = 5.0, -3.0, 4.0
     volume = render_beads(torch.tensor([[[z, y, x]]]), torch.ones(1), 1.5, N)
     angles = np.array([-40.0, 0.0, 25.0])
-    images = project(volume, tilt_projections(angles, "x" if axis == "x" else "y"))[0]
+    images = project(volume, angles, "x" if axis == "x" else "y")[0]
     grid = torch.arange(2 * N) - N
     for angle, image in zip(np.radians(angles), images, strict=True):
         found = [float((image.sum(1) * grid).sum() / image.sum()), float((image.sum(0) * grid).sum() / image.sum())]
@@ -50,11 +51,11 @@ def test_a_blob_lands_where_the_tilt_puts_it(axis: str) -> None:
             expected = [y, x * math.cos(angle) + z * math.sin(angle)]
         else:
             expected = [y * math.cos(angle) + z * math.sin(angle), x]
-        assert found == pytest.approx(expected, abs=0.02)
+        assert found == pytest.approx(expected, abs=0.01)
         assert float(image.sum()) == pytest.approx(float(volume.sum()), rel=1e-3)
     # A Gaussian's shadow is a Gaussian.
     flat = torch.exp(-((grid[:, None] - y) ** 2 + (grid - x) ** 2) / (2 * 1.5**2)) / (2 * math.pi * 1.5**2)
-    assert float((images[1] - flat).abs().max()) < 0.02 * float(flat.max())
+    assert float((images[1] - flat).abs().max()) < 0.01 * float(flat.max())
 
 
 def test_measured_planes_are_those_of_the_wedge() -> None:
@@ -68,7 +69,7 @@ def test_measured_planes_are_those_of_the_wedge() -> None:
         shells = (k.norm(dim=-1) > 4) & (k.norm(dim=-1) < N / 2 - 1)
         inside, outside = weight[shells & (wedge == 1)], weight[shells & (wedge == 0)]
         assert float((inside > 0).float().mean()) > 0.97
-        assert float(outside.square().mean()) < 0.05 * float(inside.square().mean())
+        assert float(outside.square().mean()) < 0.1 * float(inside.square().mean())
 
 
 def test_ctf_zeros_are_in_the_weights_where_the_defocus_puts_them() -> None:
@@ -163,15 +164,14 @@ def test_a_perfect_microscope_makes_the_noise_that_the_snr_says() -> None:
     assert float(power / inside) == pytest.approx(2.0, rel=0.2)
 
 
-def test_true_poses_average_tilt_series_to_the_clean_map_as_far_as_the_ctf_lets_them() -> None:
-    """Against the binary wedge at the same SNR: as good, but for what damage and the CTF's zeros took."""
-    base = {"n_per_map": 60, "snr": 0.3, "seed": 3}
-    tilted = simulate_particles(BARREL, SimulationConfig(**base, tilt_series=TiltSeries()))
-    wedged = simulate_particles(BARREL, SimulationConfig(**base))
-    curves = [_fsc_of_average(particles) for particles in (tilted, wedged)]
-    assert (curves[0][2:6] > 0.9).all()
-    assert (curves[1][2:8] > 0.95).all()
-    assert curves[0][8:11].mean() < curves[1][8:11].mean()
+def test_averages_of_tilt_series_are_better_than_a_wedge_at_low_and_worse_at_high_frequency() -> None:
+    """At the same SNR: slices crowd at low frequency, while damage, CTF and sparse slices take the high ones."""
+    base = {"n_per_map": 40, "snr": 0.03, "seed": 3}
+    tilted = _fsc_of_average(simulate_particles(BARREL, SimulationConfig(**base, tilt_series=TiltSeries())))
+    wedged = _fsc_of_average(simulate_particles(BARREL, SimulationConfig(**base)))
+    assert (tilted[1:8] > 0.85).all()
+    assert tilted[5:9].mean() > wedged[5:9].mean() > 0.7
+    assert tilted[11:14].mean() < wedged[11:14].mean() - 0.05
 
 
 def test_files_of_tilt_series_are_what_training_reads(tmp_path: Path) -> None:
@@ -233,35 +233,37 @@ def test_neighbours_are_in_the_box_and_the_particle_and_its_noise_as_they_were()
     for row in range(len(one.truth)):
         n = neighbours_of(row, other.truth, crowded)
         size = float(render(specimens, one.truth, slice(row, row + 1), plain).abs().max())
-        reaching = n.centres_angstrom.abs().amax(dim=1) < 150.0
+        reaching = n.centres_angstrom.abs().amax(dim=1) < 110.0
         if bool(reaching.any()):
             assert float(difference[row].max()) > 0.1 * size
             centre = (n.centres_angstrom[reaching][0] / SPACING).round().long() + N // 2
-            around = difference[row][tuple(slice(int(c) - 2, int(c) + 3) for c in centre)]
-            assert float(around.mean()) > 0.1 * float(difference[row].max())
+            around = difference[row][tuple(slice(int(c) - 4, int(c) + 5) for c in centre)]
+            assert float(around.mean()) > 2 * float(difference[row].mean())
         if len(n) == 0:
             assert float(difference[row].abs().max()) < 1e-4 * size
 
 
 def test_neighbours_project_to_where_they_stand() -> None:
-    """The same neighbours in a perfect tilt series and in a volume."""
-    crowd = Crowding(40000, 150.0)
-    settings = {"n_per_map": 3, "snr": math.inf, "tilt_ranges": ((-90.0, 87.0),), "seed": 2, "crowding": crowd}
-    perfect = TiltSeries(defocus_micrometres=(0.0, 0.0), amplitude_contrast=1.0, dose_per_tilt=0.0)
-    whole = simulate_particles(BARREL, SimulationConfig(**settings))
-    tilted = simulate_particles(BARREL, SimulationConfig(**settings, tilt_series=perfect))
-    alone = simulate_particles(BARREL, SimulationConfig(**(settings | {"crowding": None})))
-    k = frequency_grid(N).norm(dim=-1)
-    band = ((k > 1) & (k < 8)).float() * tilted.weights
-    views = [torch.fft.irfftn(torch.fft.rfftn(v, dim=(1, 2, 3)) * band, s=(N, N, N), dim=(1, 2, 3))
-             for v in (whole.volumes, tilted.volumes / tilted.weights.amax(), alone.volumes)]  # fmt: skip
-    axis = torch.arange(N) - N // 2
-    ball = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt() < 12
-    for i in range(3):
-        inside = torch.stack([view[i][ball] for view in views])
-        like_whole, like_alone = torch.corrcoef(inside)[1, [0, 2]].tolist()
-        assert like_whole > 0.9
-        assert like_whole >= like_alone - 0.02
+    """Against the shadow of the whole crowd, drawn in one box three times as wide."""
+    config = SimulationConfig(n_per_map=3, seed=2, crowding=Crowding(40000, 150.0), tilt_series=TiltSeries())
+    specimens = prepare_specimens(BARREL, N, SPACING)
+    truth = draw_truth(specimens, config)
+    scales = map_scales(specimens, config)
+    angles = np.array([-50.0, 0.0, 36.0])
+    clean, images = project_scene(specimens, truth, [0, 1, 2], angles, config, scales)
+    wide = 3 * N
+    for row in range(3):
+        n = neighbours_of(row, truth, config)
+        assert len(n) >= 2
+        rotations = torch.cat([torch.from_numpy(truth.poses.rotations[row : row + 1]), n.rotations.double()])
+        origins = torch.cat([torch.from_numpy(truth.poses.origins_angstrom[row : row + 1]), -n.centres_angstrom])
+        crowd = specimens["barrel"].render(rotations, origins, torch.zeros(len(origins)), wide, SPACING).sum(dim=0)
+        shadow = project((crowd / scales["barrel"])[None], angles, "y")[0]
+        middle, box = slice(wide - N // 2, wide + N // 2), slice(N // 2, N + N // 2)
+        expected, found = shadow[:, middle, middle], images[row, :, box, box]
+        alone = project(clean[row : row + 1], angles, "y")[0, :, box, box]
+        assert float((expected - alone).std()) > 0.1 * float(expected.std())
+        assert float((expected - found).std()) < 0.02 * float(expected.std())
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def test_without_the_new_options_nothing_new_is_written(tmp_path: Path) -> None:
     assert voxels[16, 16, 14:18] == pytest.approx(VOXELS, rel=1e-4)
 
 
-VOXELS = [0.0, 0.0, 0.0, 0.0]
+VOXELS = [2.0904775, 1.2294528, 5.5265265, 2.0022459]
 
 
 def _perfect() -> TiltSeries:

@@ -21,6 +21,7 @@ from cryodc.data.specimens import Specimen, prepare_specimens
 from cryodc.data.tilt_images import simulate_tilt_batches
 from cryodc.io.simulation import Truth
 from cryodc.io.structures import Atoms
+from cryodc.io.weights import MEASURED_MULTIPLICITY
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import Poses
 from cryodc.volumes import Volume
@@ -133,9 +134,10 @@ def _tilt_series_particles(
     volumes = torch.empty(len(truth), *(config.box_size,) * 3)
     weights = torch.empty(len(truth), config.box_size, config.box_size, config.box_size // 2 + 1)
     for rows, result in simulate_tilt_batches(specimens, truth, config):
+        power = result.weight * (result.multiplicity > MEASURED_MULTIPLICITY)
+        roots = (power / power.amax(dim=(1, 2, 3), keepdim=True)).sqrt()
         for place, row in enumerate(rows):
-            weights[row] = (result.weight[place] / result.weight[place].max()).clamp_min(0).sqrt()
-            volumes[row] = whiten(result.data[place], weights[row])
+            weights[row], volumes[row] = roots[place], whiten(result.data[place], roots[place])
     return volumes, weights, torch.arange(len(truth))
 
 

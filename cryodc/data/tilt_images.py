@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Complex, Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,7 +27,7 @@ from cryodc.data.simulation_config import SimulationConfig, TiltSeries
 from cryodc.data.specimens import Specimen
 from cryodc.io.simulation import Truth
 from cryodc.ops.backproject import Backprojection, backproject, crop_images, multiply_by_transfer
-from cryodc.ops.correlate import OVERSAMPLING, fine_spectrum, sample_spectrum
+from cryodc.ops.correlate import OVERSAMPLING
 from cryodc.ops.ctf import TiltOptics
 from cryodc.ops.wedge import TiltAxis
 
@@ -123,7 +124,7 @@ def simulate_tilt_batches(
         optics = tilt_optics(series, angles, float(truth.extra["defocus_micrometres"][rows[0]]))
         offsets = defocus_offsets(rows, projections, len(truth), config)
         spacing = config.spacing_angstrom
-        clean, images = _project(specimens, truth, rows, projections, config, scales)
+        clean, images = project_scene(specimens, truth, rows, angles, config, scales)
         images = multiply_by_transfer(images, optics, offsets, spacing)
         if config.snr != math.inf:
             images = images + _noise(clean, rows, images, config.snr, series.step_degrees, config.seed)
@@ -132,34 +133,39 @@ def simulate_tilt_batches(
         yield rows, backproject(images, visible, projections, optics, offsets, spacing, config.box_size)
 
 
-def project(volumes: Float[Tensor, "b d h w"], projections: Float[Tensor, "t 3 3"]) -> Float[Tensor, "b t m m"]:
-    """Sums along the beam of volumes turned by each projection; images twice as wide as the box.
+def project(
+    volumes: Float[Tensor, "b d h w"], angles_degrees: Float[NDArray[np.float64], " t"], tilt_axis: TiltAxis
+) -> Float[Tensor, "b t m m"]:
+    """Sums along the beam of volumes tilted by each angle; images twice as wide as the box.
 
     Parameters
     ----------
     volumes
         ``(b, N, N, N)``, centre index ``N // 2``.
-    projections
-        ``(t, 3, 3)``: volume → image, zyx.
+    angles_degrees
+        ``(t,)``.
+    tilt_axis
+        The axis the volumes are tilted about.
 
     Returns
     -------
     ``(b, t, 2N, 2N)``, centre index ``N``.
     """
-    return _images(_slices(volumes, projections), volumes.shape[-1])
+    return _images(_slices(volumes, angles_degrees, tilt_axis))
 
 
-def _project(
+def project_scene(
     specimens: Mapping[str, Specimen],
     truth: Truth,
     rows: list[int],
-    projections: Float[Tensor, "t 3 3"],
+    angles: Float[NDArray[np.float64], " t"],
     config: SimulationConfig,
     scales: Mapping[str, float],
 ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b t m m"]]:
+    """Clean boxes of particles without neighbours, and clean images, twice as wide, of particles with them."""
     clean = render(specimens, truth, rows, config, scales)
-    spectra = _slices(clean, projections)
-    image_grid = _image_grid(config.box_size) @ projections[:, None]
+    spectra = _slices(clean, angles, config.tilt_axis)
+    image_grid = _image_grid(config.box_size) @ tilt_projections(angles, config.tilt_axis)[:, None]
     for place, row in enumerate(rows):
         n = neighbours_of(row, truth, config)
         for j in range(len(n)):
@@ -169,8 +175,8 @@ def _project(
             )
             voxels = n.centres_angstrom[j].float() / config.spacing_angstrom
             angle = image_grid @ voxels * (-2 * math.pi / config.box_size)
-            spectra[place] += _slices(centred, projections)[0] * torch.polar(torch.ones_like(angle), angle)
-    return clean, _images(spectra, config.box_size)
+            spectra[place] += _slices(centred, angles, config.tilt_axis)[0] * torch.polar(torch.ones_like(angle), angle)
+    return clean, _images(spectra)
 
 
 def _image_grid(box_size: int) -> Float[Tensor, "m hm 3"]:
@@ -178,24 +184,35 @@ def _image_grid(box_size: int) -> Float[Tensor, "m hm 3"]:
     y = torch.fft.fftfreq(2 * box_size) * box_size
     x = torch.fft.rfftfreq(2 * box_size) * box_size
     plane = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
-    return torch.nn.functional.pad(plane, (1, 0))
+    return F.pad(plane, (1, 0))
 
 
-def _slices(volumes: Float[Tensor, "b d h w"], projections: Float[Tensor, "t 3 3"]) -> Complex[Tensor, "b t m hm"]:
+def _slices(
+    volumes: Float[Tensor, "b d h w"], angles_degrees: Float[NDArray[np.float64], " t"], tilt_axis: TiltAxis
+) -> Complex[Tensor, "b t m hm"]:
+    """Central slices without interpolation: the tilted axis is transformed at its own frequencies, z likewise.
+
+    ``Σ_z exp(−2πi k z sin θ) Σ_x exp(−2πi k x cos θ) v(z, y, x)`` for tilts about y, then a plain FFT along y.
+    """
     box_size = volumes.shape[-1]
+    centred = torch.arange(box_size) - box_size // 2
     grid = _image_grid(box_size)
     inside = grid.norm(dim=-1) < box_size / 2
-    fine = fine_spectrum(volumes)
-    spectra = torch.zeros(len(volumes), len(projections), *grid.shape[:2], dtype=torch.complex64)
-    for tilt, projection in enumerate(projections):
-        points = (grid[inside] @ projection)[None].expand(len(volumes), -1, -1)
-        values = sample_spectrum(fine, points)
-        spectra[:, tilt, inside] = torch.complex(values[:, 0], values[:, 1])
-    return spectra
+    k = -2 * math.pi / box_size * grid[0, :, 2]
+    turned = volumes if tilt_axis == "y" else volumes.transpose(-1, -2)
+    spectra = []
+    for angle in np.radians(angles_degrees):
+        phase_x, phase_z = (torch.outer(centred, k * float(f)) for f in (np.cos(angle), np.sin(angle)))
+        rows = torch.complex(turned @ torch.cos(phase_x), turned @ torch.sin(phase_x))
+        rows = (rows * torch.polar(torch.ones_like(phase_z), phase_z)[:, None]).sum(dim=1)
+        padded = F.pad(rows, (0, 0, box_size - box_size // 2, box_size // 2))
+        spectra.append(torch.fft.fft(torch.fft.ifftshift(padded, dim=-2), dim=-2) * inside)
+    found = torch.stack(spectra, dim=1)
+    return found if tilt_axis == "y" else torch.fft.rfft2(torch.fft.irfft2(found).transpose(-1, -2))
 
 
-def _images(spectra: Complex[Tensor, "b t m hm"], box_size: int) -> Float[Tensor, "b t m m"]:
-    edge = 2 * box_size
+def _images(spectra: Complex[Tensor, "b t m hm"]) -> Float[Tensor, "b t m m"]:
+    edge = spectra.shape[-2]
     return torch.fft.fftshift(torch.fft.irfft2(spectra, s=(edge, edge)), dim=(-2, -1))
 
 
