@@ -73,7 +73,7 @@ def test_measured_planes_are_those_of_the_wedge() -> None:
 
 
 def test_ctf_zeros_are_in_the_weights_where_the_defocus_puts_them() -> None:
-    """At 3 Å per voxel the first zeros of 2 µm at 300 kV lie well within the box."""
+    """At 4 Å per voxel the first zeros of 2 µm at 300 kV lie well within the box."""
     spacing, defocus = 4.0, 20000.0
     series = TiltSeries(defocus_micrometres=(2.0, 2.0), amplitude_contrast=0.0, dose_per_tilt=0.0, step_degrees=60.0)
     optics = tilt_optics(series, np.array([-60.0, 0.0, 60.0]), 2.0)
