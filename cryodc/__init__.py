@@ -18,7 +18,7 @@ _HOMES = {
     "ParticleSet": "particles",
     "Poses": "particles",
     "RunFolder": "io.run",
-    "SimulationConfig": "data.simulate",
+    "SimulationConfig": "data.simulation_config",
     "SubtomogramDataset": "data.dataset",
     "TrainRequest": "workflow",
     "Volume": "volumes",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryodc.cluster import cluster_run
 from cryodc.data.phantoms import demo_phantoms
-from cryodc.data.simulate import SimulationConfig
+from cryodc.data.simulation_config import SimulationConfig
 from cryodc.data.simulation_folder import write_simulation
 from cryodc.evaluate import Evaluation, evaluate_run
 from cryodc.io.run import RunFolder, require_empty

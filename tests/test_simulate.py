@@ -11,7 +11,8 @@ from scipy.ndimage import affine_transform
 
 from cryodc.data.maps import prepare_map, read_map
 from cryodc.data.phantoms import demo_phantoms, phantom
-from cryodc.data.simulate import SimulationConfig, draw_truth, render, simulate_particles
+from cryodc.data.scene import draw_truth, render
+from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.data.simulation_folder import choose_proteins, write_simulation
 from cryodc.data.specimens import prepare_specimens
 from cryodc.errors import InputError

@@ -112,21 +112,38 @@ def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: floa
     mass, offsets = _density(name, volume)
     centre = (mass[:, None] * offsets).sum(axis=0) / mass.sum()
     distances = np.linalg.norm(offsets - centre, axis=1)
-    beyond = distances > box_size / 2 * spacing_angstrom
-    clipped = float(mass[beyond].sum() / mass.sum())
-    if clipped > _CUT_OFF_TOLERATED:
-        needed = int(np.ceil(distances.max() / spacing_angstrom)) * 2
-        raise InputError(
-            f"map {name!r} does not fit the box: {100 * clipped:.0f} % of its mass would be clipped in some rotation",
-            expected=f"density within {box_size / 2 * spacing_angstrom:g} Å of its centre of mass",
-            found=f"density out to {distances.max():.0f} Å",
-            remedy=f"use --box {needed} at this spacing, or a larger --spacing",
-        )
+    require_fit(f"map {name!r}", mass, distances, box_size, spacing_angstrom)
     fine_box = OVERSAMPLING * box_size
     fine = shift_and_resample(volume, centre, fine_box, spacing_angstrom / OVERSAMPLING)
     fine = low_pass(fine, box_size / 2 - 2, edge_shells=2)
     scale = fourier_crop(fine, box_size).std(correction=0)
     return MapSpecimen(fine / scale, box_size, spacing_angstrom, symmetry)
+
+
+def require_fit(
+    what: str,
+    mass: Float[NDArray[np.float64], " n"],
+    distances_angstrom: Float[NDArray[np.float64], " n"],
+    box_size: int,
+    spacing_angstrom: float,
+) -> None:
+    """Check that what lies at these distances from the centre stays in the box in every rotation.
+
+    Raises
+    ------
+    InputError
+        If more than 1 % of the mass lies beyond the sphere that fits the box.
+    """
+    radius = box_size / 2 * spacing_angstrom
+    clipped = float(mass[distances_angstrom > radius].sum() / mass.sum())
+    if clipped > _CUT_OFF_TOLERATED:
+        needed = int(np.ceil(distances_angstrom.max() / spacing_angstrom)) * 2
+        raise InputError(
+            f"{what} does not fit the box: {100 * clipped:.0f} % of its mass would be clipped in some rotation",
+            expected=f"density within {radius:g} Å of its centre of mass",
+            found=f"density out to {distances_angstrom.max():.0f} Å",
+            remedy=f"use --box {needed} at this spacing, or a larger --spacing",
+        )
 
 
 def shift_and_resample(

@@ -1,13 +1,14 @@
 """Files of a simulation: its answer (truth.csv) and its particles (particles.star).
 
 truth.csv has one row per particle: ``name`` (rlnImageName of the STAR), ``protein``, ``state``, RELION's ``rot``,
-``tilt``, ``psi`` in degrees and origins ``shift_x_angstrom`` … (rlnOriginXAngst …), ``tomogram``, ``symmetry``.
+``tilt``, ``psi`` in degrees and origins ``shift_x_angstrom`` … (rlnOriginXAngst …), ``tomogram``, ``symmetry``, and
+numbers that only some simulations have: ``n_neighbours``, ``defocus_micrometres``, ``tilt_min``, ``tilt_max``.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ class Truth:
         Rotations and origins, as everywhere.
     tomograms
         Tomogram of each particle.
+    extra
+        ``(n,)`` further numbers by column.
 
     Raises
     ------
@@ -58,21 +61,40 @@ class Truth:
     states: Float[NDArray[np.float64], " n"]
     poses: Poses
     tomograms: tuple[str, ...]
+    extra: Mapping[str, Float[NDArray[np.float64], " n"]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for field in ("labels", "states", "poses", "tomograms"):
-            if len(getattr(self, field)) != len(self.names):
-                raise ValueError(f"{len(self.names)} names but {len(getattr(self, field))} {field}")
+        for name in ("labels", "states", "poses", "tomograms"):
+            if len(getattr(self, name)) != len(self.names):
+                raise ValueError(f"{len(self.names)} names but {len(getattr(self, name))} {name}")
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How particles of simulated tilt series were recorded.
+
+    Parameters
+    ----------
+    voltage_kilovolts, spherical_aberration_millimetres, amplitude_contrast
+        Of the microscope.
+    defocus_angstrom
+        ``(n,)`` of each particle in the untilted image.
+    """
+
+    voltage_kilovolts: float
+    spherical_aberration_millimetres: float
+    amplitude_contrast: float
+    defocus_angstrom: Float[NDArray[np.float64], " n"]
 
 
 def write_truth(path: Path, truth: Truth) -> None:
     """Write truth.csv atomically."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *truth.extra])
     angles = euler_from_matrices(truth.poses.rotations)
     for i, label in enumerate(truth.labels):
         numbers = [*angles[i], *truth.poses.origins_angstrom[i, ::-1]]
@@ -84,13 +106,14 @@ def write_truth(path: Path, truth: Truth) -> None:
                 *(f"{number:.6f}" for number in numbers),
                 truth.tomograms[i],
                 truth.symmetries[label],
+                *(f"{values[i]:g}" for values in truth.extra.values()),
             ]
         )
     write_text(path, buffer.getvalue())
 
 
 def read_truth(path: Path) -> Truth:
-    """Read truth.csv; ``state``, ``tomogram`` and ``symmetry`` may be missing.
+    """Read truth.csv; ``state``, ``tomogram`` and ``symmetry`` may be missing. Further columns are not read.
 
     Raises
     ------
@@ -153,6 +176,7 @@ def write_particles(
     box_size: int,
     spacing_angstrom: float,
     with_poses: bool,
+    recording: Recording | None = None,
 ) -> None:
     """Write particles.star in RELION 3.1's layout, atomically.
 
@@ -170,6 +194,8 @@ def write_particles(
         Of every particle.
     with_poses
         Whether angles and origins are written too: nothing that reads the file can then be called blind.
+    recording
+        Of particles that are ``ΣCTF · image``: the file then says so, with their defocus.
     """
     optics = {
         "rlnOpticsGroup": "1",
@@ -181,6 +207,13 @@ def write_particles(
         "rlnImageSize": str(box_size),
         "rlnImageDimensionality": "3",
     }
+    if recording is not None:
+        optics |= {
+            "rlnVoltage": f"{recording.voltage_kilovolts:.6f}",
+            "rlnSphericalAberration": f"{recording.spherical_aberration_millimetres:.6f}",
+            "rlnAmplitudeContrast": f"{recording.amplitude_contrast:.6f}",
+            "rlnCtfDataAreCtfPremultiplied": "1",
+        }
     columns: dict[str, Sequence[str]] = {
         "rlnMicrographName": truth.tomograms,
         **{f"rlnCoordinate{axis}": number_texts(coordinates[:, 2 - i]) for i, axis in enumerate("XYZ")},
@@ -188,6 +221,9 @@ def write_particles(
         "rlnCtfImage": weight_files,
         "rlnOpticsGroup": ["1"] * len(truth),
     }
+    if recording is not None:
+        defocus = number_texts(recording.defocus_angstrom)
+        columns |= {"rlnDefocusU": defocus, "rlnDefocusV": defocus, "rlnDefocusAngle": ["0.000000"] * len(truth)}
     if with_poses:
         angles = euler_from_matrices(truth.poses.rotations)
         columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}

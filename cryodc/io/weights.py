@@ -21,7 +21,8 @@ from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import MrcHeader
 from cryodc.particles import ImageReference
 
-_MEASURED_MULTIPLICITY = 0.01
+MEASURED_MULTIPLICITY = 0.01
+"""Tilts that must have met a Fourier voxel of layout 3 for it to count as measured."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_weight(reference: ImageReference | Path, box_size: int) -> WeightVolume
     elif layout == 2:
         transfer = array
     else:
-        measured = array[box_size:] > _MEASURED_MULTIPLICITY
+        measured = array[box_size:] > MEASURED_MULTIPLICITY
         transfer = np.where(measured, array[:box_size].clip(min=0), np.float32(0))
     largest = float(np.abs(transfer).max())
     if largest == 0:
