@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from cryodc.align import balanced_halves
 from cryodc.average import average_particles
-from cryodc.conformations import Conformations, find_conformations, measure
+from cryodc.conformations import Conformations, find_conformations
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import (
     SimulationConfig,
@@ -26,6 +26,7 @@ from cryodc.data.simulate import (
     weight_index,
 )
 from cryodc.data.specimens import prepare_specimens
+from cryodc.measurements import measure
 
 KINDS = ("two", "one", "continuous")
 
@@ -85,7 +86,18 @@ def main() -> None:
         if kind == "continuous":
             result["correlation_of_axis_1"] = round(abs(float(np.corrcoef(states, found.coordinates[:, 0])[0, 1])), 3)
         seconds = round(time.perf_counter() - begun, 1)
-        print(json.dumps(result | {"seconds": seconds, "verdict": found.verdict, "trials": [[round(v, 2) for v in vars(t).values()] for t in found.trials], "cores": os.cpu_count()}), flush=True)
+        print(
+            json.dumps(
+                result
+                | {
+                    "seconds": seconds,
+                    "verdict": found.verdict,
+                    "trials": [[round(v, 2) for v in vars(t).values()] for t in found.trials],
+                    "cores": os.cpu_count(),
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,26 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from cryodc.ops.correlate import (
-    FourierBall,
-    ball_spectra,
-    ball_weights,
-    chunks,
-    fine_spectrum,
-    fourier_ball,
-    phase_ramps,
-    slices,
-)
-from cryodc.ops.filters import crop_weights, fourier_crop, soft_sphere
-from cryodc.ops.missing_data import (
-    AxisModel,
-    Measurements,
-    StateModel,
-    fit_axes,
-    fit_states,
-    states_of,
-)
-from cryodc.ops.reconstruct import aligned_spectra, volume_from_ball
+from cryodc.ops.missing_data import AxisModel, Measurements, StateModel, average_of, fit_axes, fit_states
 
 MAX_STATES = 6
 MIN_PARTICLES = 20
@@ -44,14 +25,13 @@ STABLE = 0.8
 SUPPORTED = 3.0
 """Standard errors by which held-out particles must prefer a model."""
 
+MIN_GAIN = 0.1
+"""Nats per held-out particle that a model must gain at least."""
+
 _CLEARLY = 1.1
 """Axes bend to a particle's own amplitude, which states do not: by less than a tenth that is no sign of motion."""
 
-_MOST_SHELLS = 16
 _N_AXES = 3
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Volumes, the weight of each, rotations and origins in voxels."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +64,8 @@ class StateTrial:
     @property
     def holds(self) -> bool:
         """Whether held-out particles prefer it, both halves find the same states, and they are no continuous motion."""
-        return self.better >= SUPPORTED and self.stability >= STABLE and self.axes_better < SUPPORTED
+        preferred = self.better >= SUPPORTED and self.gain >= MIN_GAIN
+        return preferred and self.stability >= STABLE and self.axes_better < SUPPORTED
 
 
 @dataclass(frozen=True)
@@ -134,93 +115,6 @@ class Conformations:
         return [int(size) for size in np.bincount(self.labels, minlength=self.n_states)]
 
 
-def working_box(box_size: int, shells: int) -> int:
-    """The smallest even box that holds so many shells with a margin."""
-    return min(box_size, max(16, 2 * (shells + 2)))
-
-
-@torch.no_grad()
-def measure(
-    batches: Callable[[], Iterable[Batch]], mask: Float[Tensor, "d h w"], shells: int
-) -> tuple[Measurements, Complex[Tensor, " p"]]:
-    """What particles say of a map's difference from their average, in units of their noise; and that average.
-
-    Particles are seen through the sphere that every rotation keeps. The average is taken off each particle in its own
-    pose and behind its own weight, ``F_i − a_i H_i V``, so that nothing of it is left at the edges of a wedge. Noise is
-    what remains of each shell; the scale ``a_i`` is the fit to the average, shrunk towards 1 by how well it is known.
-
-    Parameters
-    ----------
-    batches
-        Gives the particles, a few at a time; called twice.
-    mask
-        ``(d, h, w)``: where states may differ.
-    shells
-        Radius in Fourier space, at most what the half maps support.
-    """
-    box_size = mask.shape[-1]
-    shells = min(shells, _MOST_SHELLS, box_size // 2 - 2)
-    small = working_box(box_size, shells)
-    sphere = soft_sphere(small, small / 2 - 2, 2.0, mask.device)
-    ball = fourier_ball(small, float(shells), mask.device)
-
-    def cropped() -> Iterator[Batch]:
-        for batch in batches():
-            for c in chunks(len(batch[0]), 16):
-                volumes, weights, rotations, origins = (values[c] for values in batch)
-                if small < box_size:
-                    volumes, weights = fourier_crop(volumes, small), crop_weights(weights, small)
-                yield volumes * sphere, weights, rotations, origins * (small / box_size)
-
-    seen = torch.zeros(1, len(ball), dtype=torch.complex64, device=mask.device)
-    power = torch.zeros(1, len(ball), device=mask.device)
-    for batch in cropped():
-        data, known = aligned_spectra(*batch, ball)
-        seen += data.sum(dim=0)
-        power += known.sum(dim=0)
-    average = (seen / (power + 0.02 * ball.shell_mean(power)[:, ball.shells].clamp_min(1e-12)))[0]
-    fine = fine_spectrum(volume_from_ball(average, ball)[None] * sphere, float(shells))[0]
-    average = ball_spectra(volume_from_ball(average, ball)[None] * sphere, ball)[0]
-    parts = []
-    for batch in cropped():
-        model = _seen_as(fine, ball, *batch[1:]) * sphere
-        parts.append((*aligned_spectra(*batch, ball), aligned_spectra(model, *batch[1:], ball)[0]))
-    data, power, model = (torch.cat([part[i] for part in parts]) for i in range(3))
-    noise = _noise(data - model, power, ball, float(sphere.square().mean()))[ball.shells]
-    scales = _scales(data, model, average / noise)
-    small_mask = mask if small == box_size else fourier_crop(mask, small).clamp(0, 1)
-    data = (data - scales[:, None] * model) * (scales[:, None] / noise)
-    return Measurements(data, power * (scales.square()[:, None] / noise), ball, small_mask), average
-
-
-def _seen_as(fine: Tensor, ball: FourierBall, weights: Tensor, rotations: Tensor, origins: Tensor) -> Tensor:
-    """A map as each particle would show it: in its pose, behind its weight, without noise."""
-    turned = slices(fine, ball, rotations)
-    spectra = torch.complex(turned[:, 0], turned[:, 1]) * phase_ramps(ball, origins) * ball_weights(weights, ball)
-    return torch.stack([volume_from_ball(values, ball) for values in spectra])
-
-
-def _noise(rest: Tensor, power: Tensor, ball: FourierBall, seen: float) -> Tensor:
-    """Variance of each shell, but for the part of the box that is not seen."""
-    variance = ball.shell_mean(rest.abs().square().sum(dim=0)) / ball.shell_mean(power.sum(dim=0)).clamp_min(1e-12)
-    return (variance * (len(rest) / max(1, len(rest) - 1)) / seen).clamp_min(1e-12)
-
-
-def _scales(data: Tensor, model: Tensor, average: Tensor) -> Tensor:
-    """Scale of each particle against the average, its scatter beyond the error of the fit kept."""
-    fitted, known = (values.real @ average.real + values.imag @ average.imag for values in (data, model))
-    known = known.clamp_min(1e-6)
-    error = 0.5 / known
-    raw = fitted / known
-    spread = float((raw.var() - error.mean()).clamp_min(0))
-    return (1 + (raw - 1) * spread / (spread + error)).clamp(0.3, 3.0)
-
-
-def _average(particles: Measurements) -> Tensor:
-    everyone = torch.ones(len(particles), 1, device=particles.power.device)
-    return states_of(particles, everyone).maps[0]
-
-
 @torch.no_grad()
 def find_conformations(
     particles: Measurements,
@@ -239,7 +133,7 @@ def find_conformations(
     Parameters
     ----------
     particles
-        As :func:`measure` gives them.
+        As :func:`cryodc.measurements.measure` gives them.
     half_sets
         ``(n,)`` 1 or 2.
     n_states
@@ -261,7 +155,7 @@ def find_conformations(
         raise ValueError(f"expected at least 2 particles and 1 to {n} states, found {n_states}")
     fitter = _Fitter(seed, n_starts)
     tell = progress or (lambda _: None)
-    rest = particles.relative_to(_average(particles))
+    rest = particles.relative_to(average_of(particles))
     axes, _ = fitter.axes(rest, min(_N_AXES, n - 1))
     halves = [torch.from_numpy(np.flatnonzero(half_sets == half)).to(particles.power.device) for half in (1, 2)]
     trials: list[StateTrial] = []
@@ -306,7 +200,7 @@ class _Fitter:
         return fit_axes(particles, n_axes, torch.Generator().manual_seed(self.seed))
 
     def states(self, particles: Measurements, n_states: int, axes: AxisModel) -> tuple[StateModel, float]:
-        """The best of several starts: k-means of the coordinates along one axis, two axes …"""
+        """The best of several starts: k-means of the coordinates along one axis, two axes and so on."""
         if n_states == 1:
             model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
             return model, 0.0
@@ -330,21 +224,21 @@ class _Judge:
         self.axes: list[AxisModel] = []
         for rows in halves:
             own = particles.select(rows)
-            self.rest.append(particles.relative_to(_average(own)))
+            self.rest.append(particles.relative_to(average_of(own)))
             self.axes.append(fitter.axes(self.rest[-1].select(rows), min(_N_AXES, len(rows) - 1))[0])
         self.best = np.zeros(len(particles))
         self.along_axes = self._score_axes()
         self.n_axes = self._supported_axes()
 
     def _score_axes(self) -> list[NDArray[np.float64]]:
-        """Held-out log-likelihood of each particle with no axis, one, two …"""
+        """Held-out log-likelihood of each particle with no axis, one, two and so on."""
         most = min(len(axes.maps) for axes in self.axes)
         models = [[AxisModel(axes.maps[:q]) for axes in self.axes] for q in range(1, most + 1)]
         return [np.zeros(len(self.best)), *(self._held_out(model) for model in models)]
 
     def _supported_axes(self) -> int:
         gains = [after - before for before, after in itertools.pairwise(self.along_axes)]
-        return next((q for q, gain in enumerate(gains) if _standard_errors(gain) < SUPPORTED), len(gains))
+        return next((q for q, gain in enumerate(gains) if not _preferred(gain)), len(gains))
 
     def trial(self, n_states: int) -> StateTrial:
         models = [
@@ -353,8 +247,7 @@ class _Judge:
         ]
         scores = self._held_out(models)
         first, second = (
-            model.posterior(rest)[0].argmax(dim=1).cpu().numpy()
-            for model, rest in zip(models, self.rest, strict=True)
+            model.posterior(rest)[0].argmax(dim=1).cpu().numpy() for model, rest in zip(models, self.rest, strict=True)
         )
         better = _standard_errors(scores - self.best)
         trial = StateTrial(
@@ -369,7 +262,7 @@ class _Judge:
             self.best = scores
         return trial
 
-    def _held_out(self, models: list[StateModel] | list[AxisModel]) -> NDArray[np.float64]:
+    def _held_out(self, models: Sequence[StateModel | AxisModel]) -> NDArray[np.float64]:
         scores = np.zeros(len(self.best))
         for model, rest, rows in zip(models, self.rest, reversed(self.halves), strict=True):
             scores[rows.cpu().numpy()] = model.posterior(rest.select(rows))[-1].double().cpu().numpy()
@@ -379,6 +272,10 @@ class _Judge:
 def _standard_errors(gains: NDArray[np.float64]) -> float:
     spread = gains.std(ddof=1) / math.sqrt(len(gains))
     return float(gains.mean() / max(spread, 1e-12))
+
+
+def _preferred(gains: NDArray[np.float64]) -> bool:
+    return float(gains.mean()) >= MIN_GAIN and _standard_errors(gains) >= SUPPORTED
 
 
 def _by_size(memberships: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -397,7 +294,9 @@ def _verdict(n: int, chosen: int, asked: bool, trials: list[StateTrial], n_axes:
         return f"{text}: {n} particles are too few to judge, {MIN_PARTICLES} are needed"
     trial = next((t for t in trials if t.n_states == chosen), trials[0] if trials else None)
     if trial is not None:
-        text += f": {trial.n_states} gain {trial.gain:.2f} nats per held-out particle, {trial.better:.1f} standard errors "
+        text += (
+            f": {trial.n_states} gain {trial.gain:.2f} nats per held-out particle, {trial.better:.1f} standard errors "
+        )
         text += f"({SUPPORTED:g} are asked); halves agree with ARI {trial.stability:.2f} ({STABLE:g} is asked)"
     if asked and trial is not None and not trial.holds:
         text += ". The data do not support this number"

@@ -165,6 +165,11 @@ def states_of(particles: Measurements, memberships: Float[Tensor, "n k"]) -> Sta
     return StateModel(weighted_map(data, memberships.T @ particles.power, particles), memberships.mean(dim=0))
 
 
+def average_of(particles: Measurements) -> Complex[Tensor, " p"]:
+    """The average of all."""
+    return states_of(particles, torch.ones(len(particles), 1, device=particles.power.device)).maps[0]
+
+
 def fit_axes(
     particles: Measurements, n_axes: int, generator: torch.Generator, n_rounds: int = 30
 ) -> tuple[AxisModel, float]:
