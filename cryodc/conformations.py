@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
+from cryodc.mixture import VALLEY, shallowest_valley
 from cryodc.ops.missing_data import AxisModel, Measurements, StateModel, average_of, fit_axes, fit_states
 
 MAX_STATES = 6
@@ -52,6 +53,9 @@ class StateTrial:
         ARI between the states of all particles that the two half sets find.
     axes_better
         Standard errors by which motion along N − 1 principal axes gains more than 1.1 times what these states gain.
+    valley
+        How far the density of held-out particles along the axes falls between the two states least apart: 0 nothing in
+        between, 1 not at all (:func:`cryodc.mixture.shallowest_valley`).
     """
 
     n_states: int
@@ -60,12 +64,18 @@ class StateTrial:
     better: float
     stability: float
     axes_better: float
+    valley: float
 
     @property
     def holds(self) -> bool:
         """Whether held-out particles prefer it, both halves find the same states, and they are no continuous motion."""
         preferred = self.better >= SUPPORTED and self.gain >= MIN_GAIN
-        return preferred and self.stability >= STABLE and self.axes_better < SUPPORTED
+        return preferred and self.stability >= STABLE and not self.is_motion
+
+    @property
+    def is_motion(self) -> bool:
+        """Whether particles rather lie along an axis than in states."""
+        return self.axes_better >= SUPPORTED or self.valley > VALLEY
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,8 @@ def find_conformations(
     """Find states and principal axes, and judge them on held-out particles.
 
     Each half set's models are scored on the other half. States are supported where held-out particles prefer them by
-    three standard errors and both halves sort all particles alike (ARI ≥ 0.8); axes by the former alone.
+    three standard errors, both halves sort all particles alike (ARI ≥ 0.8), and there is a gap between any two; axes by
+    the first alone.
 
     Parameters
     ----------
@@ -257,10 +268,22 @@ class _Judge:
             better,
             float(adjusted_rand_score(first, second)),
             _standard_errors(self.along_axes[min(n_states - 1, len(self.along_axes) - 1)] - _CLEARLY * scores),
+            max(self._valley(model, half) for half, model in enumerate(models)),
         )
         if trial.holds:
             self.best = scores
         return trial
+
+    def _valley(self, model: StateModel, half: int) -> float:
+        """Between the states of one half, among the particles of the other."""
+        others = self.rest[half].select(self.halves[1 - half])
+        labels, _ = _by_size(model.posterior(others)[0].double().cpu().numpy())
+        features = self.axes[half].posterior(others)[0].double().cpu().numpy()
+        if labels.max() + 1 < len(model.maps):
+            return 1.0
+        within = features - np.stack([features[labels == label].mean(axis=0) for label in labels])
+        scatter = within.T @ within / len(within) + 1e-6 * np.eye(features.shape[1])
+        return shallowest_valley(features, labels, np.linalg.inv(scatter))
 
     def _held_out(self, models: Sequence[StateModel | AxisModel]) -> NDArray[np.float64]:
         scores = np.zeros(len(self.best))
@@ -294,18 +317,16 @@ def _verdict(n: int, chosen: int, asked: bool, trials: list[StateTrial], n_axes:
         return f"{text}: {n} particles are too few to judge, {MIN_PARTICLES} are needed"
     trial = next((t for t in trials if t.n_states == chosen), trials[0] if trials else None)
     if trial is not None:
-        text += (
-            f": {trial.n_states} gain {trial.gain:.2f} nats per held-out particle, {trial.better:.1f} standard errors "
-        )
-        text += f"({SUPPORTED:g} are asked); halves agree with ARI {trial.stability:.2f} ({STABLE:g} is asked)"
+        text += f": {trial.n_states} gain {trial.gain:.2f} nats per held-out particle, {trial.better:.1f} standard "
+        text += f"errors ({SUPPORTED:g} are asked); halves agree with ARI {trial.stability:.2f} ({STABLE:g} is asked)"
     if asked and trial is not None and not trial.holds:
         text += ". The data do not support this number"
     if n_filled < chosen:
         text += f". Only {n_filled} hold particles"
     if n_axes:
         text += f". {n_axes} of {_N_AXES} axes of variation are supported"
-    if trial is not None and n_axes and trial.axes_better >= SUPPORTED:
-        text += f"; motion along {trial.n_states - 1} explains held-out particles clearly better: it may be continuous"
+    if trial is not None and n_axes and trial.is_motion:
+        text += f", and no gap parts {trial.n_states} states along them: the motion may be continuous"
     return text
 
 
