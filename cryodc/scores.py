@@ -195,15 +195,20 @@ def compare_with_codes(
     Returns
     -------
     ``ari_of_states``: between the states and k-means of the codes (None for one state); ``r2_of_axes``: of each axis's
-    coordinates predicted from the codes by ridge regression, cross-validated, 0 or less by chance.
+    coordinates predicted from the codes by ridge regression, cross-validated, 0 or less by chance; None where an axis
+    vanished.
     """
     n_states = int(labels.max()) + 1
     ari = None
     if n_states > 1:
         grouped = KMeans(n_states, n_init=10, random_state=seed).fit_predict(transformation)
         ari = round(float(metrics.adjusted_rand_score(labels, grouped)), 4)
-    r2 = []
+    r2: list[float | None] = []
     for axis in coordinates.T if len(labels) >= 10 else []:
+        if axis.std() < 1e-3:
+            # An axis that vanished has no coordinates to predict.
+            r2.append(None)
+            continue
         predicted = cross_val_predict(RidgeCV(np.logspace(-2, 4, 7)), transformation, axis, cv=5)
-        r2.append(round(float(1 - ((axis - predicted) ** 2).sum() / max(((axis - axis.mean()) ** 2).sum(), 1e-12)), 4))
+        r2.append(round(float(1 - ((axis - predicted) ** 2).mean() / axis.var()), 4))
     return {"ari_of_states": ari, "r2_of_axes": r2}
