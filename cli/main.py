@@ -21,6 +21,7 @@ VERBS = {
     "train": "Train DualContrast on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
+    "states": "Find the conformations within a class, or say that there is one.",
     "select": "Keep some classes or tomograms as a STAR of their own.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
@@ -31,7 +32,7 @@ VERBS = {
 click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
         {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate", "pack"]},
-        {"name": "Learn", "commands": ["train", "cluster", "average"]},
+        {"name": "Learn", "commands": ["train", "cluster", "average", "states"]},
         {"name": "Look", "commands": ["report", "view"]},
         {"name": "Take away", "commands": ["select", "evaluate", "demo"]},
     ]

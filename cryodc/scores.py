@@ -2,12 +2,16 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics
+from sklearn.cluster import KMeans
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import cross_val_predict
 
 from cryodc.ops.rotations import geodesic_degrees, symmetry_rotations
 from cryodc.particles import Poses
@@ -178,3 +182,33 @@ def _inliers(angles: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Poses that look right; the better half where hardly any does."""
     inliers = angles < _INLIER_DEGREES
     return inliers if inliers.any() else angles <= np.median(angles)
+
+
+def compare_with_codes(
+    transformation: Float[NDArray[np.float32], "n c"],
+    labels: Int[NDArray[np.int64], " n"],
+    coordinates: Float[NDArray[np.float64], "n q"],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How far transformation codes tell what the aligned particles tell.
+
+    Returns
+    -------
+    ``ari_of_states``: between the states and k-means of the codes (None for one state); ``r2_of_axes``: of each axis's
+    coordinates predicted from the codes by ridge regression, cross-validated, 0 or less by chance; None where an axis
+    vanished.
+    """
+    n_states = int(labels.max()) + 1
+    ari = None
+    if n_states > 1:
+        grouped = KMeans(n_states, n_init=10, random_state=seed).fit_predict(transformation)
+        ari = round(float(metrics.adjusted_rand_score(labels, grouped)), 4)
+    r2: list[float | None] = []
+    for axis in coordinates.T if len(labels) >= 10 else []:
+        if axis.std() < 1e-3:
+            # An axis that vanished has no coordinates to predict.
+            r2.append(None)
+            continue
+        predicted = cross_val_predict(RidgeCV(np.logspace(-2, 4, 7)), transformation, axis, cv=5)
+        r2.append(round(float(1 - ((axis - predicted) ** 2).mean() / axis.var()), 4))
+    return {"ari_of_states": ari, "r2_of_axes": r2}

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     """Open a run in napari; the caller starts the event loop.
 
-    Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), the particle
-    that is selected, and the content codes as points in their principal plane, coloured by class. Selecting a point,
-    by a click or in napari's features table, shows its particle.
+    Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), its states and the
+    motion along its principal axes as time series (hidden), the particle that is selected, and the content codes as
+    points in their principal plane, coloured by class. Selecting a point, by a click or in napari's features table,
+    shows its particle.
 
     Parameters
     ----------
@@ -49,12 +50,14 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
     box_angstrom = particles.box_size * particles.spacing_angstrom
     n_averages = _add_averages(viewer, run, box_angstrom)
+    _add_states(viewer, run, box_angstrom)
     particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
     plane, _ = principal_plane(codes.select(particles.names).content)
     _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
     viewer.canvas.overlays.scale_bar.visible = True
     viewer.dims.ndisplay = 2
-    viewer.dims.set_point(0, box_angstrom / 2)
+    # States put a time axis before z.
+    viewer.dims.set_point(viewer.dims.ndim - 3, box_angstrom / 2)
     viewer.reset_view()
     return viewer
 
@@ -129,6 +132,38 @@ def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) 
                 visible=what == "average" and bool(row["aligned"]),
             )
     return len(rows)
+
+
+def _add_states(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> None:
+    """States and axes of every class that has them, in the place of its average, with time as the first axis."""
+    for summary in sorted(run.states.glob("class*/summary.json")):
+        found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+        number, folder = found["class"], summary.parent
+        series = {"states": sorted(folder.glob("state*.mrc"))}
+        for axis in range(1, found["axes"] + 1):
+            supported = "" if axis <= found["axes_supported"] else " (not supported)"
+            series[f"axis {axis}{supported}"] = sorted(folder.glob(f"axis{axis}_*.mrc"))
+        for name, files in series.items():
+            if not files:
+                continue
+            volumes = [read_volume(file) for file in files]
+            frames = np.stack([volume.voxels for volume in volumes])
+            low, high = np.percentile(frames, [1, 99.95])
+            spacing = volumes[0].spacing_angstrom
+            viewer.add_image(
+                frames,
+                name=f"class {number} {name}",
+                scale=[1, spacing, spacing, spacing],
+                units=["pixel", "angstrom", "angstrom", "angstrom"],
+                translate=[0, 0, 0, (number - 1) * 1.1 * box_angstrom],
+                axis_labels=["time", "z", "y", "x"],
+                colormap=_colormap(number),
+                contrast_limits=(float(low), float(max(high, low + 1e-6))),
+                rendering="iso",
+                iso_threshold=surface_threshold(volumes[0].voxels),
+                blending="translucent",
+                visible=False,
+            )
 
 
 def _add_codes(

@@ -190,9 +190,9 @@ def load_run_dataset(run: RunFolder, particles: ParticleSet | None = None) -> Su
     return _open_dataset(run, particles or load_run_particles(run), load_config(run), Team(0, 1), Listener())
 
 
-def load_run_particles(run: RunFolder) -> ParticleSet:
-    """The particles a run was trained on, from its copy of the STAR."""
-    return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]])
+def load_run_particles(run: RunFolder, star: Path | None = None) -> ParticleSet:
+    """The particles a run was trained on, from its copy of the STAR or another STAR that the run wrote."""
+    return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]], star)
 
 
 def _open_dataset(

@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -78,3 +79,23 @@ def test_without_napari_the_remedy_is_named(small_run: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "napari", None)
     with pytest.raises(InputError, match=r"cryodc\[view\]"):
         open_viewer(RunFolder(small_run))
+
+
+def test_states_and_axes_are_shown_in_time_where_there_are_some(viewer, small_run: Path, tmp_path: Path) -> None:
+    from cryodc.states import find_states
+    from cryodc.viewer import open_viewer
+
+    copied = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run")))
+    find_states(copied, 1, 2, n_starts=1)
+    opened = open_viewer(copied)
+    try:
+        axis = next(layer for layer in opened.layers if layer.name.startswith("class 1 axis 1"))
+        box = read_volume(copied.averages / "class001.mrc").box_size
+        assert axis.data.shape == (9, box, box, box)
+        assert opened.layers["class 1 states"].data.shape[0] == 2
+        assert not axis.visible
+        # Time comes before z, and the viewer opens on the central slice.
+        assert opened.dims.ndim == 4
+        np.testing.assert_allclose(opened.dims.point[1], viewer.dims.point[0])
+    finally:
+        opened.close()

@@ -114,6 +114,11 @@ class RunFolder:
         return self.path / "leakage.json"
 
     @property
+    def states(self) -> Path:
+        """Folder of the states of each class: class001 and so on."""
+        return self.path / "states"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

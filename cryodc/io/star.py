@@ -35,15 +35,15 @@ __all__ = [
 ]
 
 
-def read_run_particles(run: RunFolder, image_folders: Sequence[Path]) -> ParticleSet:
-    """Read a run's copy of its STAR, with images where they were when the run began.
+def read_run_particles(run: RunFolder, image_folders: Sequence[Path], star: Path | None = None) -> ParticleSet:
+    """Read a run's copy of its STAR, or another STAR of the run, with images where they were when the run began.
 
     Raises
     ------
     InputError
         As :func:`read_particles`.
     """
-    return _particles(inspect_particles(run.particles, finder=ImageFinder.within(image_folders)))
+    return _particles(inspect_particles(star or run.particles, finder=ImageFinder.within(image_folders)))
 
 
 def read_particles(path: Path, data_dir: Path | None = None, check_images: bool = True) -> ParticleSet:

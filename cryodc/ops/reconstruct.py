@@ -28,9 +28,7 @@ def accumulate(
 ) -> tuple[Complex[Tensor, " p"], Float[Tensor, " p"]]:
     """Numerator and denominator of the average, in a Fourier ball.
 
-    Each particle's ``H F`` is interpolated at ``A k`` from its twice oversampled spectrum and its shift is
-    undone there as a phase; ``H²`` is interpolated in the same way, so both are smoothed alike. At most
-    ``batch_size`` particles are held at a time.
+    The sums of :func:`aligned_spectra` over all particles; at most ``batch_size`` of them are held at a time.
 
     Parameters
     ----------
@@ -43,23 +41,49 @@ def accumulate(
     ball
         Where the average is wanted.
     """
-    box_size = ball.box_size
     numerator = torch.zeros(len(ball), dtype=torch.complex64, device=volumes.device)
     denominator = torch.zeros(len(ball), dtype=torch.float32, device=volumes.device)
-    for rows in chunks(len(volumes), batch_size):
-        transfer = weights[weight_index[rows]]
-        spectra = torch.fft.rfftn(volumes[rows], dim=(-3, -2, -1))
-        weighted = torch.fft.irfftn(spectra * transfer, s=volumes.shape[1:], dim=(-3, -2, -1))
-        spread = torch.fft.irfftn(transfer.square() + 0j, s=volumes.shape[1:], dim=(-3, -2, -1))
-        spread = torch.fft.fftshift(spread, dim=(-3, -2, -1))
-        rotated = ball.frequencies @ rotations[rows].transpose(1, 2)
-        values = sample_spectrum(fine_spectrum(weighted), rotated)
-        # Undoing exp(2πi k·o / N) at the particle's own frequencies k.
-        angle = torch.einsum("bpi,bi->bp", rotated, origins_voxels[rows]) * (2 * torch.pi / box_size)
-        ramp = torch.polar(torch.ones_like(angle), -angle)
-        numerator += (torch.complex(values[:, 0], values[:, 1]) * ramp).sum(dim=0)
-        denominator += sample_spectrum(fine_spectrum(spread)[:, :1], rotated)[:, 0].clamp_min(0).sum(dim=0)
+    for c in chunks(len(volumes), batch_size):
+        data, power = aligned_spectra(volumes[c], weights[weight_index[c]], rotations[c], origins_voxels[c], ball)
+        numerator += data.sum(dim=0)
+        denominator += power.sum(dim=0)
     return numerator, denominator
+
+
+def aligned_spectra(
+    volumes: Float[Tensor, "n d h w"],
+    weights: Float[Tensor, "n d h hw"],
+    rotations: Float[Tensor, "n 3 3"],
+    origins_voxels: Float[Tensor, "n 3"],
+    ball: FourierBall,
+) -> tuple[Complex[Tensor, "n p"], Float[Tensor, "n p"]]:
+    """What each particle says of each Fourier voxel of the reference: ``A⁻¹[H F]``, and how much: ``A⁻¹[H²]``.
+
+    Each particle's ``H F`` is interpolated at ``A k`` from its twice oversampled spectrum and its shift is
+    undone there as a phase; ``H²`` is interpolated in the same way, so both are smoothed alike.
+
+    Parameters
+    ----------
+    volumes
+        ``(n, d, h, w)`` particles.
+    weights
+        ``(n, d, h, w // 2 + 1)`` the transfer ``H`` of each.
+    rotations, origins_voxels
+        Poses: ``particle(x) = reference(Aᵀ (x + o))``, zyx.
+    ball
+        Where the reference is wanted.
+    """
+    spectra = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
+    weighted = torch.fft.irfftn(spectra * weights, s=volumes.shape[1:], dim=(-3, -2, -1))
+    spread = torch.fft.irfftn(weights.square() + 0j, s=volumes.shape[1:], dim=(-3, -2, -1))
+    spread = torch.fft.fftshift(spread, dim=(-3, -2, -1))
+    rotated = ball.frequencies @ rotations.transpose(1, 2)
+    values = sample_spectrum(fine_spectrum(weighted), rotated)
+    # Undoing exp(2πi k·o / N) at the particle's own frequencies k.
+    angle = torch.einsum("bpi,bi->bp", rotated, origins_voxels) * (2 * torch.pi / ball.box_size)
+    ramp = torch.polar(torch.ones_like(angle), -angle)
+    power = sample_spectrum(fine_spectrum(spread)[:, :1], rotated)[:, 0].clamp_min(0)
+    return torch.complex(values[:, 0], values[:, 1]) * ramp, power
 
 
 def volume_from_ball(values: Complex[Tensor, " p"], ball: FourierBall) -> Float[Tensor, "d h w"]:

@@ -1,0 +1,104 @@
+"""States of a class with true poses: two states, one state, continuous motion; one line of JSON each.
+
+python benchmarks/states.py [--spike shared/structures/spike]
+"""
+
+import argparse
+import itertools
+import json
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from cryodc.align import balanced_halves
+from cryodc.average import average_particles
+from cryodc.conformations import Conformations, find_conformations
+from cryodc.data.phantoms import phantom
+from cryodc.data.simulate import (
+    SimulationConfig,
+    draw_truth,
+    simulate_batches,
+    tilt_weights,
+    weight_index,
+)
+from cryodc.data.specimens import prepare_specimens
+from cryodc.measurements import measure
+
+KINDS = ("two", "one", "continuous")
+
+
+def simulate(name: str, kind: str, n: int, snr: float, seed: int) -> tuple[tuple[torch.Tensor, ...], np.ndarray]:
+    """Particles of a phantom at hinge state 0.1 or 0.9, at 0.5 alone, or anywhere between 0 and 1."""
+    config = SimulationConfig(n_per_map=n, snr=snr, seed=seed)
+    specimens = prepare_specimens({name: phantom(name)}, config.box_size, config.spacing_angstrom)
+    truth = draw_truth(specimens, config)
+    if kind == "two":
+        truth.states[:] = np.where(truth.states < 0.5, 0.1, 0.9)
+    elif kind == "one":
+        truth.states[:] = 0.5
+    volumes = torch.cat([batch for _, batch in simulate_batches(specimens, truth, config)])
+    rotations = torch.from_numpy(truth.poses.rotations).float()
+    origins = torch.from_numpy(truth.poses.origins_angstrom / config.spacing_angstrom).float()
+    volumes = (volumes - volumes.mean()) / volumes.std()
+    return (volumes, tilt_weights(config), weight_index(truth, config), rotations, origins), truth.states
+
+
+def analyse(simulated: tuple[torch.Tensor, ...], seed: int, n_states: int | None = None) -> Conformations:
+    """As ``cryodc states`` does after ``cryodc average``."""
+    volumes, weights, index, rotations, origins = simulated
+    halves = balanced_halves(len(volumes), seed)
+    maps = average_particles(volumes, weights, index, rotations, origins, halves)
+    below = np.flatnonzero(maps.fsc[1:] < 0.143)
+    shells = max(3, int(below[0]) if len(below) else len(maps.fsc) - 2)
+    particles, _ = measure(lambda: [(volumes, weights[index], rotations, origins)], maps.mask, shells)
+    return find_conformations(particles, halves, n_states, seed=seed)
+
+
+def main() -> None:
+    """Print a line for every phantom, kind, SNR and seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--phantoms", nargs="+", default=["clamp"])
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--snr", type=float, nargs="+", default=[0.1, 0.05])
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
+    arguments = parser.parse_args()
+    cases = itertools.product(arguments.phantoms, arguments.kinds, arguments.snr, arguments.seeds)
+    for name, kind, snr, seed in cases:
+        particles, states = simulate(name, kind, arguments.n, snr, seed)
+        begun = time.perf_counter()
+        found = analyse(particles, seed)
+        result: dict[str, Any] = {
+            "phantom": name,
+            "kind": kind,
+            "snr": snr,
+            "seed": seed,
+            "n": arguments.n,
+            "n_states": found.n_states,
+            "axes_supported": found.axes_supported,
+        }
+        if kind == "two":
+            result["ari"] = round(float(adjusted_rand_score(states > 0.5, found.labels)), 3)
+        if kind == "continuous":
+            result["correlation_of_axis_1"] = round(abs(float(np.corrcoef(states, found.coordinates[:, 0])[0, 1])), 3)
+        seconds = round(time.perf_counter() - begun, 1)
+        print(
+            json.dumps(
+                result
+                | {
+                    "seconds": seconds,
+                    "verdict": found.verdict,
+                    "trials": [[round(v, 2) for v in vars(t).values()] for t in found.trials],
+                    "cores": os.cpu_count(),
+                }
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""``cryodc states``."""
+
+from pathlib import Path
+
+import rich_click as click
+from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+
+
+@click.command()
+@run_argument
+@click.option("--class", "class_number", required=True, type=click.IntRange(min=1), help="The class to look into.")
+@click.option(
+    "-n",
+    "--states",
+    "n_states",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="How many states; auto takes the most that held-out particles support.",
+)
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="MRC, 0 to 1: where states may differ.  [default: the class's mask]",
+)
+@seed_option
+@device_option
+@click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1), help="Starts of each fit.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
+def states(
+    run: Path | None,
+    class_number: int,
+    n_states: str,
+    mask: Path | None,
+    seed: int,
+    device: str,
+    starts: int,
+    as_json: bool,
+) -> None:
+    """Find the conformations within a class of an averaged run, or say that there is one.
+
+    Writes states/classKKK/: a map per state, the motion along each principal axis as a series of maps,
+    particles.star with the column cryodcState, one STAR per state, coordinates.csv and summary.json.
+
+    Example: cryodc states run/ --class 1
+    """
+    from rich.table import Table
+
+    from cryodc.states import find_states
+
+    number = None if n_states == "auto" else _number(n_states)
+    folder = resolve_run(run)
+
+    def tell(line: str) -> None:
+        error_console().print(line, style="dim", markup=False)
+
+    found = find_states(
+        folder, class_number, number, mask=mask, seed=seed, device=device, n_starts=starts, progress=tell
+    )
+    out = console()
+    written = folder.states / f"class{class_number:03d}"
+    if as_json:
+        out.print((written / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
+        return
+    table = Table("state", "particles", "mean confidence")
+    for state, size in enumerate(found.sizes):
+        table.add_row(str(state + 1), str(size), f"{found.confidence[found.labels == state].mean():.2f}")
+    out.print(table)
+    out.print(found.verdict, markup=False)
+    out.print(f"Wrote {written / 'particles.star'}", markup=False, soft_wrap=True)
+    out.print(f"Next: cryodc view {folder.path}", markup=False, soft_wrap=True)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 50):
+        raise click.BadParameter(f"expected auto or a number from 1 to 50, found {text}", param_hint="-n")
+    return int(text)
