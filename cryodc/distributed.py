@@ -5,6 +5,7 @@ parts of the model in turn, so gradients are averaged by hand rather than by a w
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,10 @@ from cryodc.errors import InputError
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=7)
+
+# Gloo's own threads let go of a finished sum some time after it was waited for. The one who lets go last frees its
+# tensor, which needs the interpreter: done by such a thread while the interpreter shuts down, that ends the process.
+_recent_sums: deque[dist.Work] = deque(maxlen=4)
 
 
 class Team(NamedTuple):
@@ -41,6 +46,8 @@ def join_team(device: torch.device) -> Iterator[Team]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
+        if dist.get_backend() == "gloo":
+            dist.barrier()
     finally:
         dist.destroy_process_group()
 
@@ -76,7 +83,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> N
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
+    _sum(flat)
     flat /= team.size
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -89,8 +96,16 @@ def average_number(value: float, team: Team) -> float:
     tensor = torch.tensor([value], dtype=torch.float64)
     if dist.get_backend() == "nccl":
         tensor = tensor.to(torch.device("cuda"))
-    dist.all_reduce(tensor)
+    _sum(tensor)
     return float(tensor) / team.size
+
+
+def _sum(tensor: torch.Tensor) -> None:
+    work = dist.all_reduce(tensor, async_op=True)
+    assert work is not None
+    work.wait()
+    if dist.get_backend() == "gloo":
+        _recent_sums.append(work)
 
 
 def choose_device(name: str) -> torch.device:
