@@ -1,0 +1,394 @@
+"""Generate: what a trained model has learned, as volumes decoded from codes and as pictures of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from cryodc.checkpoint import load_model
+from cryodc.cluster import load_clusters
+from cryodc.codes import Codes
+from cryodc.decode import DecodingModel, TransferGrid, Traversal, transfer_grid, traverse
+from cryodc.distributed import choose_device
+from cryodc.errors import InputError
+from cryodc.figures import class_name
+from cryodc.galleries import View, grid_png, slices_png, traversal_png
+from cryodc.generated_folder import class_folder, origin, write_grid, write_traversal
+from cryodc.io.run import RunFolder, atomic_path, load_codes, load_config, require, require_empty
+from cryodc.pictures import class_colour
+from cryodc.representatives import k_medoids, medoids, spread_codes
+from cryodc.shown_particles import ParticleShelf, ShownParticle, load_shelf, missing_notice
+
+GRID = "grid"
+PARTICLES = "particles.png"
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What a user asks of ``cryodc generate``.
+
+    Parameters
+    ----------
+    out
+        Folder to write into; None for the run's generated/.
+    content_from, transformation_from
+        Names of particles, or their rows as in ``1,3-5`` (from 1, in the order of the run's STAR). By default one medoid
+        per class, or of ``n_rows`` groups where there are no classes; and ``n_columns`` particles spread over the codes.
+    n_rows, n_columns
+        Of the grid, where particles are chosen for it.
+    classes
+        Traverse these classes and write nothing else; empty for everything: grid, every class, particles.
+    n_axes, n_steps
+        Of a traversal; the number of steps is odd.
+    n_particles
+        How many particles are shown slice by slice.
+    view
+        How pictures show a volume.
+    seed
+        Chooses particles.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    out: Path | None = None
+    content_from: tuple[str, ...] = ()
+    transformation_from: tuple[str, ...] = ()
+    n_rows: int = 6
+    n_columns: int = 6
+    classes: tuple[int, ...] = ()
+    n_axes: int = 2
+    n_steps: int = 7
+    n_particles: int = 6
+    view: View = "slices"
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class EncodedRun:
+    """A trained run's codes, in the order of its STAR, its classes and its particles.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` 0-based clusters; None before clustering.
+    """
+
+    run: RunFolder
+    codes: Codes
+    labels: Int[NDArray[np.int64], " n"] | None
+    shelf: ParticleShelf
+
+    @property
+    def spacing_angstrom(self) -> float:
+        """Of decoded volumes: that of the pack where training saw particles cropped."""
+        config = load_config(self.run)
+        return float((config.get("pack") or config["dataset"])["spacing_angstrom"])
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are; 0 before clustering."""
+        return 0 if self.labels is None else int(self.labels.max()) + 1
+
+    def class_number(self, row: int) -> int:
+        """Class of a particle, from 1; 0 for none."""
+        return 0 if self.labels is None else int(self.labels[row]) + 1
+
+    def members(self, class_number: int) -> Codes:
+        """Codes of a class.
+
+        Raises
+        ------
+        InputError
+            If there are no classes, or not this one.
+        """
+        if self.labels is None:
+            require(self.run.clusters / "summary.json", "cryodc cluster")
+        if self.labels is None or not 1 <= class_number <= self.n_classes:
+            raise InputError(
+                "there is no such class",
+                file=self.run.clusters / "summary.json",
+                expected=f"--class 1 to {self.n_classes}",
+                found=str(class_number),
+            )
+        return self.codes.select([self.codes.names[row] for row in np.flatnonzero(self.labels == class_number - 1)])
+
+
+def load_encoded(run: RunFolder) -> EncodedRun:
+    """Codes, classes and particles of a trained run.
+
+    Raises
+    ------
+    InputError
+        If it has no codes yet, or its files do not name the same particles.
+    """
+    codes, shelf = load_codes(run), load_shelf(run)
+    try:
+        codes = codes.select(shelf.particles.names)
+        labels = None
+        if (run.clusters / "summary.json").exists():
+            clusters = load_clusters(run)
+            place = {name: i for i, name in enumerate(clusters.names)}
+            labels = clusters.labels[[place[name] for name in codes.names]]
+    except KeyError as error:
+        raise InputError(
+            "files of this run do not name the same particles",
+            file=run.path,
+            expected="the particles of particles.star in codes.npz and clusters/",
+            found=f"{error.args[0]} is missing",
+            remedy="run `cryodc cluster` again; if that does not help, train again",
+        ) from error
+    return EncodedRun(run, codes, labels, shelf)
+
+
+def load_decoder(run: RunFolder, device: str = "auto") -> DecodingModel:
+    """The model whose codes are in codes.npz.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, it is damaged, or there is no such device.
+    """
+    checkpoint = require(run.checkpoints / "last.pt", "cryodc train")
+    model, _ = load_model(checkpoint, choose_device(device))
+    return model
+
+
+def make_grid(encoded: EncodedRun, model: DecodingModel, request: GenerateRequest) -> TransferGrid:
+    """Decode the transfer grid that a request asks for.
+
+    Raises
+    ------
+    InputError
+        If a particle is named that is not there.
+    """
+    return transfer_grid(model, encoded.codes, choose_rows(encoded, request), choose_columns(encoded, request))
+
+
+def choose_rows(encoded: EncodedRun, request: GenerateRequest) -> list[int]:
+    """Particles that give the content: those named, else a medoid per class, else medoids of groups."""
+    if request.content_from:
+        return find_particles(request.content_from, encoded.codes.names)
+    if encoded.labels is not None:
+        return medoids(encoded.codes.content, encoded.labels).tolist()
+    n_groups = min(request.n_rows, len(encoded.codes))
+    return k_medoids(encoded.codes.content, n_groups, seed=request.seed)[0].tolist()
+
+
+def choose_columns(encoded: EncodedRun, request: GenerateRequest) -> list[int]:
+    """Particles that give the transformation: those named, else ones spread over the codes."""
+    if request.transformation_from:
+        return find_particles(request.transformation_from, encoded.codes.names)
+    return spread_codes(encoded.codes.transformation, request.n_columns, seed=request.seed).tolist()
+
+
+def find_particles(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """0-based rows of particles given by name, or by row from 1 as in ``1,3-5``; each once, in the order given.
+
+    Raises
+    ------
+    InputError
+        If there is no such particle.
+
+    Examples
+    --------
+    >>> find_particles(["c.mrc", "1-2"], ["a.mrc", "b.mrc", "c.mrc"])
+    [2, 0, 1]
+    """
+    place = {name: row for row, name in enumerate(names)}
+    rows: dict[int, None] = {}
+    for text in wanted:
+        found = [place[text]] if text in place else _parse_rows(text, len(names))
+        if found is None:
+            raise InputError(
+                "there is no such particle",
+                expected=f"a name as in the STAR, {names[0]} for example, or rows from 1 to {len(names)} as in 1,3-5",
+                found=text,
+            )
+        rows |= dict.fromkeys(found)
+    return list(rows)
+
+
+def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[bytes, str]:
+    """The grid with its particles, low-passed, beside it; and a sentence on particles that are not shown, or nothing."""
+    left = [encoded.shelf.show(row) for row in grid.rows]
+    top = [encoded.shelf.show(column) for column in grid.columns]
+    numbers = [encoded.class_number(row) for row in grid.rows]
+    is_volume = grid.cells.ndim == 5 and grid.cells.shape[2] != 3
+    names = [class_name(number) if number else f"group {i}" for i, number in enumerate(numbers, start=1)]
+    picture = grid_png(
+        list(grid.cells),
+        view=view,
+        row_particles=_filtered(left) if is_volume else None,
+        column_particles=_filtered(top) if is_volume else None,
+        row_names=names,
+        row_colours=[class_colour(number) for number in numbers],
+    )
+    return picture, missing_notice([*left, *top])
+
+
+def traversal_picture(traversal: Traversal, class_number: int, view: View) -> bytes:
+    """The traversal of a class as a PNG; the class's codes must not all be alike."""
+    axes = [
+        (f"{class_name(class_number)}, axis {a}\n{axis.variance_share:.0%} of variance", axis.cells)
+        for a, axis in enumerate(traversal.axes, start=1)
+    ]
+    return traversal_png(axes, view=view, colour=class_colour(class_number))
+
+
+def particles_picture(encoded: EncodedRun, n_particles: int, seed: int) -> tuple[bytes | None, str]:
+    """Particles drawn at random, slice by slice, raw and low-passed; None where no image is there, and why."""
+    n_drawn = min(n_particles, len(encoded.codes))
+    drawn = np.sort(np.random.default_rng(seed).choice(len(encoded.codes), n_drawn, replace=False))
+    shown = [encoded.shelf.show(int(row)) for row in drawn]
+    rows = []
+    for row, particle in zip(drawn, shown, strict=True):
+        number = encoded.class_number(int(row))
+        name = f"{class_name(number)}, row {row + 1}" if number else f"row {row + 1}"
+        if particle.raw is not None and particle.filtered is not None:
+            rows += [(f"{name}\nas recorded", class_colour(number), particle.raw)]
+            rows += [(f"low-passed, {encoded.shelf.low_pass_angstrom:.0f} Å", "#5b6570", particle.filtered)]
+    return (slices_png(rows) if rows else None), missing_notice(shown)
+
+
+def generate_run(
+    run: RunFolder, request: GenerateRequest | None = None, progress: Callable[[str], None] | None = None
+) -> Path:
+    """Decode and write what is asked for: grid/, classKKK/ of every class or of those asked for, particles.png.
+
+    Parameters
+    ----------
+    run
+        Trained; clustered or not.
+    request
+        What is wanted.
+    progress
+        Told what was found, a line at a time.
+
+    Returns
+    -------
+    The folder written into.
+
+    Raises
+    ------
+    InputError
+        If the run has no codes or model, a class or particle is not there, or something to be written is there already.
+    """
+    request, tell = request or GenerateRequest(), progress or (lambda _: None)
+    folder = request.out or run.generated
+    encoded = load_encoded(run)
+    classes = request.classes or tuple(range(1, encoded.n_classes + 1))
+    members = {number: encoded.members(number) for number in classes}
+    if not request.classes:
+        choose_rows(encoded, request), choose_columns(encoded, request)
+        refuse_existing(folder / PARTICLES)
+        require_empty(folder / GRID)
+    for number in classes:
+        require_empty(class_folder(folder, number))
+    model = load_decoder(run, request.device)
+    described = {"view": request.view, "seed": request.seed, "origin": origin(encoded.codes, encoded.labels)}
+    if not request.classes:
+        _generate_grid(folder, encoded, model, request, described, tell)
+    for number, codes in members.items():
+        _generate_traversal(folder, encoded, model, codes, number, request, described, tell)
+    if not request.classes:
+        picture, notice = particles_picture(encoded, request.n_particles, request.seed)
+        if picture is not None:
+            write_picture(folder / PARTICLES, picture)
+        if notice:
+            tell(notice)
+    return folder
+
+
+def write_picture(path: Path, png: bytes) -> None:
+    """Write a PNG atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png)
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to write over a file.
+
+    Raises
+    ------
+    InputError
+        If it is there.
+    """
+    if path.exists():
+        raise InputError("refusing to overwrite", file=path, remedy="choose another --out, or remove this file")
+
+
+def _generate_grid(
+    folder: Path,
+    encoded: EncodedRun,
+    model: DecodingModel,
+    request: GenerateRequest,
+    described: dict[str, Any],
+    tell: Callable[[str], None],
+) -> None:
+    grid = make_grid(encoded, model, request)
+    numbers = [encoded.class_number(row) for row in grid.rows]
+    write_grid(folder / GRID, grid, encoded.codes, numbers, encoded.spacing_angstrom, described)
+    picture, notice = grid_picture(encoded, grid, request.view)
+    write_picture(folder / GRID / "grid.png", picture)
+    tell(f"grid, {len(grid.rows)} × {len(grid.columns)}: {describe_shares(grid)}")
+    if notice:
+        tell(notice)
+
+
+def describe_shares(grid: TransferGrid) -> str:
+    """What the variance between the cells of a grid goes with, as a sentence."""
+    by_content, by_transformation, rest = grid.shares
+    return (
+        f"of the variance between cells {by_content:.0%} goes with the content code, {by_transformation:.0%} with the "
+        f"transformation code, {rest:.0%} with both together"
+    )
+
+
+def _generate_traversal(
+    folder: Path,
+    encoded: EncodedRun,
+    model: DecodingModel,
+    members: Codes,
+    number: int,
+    request: GenerateRequest,
+    described: dict[str, Any],
+    tell: Callable[[str], None],
+) -> None:
+    traversal = traverse(model, members, n_axes=request.n_axes, n_steps=request.n_steps)
+    here = class_folder(folder, number)
+    described = {**described, "n_particles": len(members), "n_steps": request.n_steps}
+    write_traversal(here, traversal, number, encoded.spacing_angstrom, described)
+    if not traversal.axes:
+        tell(f"class {number}: all transformation codes are alike, there is nothing to traverse")
+        return
+    write_picture(here / "traversal.png", traversal_picture(traversal, number, request.view))
+    for a, axis in enumerate(traversal.axes, start=1):
+        tell(
+            f"class {number}, axis {a}: {axis.variance_share:.0%} of the variance; its ends differ from the middle by "
+            f"{axis.change:.2f} standard deviations of the volume"
+        )
+
+
+def _filtered(shown: Sequence[ShownParticle]) -> list[NDArray[np.float32] | None] | None:
+    """Pictures of the particles; None where there is not one."""
+    pictures = [particle.filtered for particle in shown]
+    return pictures if any(picture is not None for picture in pictures) else None
+
+
+def _parse_rows(text: str, n_rows: int) -> list[int] | None:
+    """0-based rows of ``1,3-5``; None where that is no such list, or beyond the particles."""
+    rows: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        bounds = [first, last] if dash else [first, first]
+        if not all(bound.isascii() and bound.isdigit() for bound in bounds):
+            return None
+        if not 1 <= int(bounds[0]) <= int(bounds[1]) <= n_rows:
+            return None
+        rows += range(int(bounds[0]) - 1, int(bounds[1]))
+    return rows
