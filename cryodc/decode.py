@@ -1,7 +1,7 @@
 """Decode: volumes of codes that no particle needs to have, or images where the model is one of images.
 
-Shapes: a model of volumes decodes to ``(b, d, h, w)``, one of images to ``(b, h, w)`` or ``(b, channels, h, w)`` with one
-or three channels. All of it is kept as it comes, but for a single channel.
+Shapes: a model of volumes decodes to ``(b, d, h, w)``, one of images to ``(b, h, w)`` or ``(b, channels, h, w)`` with
+one or three channels. All of it is kept as it comes, but for a single channel.
 """
 
 from collections.abc import Iterator, Sequence

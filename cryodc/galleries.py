@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -16,13 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cryodc.pictures import class_colour
+from cryodc.pictures import class_colour, scale_bar_angstrom
 
 View = Literal["slices", "projection"]
 """How a volume becomes a cell: its three central slices along z, y and x, or its mean along z."""
 
 Cell = NDArray[np.float32]
 
+_DPI = 130
 _GAP = 0.06
 _EDGE = 0.8
 _MOST_SLICES = 48
@@ -49,6 +52,7 @@ def grid_png(
     column_particles: Sequence[Cell | None] | None = None,
     row_names: Sequence[str] = (),
     row_colours: Sequence[str] = (),
+    box_angstrom: float = 0,
 ) -> bytes:
     """A transfer grid as a PNG: content codes down, transformation codes across.
 
@@ -61,11 +65,13 @@ def grid_png(
         among them leaves its place empty, none at all leaves out the row or column.
     row_names, row_colours
         At the left of each row.
+    box_angstrom
+        Width of a cell, for the scale bar; 0 where it is not known.
     """
     n_rows, n_columns = len(cells), len(cells[0])
     n_panels = len(cell_panels(cells[0][0], view))
     lead, top = int(row_particles is not None), int(column_particles is not None)
-    page = _Page(n_rows + top, (n_columns + lead) * n_panels, left=0.75, above=0.35, group=n_panels, lead=lead)
+    page = _Page(n_rows + top, (n_columns + lead) * n_panels, left=0.8, above=0.3, group=n_panels, lead=lead)
     limits = _grey_limits([panel for row in cells for cell in row for panel in cell_panels(cell, view)])
     for i, row in enumerate(cells):
         for j, cell in enumerate(row):
@@ -75,6 +81,7 @@ def grid_png(
         _show_particle(page, i + top, 0, particle, view)
     for j, particle in enumerate(column_particles or ()):
         _show_particle(page, 0, (j + lead) * n_panels, particle, view)
+    page.scale_bar(top, lead * n_panels, box_angstrom)
     for i, name in enumerate(row_names):
         page.label_row(i + top, name, row_colours[i] if row_colours else _INK)
     if lead:
@@ -84,7 +91,11 @@ def grid_png(
 
 
 def traversal_png(
-    axes: Sequence[tuple[str, Float[NDArray[np.float32], "n *shape"]]], *, view: View = "slices", colour: str = _INK
+    axes: Sequence[tuple[str, Float[NDArray[np.float32], "n *shape"]]],
+    *,
+    view: View = "slices",
+    colour: str = _INK,
+    box_angstrom: float = 0,
 ) -> bytes:
     """Traversals as a PNG: along each axis the cells, below them what is more (red) or less (blue) than in the middle.
 
@@ -96,6 +107,8 @@ def traversal_png(
         Of every cell.
     colour
         Of the names.
+    box_angstrom
+        Width of a cell, for the scale bar; 0 where it is not known.
     """
     steps = [[cell_panels(cell, view) for cell in cells] for _, cells in axes]
     n_steps, n_panels = len(steps[0]), len(steps[0][0])
@@ -111,27 +124,31 @@ def traversal_png(
                 page.show(2 * a + 1, j * n_panels + k, _diverging(differences[j][k], largest), None)
         page.label_row(2 * a, name, colour)
         page.label_row(2 * a + 1, "less the middle", _SOFT)
+    page.scale_bar(0, 0, box_angstrom)
     for j, quantile in enumerate(np.linspace(5, 95, n_steps)):
         page.title(j * n_panels, n_panels, f"{quantile:.0f} %")
     return page.png()
 
 
-def slices_png(rows: Sequence[tuple[str, str, Cell]]) -> bytes:
+def slices_png(rows: Sequence[tuple[str, str, Cell]], *, box_angstrom: float = 0) -> bytes:
     """Every z slice of volumes, low z first, as a PNG; above 48 slices evenly spaced ones.
 
     Parameters
     ----------
     rows
         Name, colour and volume of each row; an image is one slice.
+    box_angstrom
+        Width of a volume, for the scale bar; 0 where it is not known.
     """
     shown = [(name, colour, _z_slices(cell)) for name, colour, cell in rows]
     n_columns = max(len(slices) for _, _, slices in shown)
-    page = _Page(len(shown), n_columns, left=1.6, above=0.05, group=n_columns, lead=0, edge=0.42)
+    page = _Page(len(shown), n_columns, left=1.25, above=0.05, group=n_columns, lead=0, edge=0.42)
     for i, (name, colour, slices) in enumerate(shown):
         limits = _grey_limits(slices)
         for j, panel in enumerate(slices):
             page.show(i, j, panel, limits)
         page.label_row(i, name, colour)
+    page.scale_bar(0, 0, box_angstrom)
     return page.png()
 
 
@@ -172,58 +189,67 @@ def maps_png(
 
 
 class _Page:
-    """Square panels in rows, with names at the left and titles above; a small gap parts groups of panels."""
+    """Square panels in rows, with names at the left and titles above; a small gap parts groups of panels.
+
+    Lengths are in inches. Panels are pasted into one image, which is quicker than axes of their own by far.
+    """
 
     def __init__(
         self, n_rows: int, n_columns: int, *, left: float, above: float, group: int, lead: int, edge: float = _EDGE
     ) -> None:
         self.left, self.above, self.group, self.edge, self.lead = left, above, group, edge, lead
-        self.width = left + self._x(n_columns - 1) + edge + _GAP
-        self.height = above + n_rows * (edge + _GAP)
-        self.figure = Figure(figsize=(self.width, self.height), dpi=130)
-        self.figure.patch.set_facecolor("white")
+        width = left + self._x(n_columns - 1) + edge + _GAP
+        height = above + n_rows * (edge + _GAP)
+        self.pixels = np.ones((round(height * _DPI), round(width * _DPI), 3))
+        self.width, self.height = self.pixels.shape[1] / _DPI, self.pixels.shape[0] / _DPI
+        self.figure = Figure(figsize=(self.width, self.height), dpi=_DPI)
 
     def show(self, row: int, column: int, panel: NDArray[Any], limits: tuple[float, float] | None) -> None:
         """One panel; without limits its values are colours."""
-        axes = self.figure.add_axes(self._box(row, column))
-        axes.set_axis_off()
-        if panel.ndim == 3 and limits is not None:
-            panel = np.clip((panel - limits[0]) / (limits[1] - limits[0]), 0, 1)
-        scale = {} if limits is None else {"vmin": limits[0], "vmax": limits[1]}
-        axes.imshow(panel, cmap="gray", origin="lower", interpolation="bicubic", aspect="auto", **scale)
+        edge = round(self.edge * _DPI)
+        top, left = round(self._y(row) * _DPI), round((self.left + self._x(column)) * _DPI)
+        low, high = limits or (0.0, 1.0)
+        shown = torch.from_numpy((np.atleast_3d(panel)[..., :3].astype(np.float64) - low) / (high - low))
+        fine = F.interpolate(shown.permute(2, 0, 1)[None], size=(edge, edge), mode="bicubic", align_corners=False)
+        self.pixels[top : top + edge, left : left + edge] = fine[0].permute(1, 2, 0).flip(0).clamp(0, 1).numpy()
 
     def label_row(self, row: int, text: str, colour: str) -> None:
         """A name at the left of a row."""
-        middle = self.height - self.above - row * (self.edge + _GAP) - self.edge / 2
-        self.figure.text(
-            0.08 / self.width, middle / self.height, text, color=colour, fontsize=8, va="center", linespacing=1.3
-        )
+        place = 0.08 / self.width, 1 - (self._y(row) + self.edge / 2) / self.height
+        self.figure.text(*place, text, color=colour, fontsize=8, va="center", linespacing=1.3)
 
     def title(self, column: int, n_columns: int, text: str) -> None:
         """A title above some columns."""
         middle = self.left + (self._x(column) + self._x(column + n_columns - 1) + self.edge) / 2
-        self.figure.text(
-            middle / self.width, 1 - 0.5 * self.above / self.height, text, color=_SOFT, fontsize=8,
-            ha="center", va="center",
-        )  # fmt: skip
+        place = middle / self.width, 1 - 0.5 * self.above / self.height
+        self.figure.text(*place, text, color=_SOFT, fontsize=8, ha="center", va="center")
+
+    def scale_bar(self, row: int, column: int, box_angstrom: float) -> None:
+        """A scale bar in one panel; none where the width of the box is not known."""
+        if box_angstrom <= 0:
+            return
+        length = scale_bar_angstrom(box_angstrom)
+        n_pixels = round(self.edge * length / box_angstrom * _DPI)
+        bottom = round((self._y(row) + 0.95 * self.edge) * _DPI)
+        left = round((self.left + self._x(column) + 0.05 * self.edge) * _DPI)
+        self.pixels[bottom - 5 : bottom + 1, left - 1 : left + n_pixels + 1] = 0
+        self.pixels[bottom - 4 : bottom, left : left + n_pixels] = 1
+        place = left / _DPI / self.width, 1 - (bottom - 7) / _DPI / self.height
+        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=min(6.5, 8 * self.edge), zorder=3)
 
     def png(self) -> bytes:
         """The whole page."""
+        axes = self.figure.add_axes((0, 0, 1, 1), zorder=-1)
+        axes.set_axis_off()
+        axes.imshow(self.pixels, interpolation="nearest", aspect="auto")
         return _png(self.figure)
 
     def _x(self, column: int) -> float:
         groups = column // self.group
-        parted = 2 * _GAP * groups + (3 * _GAP if self.lead and groups else 0)
-        return column * (self.edge + _GAP / 3) + parted
+        return column * (self.edge + _GAP / 3) + 2 * _GAP * groups + (2 * _GAP if self.lead and groups else 0)
 
-    def _box(self, row: int, column: int) -> tuple[float, float, float, float]:
-        top = self.above + row * (self.edge + _GAP)
-        return (
-            (self.left + self._x(column)) / self.width,
-            1 - (top + self.edge) / self.height,
-            self.edge / self.width,
-            self.edge / self.height,
-        )
+    def _y(self, row: int) -> float:
+        return self.above + row * (self.edge + _GAP)
 
 
 def _show_particle(page: _Page, row: int, column: int, particle: Cell | None, view: View) -> None:

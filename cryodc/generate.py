@@ -6,25 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.checkpoint import load_model
-from cryodc.cluster import load_clusters
+from cryodc.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.codes import Codes
 from cryodc.decode import DecodingModel, TransferGrid, Traversal, transfer_grid, traverse
 from cryodc.distributed import choose_device
+from cryodc.encoded_run import EncodedRun, load_encoded
 from cryodc.errors import InputError
 from cryodc.figures import class_name
 from cryodc.galleries import View, grid_png, slices_png, traversal_png
 from cryodc.generated_folder import class_folder, origin, write_grid, write_traversal
-from cryodc.io.run import RunFolder, atomic_path, load_codes, load_config, require, require_empty
+from cryodc.io.run import RunFolder, atomic_path, require, require_empty
 from cryodc.pictures import class_colour
 from cryodc.representatives import k_medoids, medoids, spread_codes
-from cryodc.shown_particles import ParticleShelf, ShownParticle, load_shelf, missing_notice
+from cryodc.shown_particles import ShownParticle, missing_notice
 
 GRID = "grid"
 PARTICLES = "particles.png"
+MAPS = "codes.png"
+COMPARISON = "comparison.png"
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,9 @@ class GenerateRequest:
     out
         Folder to write into; None for the run's generated/.
     content_from, transformation_from
-        Names of particles, or their rows as in ``1,3-5`` (from 1, in the order of the run's STAR). By default one medoid
-        per class, or of ``n_rows`` groups where there are no classes; and ``n_columns`` particles spread over the codes.
+        Names of particles, or their rows as in ``1,3-5`` (from 1, in the order of the run's STAR). By default one
+        medoid per class, or of ``n_rows`` groups where there are no classes; and ``n_columns`` particles spread over
+        the codes.
     n_rows, n_columns
         Of the grid, where particles are chosen for it.
     classes
@@ -48,6 +51,10 @@ class GenerateRequest:
         How many particles are shown slice by slice.
     view
         How pictures show a volume.
+    map_kind
+        How codes become points.
+    truth
+        truth.csv of the particles: codes are coloured by it too.
     seed
         Chooses particles.
     device
@@ -64,85 +71,10 @@ class GenerateRequest:
     n_steps: int = 7
     n_particles: int = 6
     view: View = "slices"
+    map_kind: MapKind = "pca"
+    truth: Path | None = None
     seed: int = 0
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class EncodedRun:
-    """A trained run's codes, in the order of its STAR, its classes and its particles.
-
-    Parameters
-    ----------
-    labels
-        ``(n,)`` 0-based clusters; None before clustering.
-    """
-
-    run: RunFolder
-    codes: Codes
-    labels: Int[NDArray[np.int64], " n"] | None
-    shelf: ParticleShelf
-
-    @property
-    def spacing_angstrom(self) -> float:
-        """Of decoded volumes: that of the pack where training saw particles cropped."""
-        config = load_config(self.run)
-        return float((config.get("pack") or config["dataset"])["spacing_angstrom"])
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes there are; 0 before clustering."""
-        return 0 if self.labels is None else int(self.labels.max()) + 1
-
-    def class_number(self, row: int) -> int:
-        """Class of a particle, from 1; 0 for none."""
-        return 0 if self.labels is None else int(self.labels[row]) + 1
-
-    def members(self, class_number: int) -> Codes:
-        """Codes of a class.
-
-        Raises
-        ------
-        InputError
-            If there are no classes, or not this one.
-        """
-        if self.labels is None:
-            require(self.run.clusters / "summary.json", "cryodc cluster")
-        if self.labels is None or not 1 <= class_number <= self.n_classes:
-            raise InputError(
-                "there is no such class",
-                file=self.run.clusters / "summary.json",
-                expected=f"--class 1 to {self.n_classes}",
-                found=str(class_number),
-            )
-        return self.codes.select([self.codes.names[row] for row in np.flatnonzero(self.labels == class_number - 1)])
-
-
-def load_encoded(run: RunFolder) -> EncodedRun:
-    """Codes, classes and particles of a trained run.
-
-    Raises
-    ------
-    InputError
-        If it has no codes yet, or its files do not name the same particles.
-    """
-    codes, shelf = load_codes(run), load_shelf(run)
-    try:
-        codes = codes.select(shelf.particles.names)
-        labels = None
-        if (run.clusters / "summary.json").exists():
-            clusters = load_clusters(run)
-            place = {name: i for i, name in enumerate(clusters.names)}
-            labels = clusters.labels[[place[name] for name in codes.names]]
-    except KeyError as error:
-        raise InputError(
-            "files of this run do not name the same particles",
-            file=run.path,
-            expected="the particles of particles.star in codes.npz and clusters/",
-            found=f"{error.args[0]} is missing",
-            remedy="run `cryodc cluster` again; if that does not help, train again",
-        ) from error
-    return EncodedRun(run, codes, labels, shelf)
 
 
 def load_decoder(run: RunFolder, device: str = "auto") -> DecodingModel:
@@ -214,7 +146,7 @@ def find_particles(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[bytes, str]:
-    """The grid with its particles, low-passed, beside it; and a sentence on particles that are not shown, or nothing."""
+    """The grid beside its particles, low-passed; and a sentence on particles that are not shown, or nothing."""
     left = [encoded.shelf.show(row) for row in grid.rows]
     top = [encoded.shelf.show(column) for column in grid.columns]
     numbers = [encoded.class_number(row) for row in grid.rows]
@@ -227,17 +159,18 @@ def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[b
         column_particles=_filtered(top) if is_volume else None,
         row_names=names,
         row_colours=[class_colour(number) for number in numbers],
+        box_angstrom=encoded.box_angstrom,
     )
     return picture, missing_notice([*left, *top])
 
 
-def traversal_picture(traversal: Traversal, class_number: int, view: View) -> bytes:
+def traversal_picture(encoded: EncodedRun, traversal: Traversal, class_number: int, view: View) -> bytes:
     """The traversal of a class as a PNG; the class's codes must not all be alike."""
     axes = [
         (f"{class_name(class_number)}, axis {a}\n{axis.variance_share:.0%} of variance", axis.cells)
         for a, axis in enumerate(traversal.axes, start=1)
     ]
-    return traversal_png(axes, view=view, colour=class_colour(class_number))
+    return traversal_png(axes, view=view, colour=class_colour(class_number), box_angstrom=encoded.box_angstrom)
 
 
 def particles_picture(encoded: EncodedRun, n_particles: int, seed: int) -> tuple[bytes | None, str]:
@@ -252,7 +185,7 @@ def particles_picture(encoded: EncodedRun, n_particles: int, seed: int) -> tuple
         if particle.raw is not None and particle.filtered is not None:
             rows += [(f"{name}\nas recorded", class_colour(number), particle.raw)]
             rows += [(f"low-passed, {encoded.shelf.low_pass_angstrom:.0f} Å", "#5b6570", particle.filtered)]
-    return (slices_png(rows) if rows else None), missing_notice(shown)
+    return (slices_png(rows, box_angstrom=encoded.box_angstrom) if rows else None), missing_notice(shown)
 
 
 def generate_run(
@@ -283,25 +216,40 @@ def generate_run(
     encoded = load_encoded(run)
     classes = request.classes or tuple(range(1, encoded.n_classes + 1))
     members = {number: encoded.members(number) for number in classes}
-    if not request.classes:
-        choose_rows(encoded, request), choose_columns(encoded, request)
-        refuse_existing(folder / PARTICLES)
-        require_empty(folder / GRID)
     for number in classes:
         require_empty(class_folder(folder, number))
-    model = load_decoder(run, request.device)
     described = {"view": request.view, "seed": request.seed, "origin": origin(encoded.codes, encoded.labels)}
-    if not request.classes:
+    if request.classes:
+        model = load_decoder(run, request.device)
+    else:
+        choose_rows(encoded, request)
+        choose_columns(encoded, request)
+        require_empty(folder / GRID)
+        refuse_existing(folder / PARTICLES)
+        refuse_existing(folder / MAPS)
+        model = load_decoder(run, request.device)
+        write_picture(folder / MAPS, maps_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
         _generate_grid(folder, encoded, model, request, described, tell)
+        _generate_particles(folder, encoded, request, tell)
     for number, codes in members.items():
         _generate_traversal(folder, encoded, model, codes, number, request, described, tell)
-    if not request.classes:
-        picture, notice = particles_picture(encoded, request.n_particles, request.seed)
-        if picture is not None:
-            write_picture(folder / PARTICLES, picture)
-        if notice:
-            tell(notice)
     return folder
+
+
+def compare_runs(runs: Sequence[RunFolder], request: GenerateRequest | None = None) -> Path:
+    """Draw the codes of several runs side by side: comparison.png in the first run's generated/, or in ``out``.
+
+    Raises
+    ------
+    InputError
+        If a run has no codes, the truth does not name its particles, or the picture is there already.
+    """
+    request = request or GenerateRequest()
+    path = (request.out or runs[0].generated) / COMPARISON
+    refuse_existing(path)
+    encoded = [load_encoded(run) for run in runs]
+    write_picture(path, comparison_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
+    return path
 
 
 def write_picture(path: Path, png: bytes) -> None:
@@ -340,6 +288,16 @@ def _generate_grid(
         tell(notice)
 
 
+def _generate_particles(
+    folder: Path, encoded: EncodedRun, request: GenerateRequest, tell: Callable[[str], None]
+) -> None:
+    picture, notice = particles_picture(encoded, request.n_particles, request.seed)
+    if picture is not None:
+        write_picture(folder / PARTICLES, picture)
+    if notice:
+        tell(notice)
+
+
 def describe_shares(grid: TransferGrid) -> str:
     """What the variance between the cells of a grid goes with, as a sentence."""
     by_content, by_transformation, rest = grid.shares
@@ -366,7 +324,7 @@ def _generate_traversal(
     if not traversal.axes:
         tell(f"class {number}: all transformation codes are alike, there is nothing to traverse")
         return
-    write_picture(here / "traversal.png", traversal_picture(traversal, number, request.view))
+    write_picture(here / "traversal.png", traversal_picture(encoded, traversal, number, request.view))
     for a, axis in enumerate(traversal.axes, start=1):
         tell(
             f"class {number}, axis {a}: {axis.variance_share:.0%} of the variance; its ends differ from the middle by "

@@ -1,4 +1,4 @@
-"""Decoded volumes on disk: ``grid/`` and ``class001/`` … of a run's ``generated/``, and whether they are of today's codes."""
+"""Decoded volumes on disk: ``grid/`` and ``class001/`` … of ``generated/``, and whether they are of today's codes."""
 
 import csv
 import hashlib
@@ -14,7 +14,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.codes import Codes
-from cryodc.decode import FIRST_QUANTILE, LAST_QUANTILE, Traversal, TransferGrid
+from cryodc.decode import FIRST_QUANTILE, LAST_QUANTILE, TransferGrid, Traversal
 from cryodc.errors import InputError
 from cryodc.io.mrc import write_array
 from cryodc.io.run import RunFolder, write_json, write_text
