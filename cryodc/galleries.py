@@ -1,7 +1,7 @@
 """Pictures of many cells side by side: transfer grids, traversals, particles slice by slice, maps of codes.
 
 A cell is a volume ``(d, h, w)`` or an image ``(h, w)`` or ``(3, h, w)``. Rows of a picture run upwards, as in
-:mod:`cryodc.pictures`; protein is white. Cells of one picture share their grey values.
+:mod:`cryodc.pictures`; protein is white. Cells of one row of a grid share their grey values, as do all of a traversal.
 """
 
 import io
@@ -45,7 +45,7 @@ def cell_panels(cell: Cell, view: View) -> list[NDArray[np.float32]]:
 
 
 def grid_png(
-    cells: Sequence[Sequence[Cell]],
+    cells: Float[NDArray[np.float32], "rows columns *shape"],
     *,
     view: View = "slices",
     row_particles: Sequence[Cell | None] | None = None,
@@ -59,7 +59,7 @@ def grid_png(
     Parameters
     ----------
     cells
-        Rows of decoded cells.
+        Decoded.
     row_particles, column_particles
         The particles whose codes they are, drawn left of and above the grid with grey values of their own; a None
         among them leaves its place empty, none at all leaves out the row or column.
@@ -72,8 +72,8 @@ def grid_png(
     n_panels = len(cell_panels(cells[0][0], view))
     lead, top = int(row_particles is not None), int(column_particles is not None)
     page = _Page(n_rows + top, (n_columns + lead) * n_panels, left=0.8, above=0.3, group=n_panels, lead=lead)
-    limits = _grey_limits([panel for row in cells for cell in row for panel in cell_panels(cell, view)])
     for i, row in enumerate(cells):
+        limits = _grey_limits([panel for cell in row for panel in cell_panels(cell, view)])
         for j, cell in enumerate(row):
             for k, panel in enumerate(cell_panels(cell, view)):
                 page.show(i + top, (j + lead) * n_panels + k, panel, limits)
@@ -235,7 +235,7 @@ class _Page:
         self.pixels[bottom - 5 : bottom + 1, left - 1 : left + n_pixels + 1] = 0
         self.pixels[bottom - 4 : bottom, left : left + n_pixels] = 1
         place = left / _DPI / self.width, 1 - (bottom - 7) / _DPI / self.height
-        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=min(6.5, 8 * self.edge), zorder=3)
+        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=min(6.5, 12 * self.edge), zorder=3)
 
     def png(self) -> bytes:
         """The whole page."""
