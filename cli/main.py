@@ -23,6 +23,7 @@ VERBS = {
     "average": "Average each class, with half maps and FSC; align it first if need be.",
     "states": "Find the conformations within a class, or say that there is one.",
     "select": "Keep some classes or tomograms as a STAR of their own.",
+    "generate": "Show what a model has learned: decoded volumes and maps of codes.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
@@ -33,7 +34,7 @@ click.rich_click.COMMAND_GROUPS = {
     "cryodc": [
         {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate", "pack"]},
         {"name": "Learn", "commands": ["train", "cluster", "average", "states"]},
-        {"name": "Look", "commands": ["report", "view"]},
+        {"name": "Look", "commands": ["generate", "report", "view"]},
         {"name": "Take away", "commands": ["select", "evaluate", "demo"]},
     ]
 }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import resolve_run, run_argument
+from cryodc_cli.options import error_console, resolve_run, run_argument
 
 
 @click.command()
@@ -17,4 +17,4 @@ def view(run: Path | None) -> None:
     """
     from cryodc.viewer import run_viewer
 
-    run_viewer(resolve_run(run))
+    run_viewer(resolve_run(run), lambda line: error_console().print(line, markup=False))

@@ -176,6 +176,19 @@ def load_clusters(run: RunFolder) -> Clusters:
     )
 
 
+def are_averages_of(run: RunFolder, clusters: Clusters) -> bool:
+    """Whether a run's averages are of these clusters: clustering again leaves the old maps in place.
+
+    Every particle's class in averages/particles.star is compared; False where there is no such file.
+    """
+    path = run.averages / "particles.star"
+    if not path.exists():
+        return False
+    block = particle_block(read_star(path))
+    averaged = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
+    return averaged == [str(label + 1) for label in clusters.labels.tolist()]
+
+
 def _clusters(
     names: Sequence[str],
     features: NDArray[np.float64],

@@ -1,6 +1,5 @@
 """The report: one self-contained HTML page that shows everything a run found."""
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from cryodc.cluster import Clusters, load_clusters
+from cryodc.cluster import Clusters, are_averages_of, load_clusters
 from cryodc.errors import InputError
 from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
 from cryodc.io.mrc import read_volume
@@ -24,14 +23,14 @@ from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.leakage.probes import N_SHUFFLES
 from cryodc.leakage.table import LeakageTable, run_leakage
 from cryodc.particles import ParticleSet
-from cryodc.pictures import class_colour, orthoslices_png, read_particle, surface_png
+from cryodc.pictures import class_colour, orthoslices_png, surface_png
+from cryodc.report_decoded import data_uri, decoded_section
+from cryodc.shown_particles import ParticleShelf, load_shelf
 from cryodc.volumes import Volume
-from cryodc.workflow import load_run_particles
 
 T = TypeVar("T")
 
 _N_SAMPLES = 4
-_SAMPLE_LOW_PASS_VOXELS = 6
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,14 @@ def write_report(run: RunFolder) -> Path:
         If the run has not been trained, or a file of it is damaged.
     """
     config = load_config(run)
-    particles = load_run_particles(run)
+    shelf = load_shelf(run)
+    particles = shelf.particles
     clusters = _optional(run.clusters / "summary.json", lambda: load_clusters(run))
     averages = _optional(run.averages / "summary.json", lambda: _read_json(run.averages / "summary.json"))
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
-    stale = averages is not None and not _are_of(averages, clusters)
+    stale = averages is not None and (clusters is None or not are_averages_of(run, clusters))
     if stale:
         averages = None
     cards = _class_cards(run, clusters, averages)
@@ -101,8 +101,9 @@ def write_report(run: RunFolder) -> Path:
         stale=stale,
         cards=cards,
         best=_best_resolution(averages),
-        low_pass_angstrom=_SAMPLE_LOW_PASS_VOXELS * particles.spacing_angstrom,
-        samples=_sample_cards(particles, clusters, config["input"]["invert"]),
+        low_pass_angstrom=shelf.low_pass_angstrom,
+        samples=_sample_cards(shelf, clusters),
+        decoded=_optional(run.codes, lambda: decoded_section(run)),
         leakage=_leakage(run),
         n_shuffles=N_SHUFFLES,
         figures=_figures(run, particles, clusters, averages),
@@ -148,8 +149,8 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
         if row is not None:
             volume = read_volume(run.averages / f"class{number:03d}.mrc")
             resolution = "–" if row["resolution_angstrom"] is None else f"{row['resolution_angstrom']:.1f} Å"
-            slices = _data_uri(orthoslices_png(volume))
-            surface = _data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
+            slices = data_uri(orthoslices_png(volume))
+            surface = data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
         cards.append(
             ClassCard(
                 number=number,
@@ -171,11 +172,6 @@ def _leakage(run: RunFolder) -> LeakageTable | None:
     return _optional(run.codes, lambda: run_leakage(run))
 
 
-def _are_of(averages: dict[str, Any], clusters: Clusters | None) -> bool:
-    """Whether averages are of these clusters; clustering again leaves the old maps in place."""
-    return clusters is not None and [row["n_particles"] for row in averages["classes"]] == clusters.sizes
-
-
 def _best_resolution(averages: dict[str, Any] | None) -> str:
     """Finest resolution of an aligned class, or a dash."""
     rows = [] if averages is None else averages["classes"]
@@ -183,20 +179,21 @@ def _best_resolution(averages: dict[str, Any] | None) -> str:
     return f"{min(found):.1f} Å" if found else "–"
 
 
-def _sample_cards(particles: ParticleSet, clusters: Clusters | None, invert: bool) -> list[SampleCard]:
-    """Particles spread evenly over the classes, as recorded and low-passed."""
+def _sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[SampleCard]:
+    """Particles spread evenly over the classes, as recorded and low-passed; none of those whose image has moved."""
+    particles = shelf.particles
     labels = np.full(len(particles), -1) if clusters is None else clusters.labels
     in_class_order = np.argsort(labels, kind="stable")
     places = np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int)
     cards = []
     for row in in_class_order[np.unique(places)]:
         number = int(labels[row]) + 1
+        shown = shelf.show(int(row))
+        if shown.raw is None or shown.filtered is None:
+            continue
         pictures = [
-            _data_uri(orthoslices_png(Volume(voxels, particles.spacing_angstrom)))
-            for voxels in (
-                read_particle(particles.images[row], invert=invert),
-                read_particle(particles.images[row], invert=invert, low_pass_voxels=_SAMPLE_LOW_PASS_VOXELS),
-            )
+            data_uri(orthoslices_png(Volume(voxels, particles.spacing_angstrom)))
+            for voxels in (shown.raw, shown.filtered)
         ]
         cards.append(
             SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
@@ -218,10 +215,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
     return {None: "–", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """The viewer: averages, particles and codes of a run in napari."""
 
 import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cryodc.cluster import Clusters, load_clusters
+from cryodc.cluster import Clusters, are_averages_of, load_clusters
+from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.figures import principal_plane
+from cryodc.generated_folder import read_traversals
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config
 from cryodc.particles import ParticleSet
@@ -20,13 +24,13 @@ if TYPE_CHECKING:
     import napari
 
 
-def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
+def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None] = lambda _: None) -> "napari.Viewer":
     """Open a run in napari; the caller starts the event loop.
 
-    Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), its states and the
-    motion along its principal axes as time series (hidden), the particle that is selected, and the content codes as
-    points in their principal plane, coloured by class. Selecting a point, by a click or in napari's features table,
-    shows its particle.
+    Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), its states, the
+    motion along its principal axes and its decoded traversals as time series (hidden), the particle that is selected,
+    and the content codes as points in their principal plane, coloured by class. Selecting a point, by a click or in
+    napari's features table, shows its particle. What is of an earlier clustering is left out.
 
     Parameters
     ----------
@@ -34,6 +38,8 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
         Trained; clustered and averaged or not.
     show
         Whether a window appears.
+    tell
+        Told what is left out, a line at a time.
 
     Raises
     ------
@@ -49,8 +55,15 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
     viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
     box_angstrom = particles.box_size * particles.spacing_angstrom
-    n_averages = _add_averages(viewer, run, box_angstrom)
-    _add_states(viewer, run, box_angstrom)
+    n_averages = 0
+    if (run.averages / "summary.json").exists():
+        if clusters is not None and are_averages_of(run, clusters):
+            n_averages = _add_averages(viewer, run, box_angstrom)
+            _add_states(viewer, run, box_angstrom)
+        else:
+            tell("the averages are of an earlier clustering and are left out: run `cryodc average`")
+            viewer.title += " · averages of an earlier clustering are left out"
+    _add_traversals(viewer, run, codes.select(particles.names), clusters, box_angstrom, tell)
     particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
     plane, _ = principal_plane(codes.select(particles.names).content)
     _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
@@ -62,15 +75,20 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     return viewer
 
 
-def run_viewer(run: RunFolder) -> None:
+def run_viewer(run: RunFolder, tell: Callable[[str], None] = lambda _: None) -> None:
     """Open a run in napari and stay until its window is closed.
+
+    Parameters
+    ----------
+    run, tell
+        As in :func:`open_viewer`.
 
     Raises
     ------
     InputError
         As :func:`open_viewer`.
     """
-    open_viewer(run)
+    open_viewer(run, tell=tell)
     import napari
 
     napari.run()
@@ -109,8 +127,6 @@ class _ParticleLayer:
 def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> int:
     """Averages side by side along x; those not aligned are hidden and named so."""
     summary = run.averages / "summary.json"
-    if not summary.exists():
-        return 0
     rows: list[dict[str, Any]] = json.loads(summary.read_text(encoding="utf-8"))["classes"]
     for position, row in enumerate(rows):
         number = row["class"]
@@ -144,26 +160,51 @@ def _add_states(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) ->
             supported = "" if axis <= found["axes_supported"] else " (not supported)"
             series[f"axis {axis}{supported}"] = sorted(folder.glob(f"axis{axis}_*.mrc"))
         for name, files in series.items():
-            if not files:
-                continue
-            volumes = [read_volume(file) for file in files]
-            frames = np.stack([volume.voxels for volume in volumes])
-            low, high = np.percentile(frames, [1, 99.95])
-            spacing = volumes[0].spacing_angstrom
-            viewer.add_image(
-                frames,
-                name=f"class {number} {name}",
-                scale=[1, spacing, spacing, spacing],
-                units=["pixel", "angstrom", "angstrom", "angstrom"],
-                translate=[0, 0, 0, (number - 1) * 1.1 * box_angstrom],
-                axis_labels=["time", "z", "y", "x"],
-                colormap=_colormap(number),
-                contrast_limits=(float(low), float(max(high, low + 1e-6))),
-                rendering="iso",
-                iso_threshold=surface_threshold(volumes[0].voxels),
-                blending="translucent",
-                visible=False,
-            )
+            if files:
+                _add_series(viewer, files, f"class {number} {name}", number, box_angstrom)
+
+
+def _add_traversals(
+    viewer: "napari.Viewer",
+    run: RunFolder,
+    codes: Codes,
+    clusters: Clusters | None,
+    box_angstrom: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Decoded traversals of every class that has them, in the place of its average; those of earlier codes are not."""
+    labels = None if clusters is None else clusters.labels
+    for found in read_traversals(run, codes, labels):
+        if not found.current:
+            tell(f"the traversal of class {found.class_number} is of earlier codes or classes and is left out")
+            continue
+        for axis, files in enumerate(found.series, start=1):
+            name = f"class {found.class_number} decoded axis {axis}"
+            _add_series(viewer, files, name, found.class_number, box_angstrom)
+
+
+def _add_series(
+    viewer: "napari.Viewer", files: Sequence[Path], name: str, class_number: int, box_angstrom: float
+) -> None:
+    """Volumes of a class as one hidden layer, with time as the first axis, in the place of the class's average."""
+    volumes = [read_volume(file) for file in files]
+    frames = np.stack([volume.voxels for volume in volumes])
+    low, high = np.percentile(frames, [1, 99.95])
+    spacing = volumes[0].spacing_angstrom
+    viewer.add_image(
+        frames,
+        name=name,
+        scale=[1, spacing, spacing, spacing],
+        units=["pixel", "angstrom", "angstrom", "angstrom"],
+        translate=[0, 0, 0, (class_number - 1) * 1.1 * box_angstrom],
+        axis_labels=["time", "z", "y", "x"],
+        colormap=_colormap(class_number),
+        contrast_limits=(float(low), float(max(high, low + 1e-6))),
+        rendering="iso",
+        iso_threshold=surface_threshold(volumes[0].voxels),
+        blending="translucent",
+        visible=False,
+    )
 
 
 def _add_codes(

@@ -70,6 +70,7 @@ def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> Non
         (["train", "nothing.star", "--pack", "nowhere.pack"], "nowhere.pack"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),
+        (["generate", "nowhere/"], "not a run folder"),
         (["average"], "no run in this folder"),
         (["report"], "no run in this folder"),
         (["train", "a.star", "--epochs", "many"], "many"),

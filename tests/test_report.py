@@ -78,6 +78,36 @@ def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
     assert "<code>cryodc cluster</code>" in page
 
 
+def test_the_model_is_shown_by_a_grid_and_a_traversal_of_every_class(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    for shown in (
+        "Content codes decoded with",
+        "Traversal of class 1",
+        "Traversal of class 2",
+        "Particles slice by slice",
+    ):
+        assert f'alt="{shown}' in page
+    assert re.search(r"Of the variance between cells \d+% goes with the content code", page)
+    shutil.rmtree(run.averages)
+    shutil.rmtree(run.clusters)
+    page = write_report(run).read_text()
+    assert "the medoid of a group of content codes" in page
+    assert "No classes to traverse yet. Run <code>cryodc cluster</code>" in page
+    shutil.rmtree(run.checkpoints)
+    assert "No model to decode with" in write_report(run).read_text()
+
+
+def test_a_report_is_written_when_the_images_have_moved_and_says_so(run: RunFolder) -> None:
+    config = run.config.read_text()
+    run.config.write_text(config.replace("/sim", "/moved"))
+    page = write_report(run).read_text()
+    assert "No particle is shown: their images are no longer where they were" in page
+    assert re.search(r"\d+ of \d+ particles are not shown", page)
+    assert 'alt="Particle ' not in page
+    assert 'alt="Content codes decoded with' in page
+    assert "Central slices of class 1" in page
+
+
 def test_averages_of_earlier_classes_are_not_shown_under_the_new_ones(run: RunFolder) -> None:
     cluster_run(run, 3)
     page = write_report(run).read_text()

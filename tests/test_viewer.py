@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryodc.cluster import cluster_run
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder
@@ -97,5 +98,35 @@ def test_states_and_axes_are_shown_in_time_where_there_are_some(viewer, small_ru
         # Time comes before z, and the viewer opens on the central slice.
         assert opened.dims.ndim == 4
         np.testing.assert_allclose(opened.dims.point[1], viewer.dims.point[0])
+    finally:
+        opened.close()
+
+
+def test_traversals_are_shown_in_time_and_what_is_of_an_earlier_clustering_is_not(
+    viewer, small_run: Path, tmp_path: Path
+) -> None:
+    from cryodc.generate import GenerateRequest, generate_run
+    from cryodc.viewer import open_viewer
+
+    copied = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run")))
+    generate_run(copied, GenerateRequest(classes=(2,), n_steps=3, n_axes=1, device="cpu"))
+    heard: list[str] = []
+    opened = open_viewer(copied, tell=heard.append)
+    try:
+        layer = opened.layers["class 2 decoded axis 1"]
+        middle = read_volume(copied.generated / "class002" / "axis1_02.mrc")
+        np.testing.assert_array_equal(layer.data[1], middle.voxels)
+        assert layer.data.shape[0] == 3
+        assert "class 1 average" in opened.layers
+        assert heard == []
+    finally:
+        opened.close()
+    cluster_run(copied, 3)
+    opened = open_viewer(copied, tell=heard.append)
+    try:
+        assert [layer.name for layer in opened.layers] == ["particle", "content codes"]
+        assert any("averages are of an earlier clustering" in line for line in heard)
+        assert any("traversal of class 2 is of earlier" in line for line in heard)
+        assert "earlier clustering" in opened.title
     finally:
         opened.close()

@@ -119,6 +119,11 @@ class RunFolder:
         return self.path / "states"
 
     @property
+    def generated(self) -> Path:
+        """Folder of decoded volumes and pictures: grid, class001 and so on."""
+        return self.path / "generated"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

@@ -1,0 +1,122 @@
+"""Which particles stand for many: the middle ones of groups, and ones spread over all codes.
+
+Content codes are compared by direction, as training and clustering compare them; transformation codes by distance.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+_CENTRAL_SHARE = 0.9
+_MOST_ROUNDS = 100
+
+
+def directions(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float64], "n dims"]:
+    """Codes at unit length; a code of length 0 stays 0."""
+    exact = codes.astype(np.float64)
+    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+
+
+def mean_direction(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], " dims"]:
+    """Mean of the codes' directions, at unit length, times their mean length: a code in the middle of them."""
+    middle = directions(codes).mean(axis=0)
+    length = np.linalg.norm(codes.astype(np.float64), axis=1).mean()
+    return (middle / max(float(np.linalg.norm(middle)), 1e-12) * length).astype(np.float32)
+
+
+def medoids(
+    codes: Float[NDArray[np.float32], "n dims"], labels: Int[NDArray[np.int64], " n"]
+) -> Int[NDArray[np.int64], " k"]:
+    """Row of the medoid of each group, in the order of the labels: the member least far from all others by cosine.
+
+    The cosine distances of a direction u to the members sum to n − u·Σᵢuᵢ, so the medoid lies along their sum.
+    """
+    unit = directions(codes)
+    found = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        found.append(rows[np.argmax(unit[rows] @ unit[rows].sum(axis=0))])
+    return np.array(found, dtype=np.int64)
+
+
+def k_medoids(
+    codes: Float[NDArray[np.float32], "n dims"], n_groups: int, *, seed: int = 0
+) -> tuple[Int[NDArray[np.int64], " k"], Int[NDArray[np.int64], " n"]]:
+    """Medoids of k groups by cosine distance, largest group first, and the group (0-based) of each code.
+
+    Starts are drawn one after the other with a probability that grows with the distance from those drawn (Arthur &
+    Vassilvitskii 2007); then assignments and medoids alternate until they rest (Park & Jun 2009). Of codes that are all
+    alike there may be fewer groups.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer codes than groups, or no group is asked for.
+    """
+    if not 1 <= n_groups <= len(codes):
+        raise ValueError(f"expected 1 to {len(codes)} groups, found {n_groups}")
+    unit = directions(codes)
+    chosen = _drawn_apart(unit, n_groups, np.random.default_rng(seed))
+    for _ in range(_MOST_ROUNDS):
+        labels = (unit @ unit[chosen].T).argmax(axis=1).astype(np.int64)
+        before, chosen = chosen, medoids(codes, labels)
+        if np.array_equal(before, chosen):
+            break
+    labels = (unit @ unit[chosen].T).argmax(axis=1).astype(np.int64)
+    by_size = np.argsort(-np.bincount(labels, minlength=len(chosen)), kind="stable")
+    rank = np.empty_like(by_size)
+    rank[by_size] = np.arange(len(by_size))
+    return chosen[by_size], rank[labels].astype(np.int64)
+
+
+def spread_codes(
+    codes: Float[NDArray[np.float32], "n dims"], n_codes: int, *, seed: int = 0
+) -> Int[NDArray[np.int64], " k"]:
+    """Rows of codes that lie far from each other: each next one is the farthest from those chosen (Gonzalez 1985).
+
+    The first is drawn. Only the 90 % of the codes nearest their mean are chosen from, so that no outlier is. Of fewer
+    different codes fewer are chosen.
+
+    Raises
+    ------
+    ValueError
+        If none is asked for.
+    """
+    if n_codes < 1:
+        raise ValueError(f"expected at least 1 code, found {n_codes}")
+    exact = codes.astype(np.float64)
+    beyond = np.linalg.norm(exact - exact.mean(axis=0), axis=1)
+    n_central = max(min(n_codes, len(codes)), int(np.ceil(_CENTRAL_SHARE * len(codes))))
+    central = np.sort(np.argsort(beyond, kind="stable")[:n_central])
+    chosen = [int(np.random.default_rng(seed).choice(central))]
+    distance = np.linalg.norm(exact[central] - exact[chosen[0]], axis=1)
+    while len(chosen) < min(n_codes, len(central)) and distance.max() > 0:
+        chosen.append(int(central[distance.argmax()]))
+        distance = np.minimum(distance, np.linalg.norm(exact[central] - exact[chosen[-1]], axis=1))
+    return np.array(chosen, dtype=np.int64)
+
+
+def principal_axes(
+    codes: Float[NDArray[np.float32], "n dims"], n_axes: int
+) -> tuple[Float[NDArray[np.float64], "q dims"], Float[NDArray[np.float64], " q"]]:
+    """Principal axes of codes, at unit length, and the share of the variance along each; fewer where there are none.
+
+    The largest entry of an axis is positive, so that its sign does not hang on rounding.
+    """
+    centred = codes.astype(np.float64) - codes.astype(np.float64).mean(axis=0)
+    _, s, axes = np.linalg.svd(centred, full_matrices=False)
+    rank = min(n_axes, int((s > 1e-9 * max(float(s[0]), 1e-12)).sum()) if len(s) and s[0] > 1e-9 else 0)
+    axes = axes[:rank]
+    signs = np.sign(axes[np.arange(rank), np.abs(axes).argmax(axis=1)])
+    return axes * signs[:, None], (s[:rank] ** 2 / max(float((s**2).sum()), 1e-300))
+
+
+def _drawn_apart(
+    unit: Float[NDArray[np.float64], "n dims"], n_groups: int, generator: np.random.Generator
+) -> Int[NDArray[np.int64], " k"]:
+    chosen = [int(generator.integers(len(unit)))]
+    distance = np.clip(1 - unit @ unit[chosen[0]], 0, None)
+    while len(chosen) < n_groups and distance.max() > 1e-12:
+        chosen.append(int(generator.choice(len(unit), p=distance / distance.sum())))
+        distance = np.minimum(distance, np.clip(1 - unit @ unit[chosen[-1]], 0, None))
+    return np.array(chosen, dtype=np.int64)
