@@ -16,8 +16,9 @@ from cryodc.workflow import load_run_particles
 _NO_DISPLAY = "no display: run under xvfb-run with QT_QPA_PLATFORM=xcb"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer(small_run: Path):
+    # One for all tests: on Python 3.11 napari 0.9 takes some thousand references to None with each viewer it closes.
     if not os.environ.get("DISPLAY"):
         if os.environ.get("CRYODC_REQUIRE_VIEWER") == "1":
             pytest.fail(_NO_DISPLAY)
