@@ -12,11 +12,12 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles, average_run
+from cryodc.average import average_run
 from cryodc.config import preset_config
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import write_simulation
+from cryodc.half_maps import average_particles
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, save_config, write_json
 from cryodc.io.simulation import read_truth
