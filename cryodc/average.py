@@ -1,6 +1,5 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,17 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.align import align_class, balanced_halves
+from cryodc.average_files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
-from cryodc.half_maps import HalfMaps, average_particles
-from cryodc.io.mrc import write_volume
+from cryodc.fractions import ClassFractions, class_fractions, fractions_table
+from cryodc.half_maps import average_particles
 from cryodc.io.run import RunFolder, write_json, write_text
 from cryodc.io.star import read_star, with_classes, with_half_sets, with_poses, write_star
 from cryodc.ops.filters import crop_weights, fourier_crop
-from cryodc.ops.fsc import resolution_angstrom, shell_frequencies
 from cryodc.particles import ParticleSet, Poses
-from cryodc.volumes import Volume
 from cryodc.workflow import load_run_dataset, load_run_particles
 
 MIN_PARTICLES_TO_ALIGN = 8
@@ -28,18 +26,6 @@ MIN_PARTICLES_TO_ALIGN = 8
 
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
-
-
-@dataclass(frozen=True)
-class ClassAverage:
-    """What ``summary.json`` says of one class; see docs/alignment.md."""
-
-    class_number: int
-    n_particles: int
-    resolution_angstrom: float | None
-    aligned: bool
-    score: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -96,17 +82,18 @@ def average_run(
         )
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.
-    spacing, box_size = dataset.particles.spacing_angstrom, dataset.particles.box_size
+    spacing = dataset.particles.spacing_angstrom
     use_star = particles.poses is not None and not ignore_poses
     n = len(particles)
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
     half_sets = np.array(balanced_halves(n, seed) if particles.half_sets is None else particles.half_sets)
-    for stale in run.averages.glob("class*.mrc"):
-        stale.unlink()
+    for pattern in ("class*.mrc", "class*.png"):
+        for stale in run.averages.glob(pattern):
+            stale.unlink()
     run.averages.mkdir(parents=True, exist_ok=True)
     results: list[ClassAverage] = []
-    table = ["class,shell,frequency_inverse_angstrom,fsc"]
+    table = [CURVE_COLUMNS]
     for label in range(clusters.n_clusters):
         rows = np.flatnonzero(clusters.labels == label)
         number = label + 1
@@ -121,14 +108,15 @@ def average_run(
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
-        results.append(_summarise(number, maps, placed, spacing))
-        _write_maps(run, number, maps, spacing)
-        frequencies = shell_frequencies(box_size, spacing)
-        table += [f"{number},{s},{frequencies[s]:.6f},{maps.fsc[s]:.6f}" for s in range(len(maps.fsc))]
+        results.append(write_class(run, number, maps, rotations[rows], spacing, placed.aligned, placed.note))
+        table += curve_rows(number, maps, spacing)
         tell(results[-1].note)
     write_text(run.averages / "fsc.csv", "\n".join(table) + "\n")
     _write_star(run, clusters, particles, None if use_star else Poses(rotations, origins), half_sets)
-    write_json(run.averages / "summary.json", _summary(results, use_star, particles.half_sets is not None, seed))
+    fractions = class_fractions(clusters.labels, particles.tomograms, clusters.n_clusters, seed)
+    write_text(run.averages / "fractions.csv", fractions_table(fractions))
+    summary = _summary(results, fractions[0], use_star, particles.half_sets is not None, seed)
+    write_json(run.averages / "summary.json", summary)
     return results
 
 
@@ -182,27 +170,6 @@ def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple
     return rotations, torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float().to(device)
 
 
-def _summarise(number: int, maps: HalfMaps, placed: _Placed, spacing_angstrom: float) -> ClassAverage:
-    resolution = resolution_angstrom(maps.fsc, spacing_angstrom)
-    # Shells that two noise averages share by chance are no resolution.
-    known = placed.aligned and math.isfinite(resolution)
-    return ClassAverage(
-        number,
-        len(placed.half_sets),
-        round(resolution, 2) if known else None,
-        placed.aligned,
-        round(maps.score, 4),
-        placed.note,
-    )
-
-
-def _write_maps(run: RunFolder, number: int, maps: HalfMaps, spacing_angstrom: float) -> None:
-    named = {"": maps.average, "_half1": maps.halves[0], "_half2": maps.halves[1], "_mask": maps.mask}
-    for suffix, voxels in named.items():
-        volume = Volume(voxels.cpu().numpy().astype(np.float32), spacing_angstrom)
-        write_volume(run.averages / f"class{number:03d}{suffix}.mrc", volume)
-
-
 def _write_star(
     run: RunFolder,
     clusters: Clusters,
@@ -218,7 +185,9 @@ def _write_star(
     write_star(document, run.averages / "particles.star")
 
 
-def _summary(results: list[ClassAverage], use_star: bool, star_halves: bool, seed: int) -> dict[str, object]:
+def _summary(
+    results: list[ClassAverage], fractions: ClassFractions, use_star: bool, star_halves: bool, seed: int
+) -> dict[str, object]:
     if not use_star:
         halves = (
             "halves were aligned independently, from a start they share up to shell 5; resolutions beyond it are "
@@ -232,17 +201,7 @@ def _summary(results: list[ClassAverage], use_star: bool, star_halves: bool, see
         "poses": "star" if use_star else "aligned",
         "half_sets": halves,
         "seed": seed,
-        "classes": [
-            {
-                "class": result.class_number,
-                "n_particles": result.n_particles,
-                "resolution_angstrom": result.resolution_angstrom,
-                "aligned": result.aligned,
-                "score": result.score,
-                "note": result.note,
-            }
-            for result in results
-        ],
+        "classes": [describe_class(result, fractions) for result in results],
     }
 
 

@@ -18,7 +18,8 @@ from cryodc.ops.correlate import (
     phase_ramps,
     sample_spectrum,
 )
-from cryodc.ops.fsc import fourier_shell_correlation
+from cryodc.ops.coverage import Coverage, measure_coverage
+from cryodc.ops.half_map_fsc import HalfMapFsc, half_map_fsc
 from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
 
@@ -36,7 +37,11 @@ class HalfMaps:
     mask
         ``(d, h, w)``: soft, what the FSC is computed within.
     fsc
-        Between the halves.
+        Between the halves within the mask, corrected for it.
+    curves
+        That FSC, and the others that it comes from.
+    coverage
+        What the particles measured of Fourier space.
     score
         Mean correlation of a particle with the half map it is not in, where its weight measures, to the resolution.
     """
@@ -45,6 +50,8 @@ class HalfMaps:
     halves: Float[Tensor, "2 d h w"]
     mask: Float[Tensor, "d h w"]
     fsc: Float[NDArray[np.float64], " shells"]
+    curves: HalfMapFsc
+    coverage: Coverage
     score: float
 
 
@@ -87,7 +94,8 @@ def average_particles(
     one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
     mask = density_mask(halves.mean(dim=0))
-    fsc = fourier_shell_correlation(halves[0] * mask, halves[1] * mask)
+    curves = half_map_fsc(halves, mask)
+    fsc = curves.corrected
     if independent is None:
         top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
     else:
@@ -100,7 +108,8 @@ def average_particles(
     score = _mean_correlation(
         volumes, weights, weight_index, (first_turn, first_move), half_sets, halves * mask, ball.within(finest)
     )
-    return HalfMaps(average, halves, mask, fsc, score)
+    coverage = measure_coverage(bottom, used, len(volumes), ball)
+    return HalfMaps(average, halves, mask, fsc, curves, coverage, score)
 
 
 def _mean_correlation(

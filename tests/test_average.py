@@ -239,7 +239,7 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
         assert volume.box_size == 32
         assert volume.spacing_angstrom == pytest.approx(spacing)
     lines = (run.averages / "fsc.csv").read_text().splitlines()
-    assert lines[0] == "class,shell,frequency_inverse_angstrom,fsc"
+    assert lines[0].startswith("class,shell,frequency_inverse_angstrom,fsc,fsc_unmasked,fsc_masked,fsc_randomised")
     assert len(lines) == 1 + 3 * 17
     truth = read_truth(run.path.parent / "sim/truth.csv")
     name = truth.proteins[0]
