@@ -99,3 +99,16 @@ def test_states_and_axes_are_shown_in_time_where_there_are_some(viewer, small_ru
         np.testing.assert_allclose(opened.dims.point[1], viewer.dims.point[0])
     finally:
         opened.close()
+
+
+def test_positions_lie_in_their_tomograms_in_the_colours_of_their_classes(viewer, small_run: Path) -> None:
+    import starfile
+
+    table = starfile.read(small_run / "averages/particles.star")["particles"]
+    for name, mine in table.groupby("rlnMicrographName"):
+        layer = viewer.layers[f"positions {name}"]
+        assert not layer.visible
+        expected = [mine[f"rlnCoordinate{a}"] * 15.0 - mine[f"rlnOrigin{a}Angst"] for a in "ZYX"]
+        np.testing.assert_allclose(layer.data, np.stack(expected, axis=1), atol=1e-2)
+        assert list(layer.features["class"]) == list(mine["rlnClassNumber"])
+        assert len(np.unique(layer.face_color, axis=0)) == mine["rlnClassNumber"].nunique()
