@@ -5,8 +5,8 @@ python benchmarks/acryo_speed.py --seed 3
 Both get the same particles (bilobe phantom, box 32, 10 Å, ±60°, SNR 0.5), the same reference, the same rotations,
 shifts within the same range, and one thread. acryo finds a shift to a tenth of a voxel from its correlation peak; ours
 scores whole-voxel shifts, as its global searches do before they are refined. Turned references are made before the
-clock starts in both, which counts CPU time, so other work on the machine does not matter. Prints one JSON line; ``error_degrees`` is the median angle to the true pose, which no search on a
-grid can bring below about half its step.
+clock starts in both, which counts CPU time, so that other work on the machine does not matter. Prints one JSON line;
+``error_degrees`` is the median angle to the true pose, which no search on a grid can bring below about half its step.
 """
 
 import argparse
