@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     nargs=3,
     type=click.IntRange(min=1),
     metavar="X Y Z",
-    help="Tomogram in voxels of the averages, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
+    help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."

@@ -54,7 +54,7 @@ def export_run(
     classes
         Class numbers; empty exports all.
     tomogram_size_xyz
-        Voxels of the averages' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
+        Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _warp(
     picks = placements.picks
     # Where the STAR states its pixel, coordinates stay in it; from the centre they are given voxels of the averages.
     stated = None if picks.from_centre else picks.unit_angstrom
-    pixel = stated or placements.spacing_angstrom
+    pixel = stated or placements.image_spacing_angstrom
     voxels = picks.in_voxels(pixel, None if size_xyz is None else size_xyz[::-1], keep)
     columns: dict[str, list[str]] = {
         "rlnMicrographName": [f"{tomogram_stem(picks.tomograms[row]) or 'tomogram'}.tomostar" for row in keep]
@@ -121,7 +121,7 @@ def _warp(
 
 
 def _dynamo(placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None) -> PickText:
-    picks, spacing = placements.picks, placements.spacing_angstrom
+    picks, spacing = placements.picks, placements.image_spacing_angstrom
     offsets = np.zeros((len(picks), 3)) if picks.shifts_angstrom is None else picks.shifts_angstrom
     # Dynamo keeps where a box was cut apart from how far its particle lies off the middle.
     cut = replace(picks, shifts_angstrom=None)

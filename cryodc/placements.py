@@ -1,7 +1,7 @@
 """Where the particles of an averaged run lie in their tomograms, by class: for export, mapping back and the viewer."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from cryodc.io.mrc_header import read_header
 from cryodc.io.pick_formats import read_picks
 from cryodc.io.picks import Picks
 from cryodc.io.run import RunFolder, require
+from cryodc.io.star import read_particles
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Placements:
         ``(n,)`` rlnClassNumber.
     spacing_angstrom, box_size
         Of the averages.
+    image_spacing_angstrom
+        Of the subtomograms, which a pack may have made coarser.
     """
 
     picks: Picks
@@ -35,6 +38,7 @@ class Placements:
     classes: Int[NDArray[np.int64], " n"]
     spacing_angstrom: float
     box_size: int
+    image_spacing_angstrom: float
 
     def of_classes(self, wanted: Collection[int]) -> Bool[NDArray[np.bool_], " n"]:
         """Which particles are of these classes; all where none is named.
@@ -86,13 +90,19 @@ def load_placements(run: RunFolder) -> Placements:
     """
     star = require(run.averages / "particles.star", "cryodc average")
     picks = read_picks(star)
-    if picks.rotations is None or picks.classes is None:
+    rotations, classes = picks.rotations, picks.classes
+    if rotations is None or classes is None:
         raise InputError(
             "these particles have no poses or no classes",
             file=star,
             expected="rlnAngleRot, rlnAngleTilt, rlnAnglePsi and rlnClassNumber",
             remedy="run `cryodc average` again",
         )
-    first = require(run.averages / f"class{int(picks.classes.min()):03d}.mrc", "cryodc average")
+    first = require(run.averages / f"class{int(classes.min()):03d}.mrc", "cryodc average")
     header = read_header(first)
-    return Placements(picks, picks.rotations, picks.classes, header.spacing_angstrom or 1.0, header.shape_zyx[0])
+    spacing = header.spacing_angstrom or 1.0
+    image_spacing = read_particles(star, check_images=False).spacing_angstrom or spacing
+    if picks.unit_angstrom is None:
+        # RELION 3.1 counts voxels of the tomogram that the subtomograms were cut from.
+        picks = replace(picks, unit_angstrom=image_spacing)
+    return Placements(picks, rotations, classes, spacing, header.shape_zyx[0], image_spacing)

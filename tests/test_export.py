@@ -136,7 +136,7 @@ def test_relion5_turns_by_both_rotations_and_counts_from_the_centre(tmp_path: Pa
     labels += ["rlnClassNumber", "rlnImageName", "rlnOpticsGroup"]
     values = [100.0, -50.0, 20.0, 30, 40, 50, 10, 60, -20, 5.0, -7.0, 11.0, "TS_1", 1, "a.mrc", 1]
     header = "\n".join(f"_{label} #{i}" for i, label in enumerate(labels, 1))
-    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n1 2.5\n"
+    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n_rlnTomoSubtomogramBinning #3\n1 2.5 4\n"
     text = f"{optics}\ndata_particles\n\nloop_\n{header}\n" + " ".join(map(str, values)) + "\n"
     (run.averages / "particles.star").write_text(text)
     with pytest.raises(InputError, match="size is not known"):
@@ -206,9 +206,10 @@ def test_a_tomogram_is_filled_and_those_outside_are_named(averaged: Path, tmp_pa
     table = starfile.read(averaged / "run/averages/particles.star")["particles"]
     name = table["rlnMicrographName"][0]
     mine = table[table["rlnMicrographName"] == name]
-    moved = np.stack([mine[f"rlnCoordinate{a}"] - mine[f"rlnOrigin{a}Angst"] / SPACING for a in "ZYX"], axis=1)
+    moved = np.stack([mine[f"rlnCoordinate{a}"] - mine[f"rlnOrigin{a}Angst"] / SPACING for a in "ZYX"], axis=1) / 2
     shape = tuple(int(edge) for edge in np.median(moved, axis=0))
-    write_array(tmp_path / f"{name}.mrc", np.zeros(shape, np.float32), SPACING)
+    # A tomogram of twice the voxel: coordinates are in voxels of the subtomograms.
+    write_array(tmp_path / f"{name}.mrc", np.zeros(shape, np.float32), 2 * SPACING)
     command = ["--tomogram-file", str(tmp_path / f"{name}.mrc"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(load_verb("map-back"), [str(averaged / "run"), *command], catch_exceptions=False)
     inside = ((moved > -0.5) & (moved < np.array(shape) - 0.5)).all(axis=1)
