@@ -136,7 +136,8 @@ def test_relion5_turns_by_both_rotations_and_counts_from_the_centre(tmp_path: Pa
     labels += ["rlnClassNumber", "rlnImageName", "rlnOpticsGroup"]
     values = [100.0, -50.0, 20.0, 30, 40, 50, 10, 60, -20, 5.0, -7.0, 11.0, "TS_1", 1, "a.mrc", 1]
     header = "\n".join(f"_{label} #{i}" for i, label in enumerate(labels, 1))
-    optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n_rlnTomoSubtomogramBinning #3\n1 2.5 4\n"
+    optics_labels = "_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n_rlnTomoSubtomogramBinning #3"
+    optics = f"data_optics\n\nloop_\n{optics_labels}\n1 2.5 4\n"
     text = f"{optics}\ndata_particles\n\nloop_\n{header}\n" + " ".join(map(str, values)) + "\n"
     (run.averages / "particles.star").write_text(text)
     with pytest.raises(InputError, match="size is not known"):
