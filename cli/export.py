@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--dynamo", is_flag=True, help="dynamo.tbl, in voxels of the subtomograms.")
 @click.option("--class", "classes", metavar="CLASSES", help="Classes to export, as in 1,3-5.  [default: all]")
 @click.option(
-    "--size",
+    "--tomogram-size",
     nargs=3,
     type=click.IntRange(min=1),
     metavar="X Y Z",
@@ -32,7 +32,7 @@ def export(
     warp: bool,
     dynamo: bool,
     classes: str | None,
-    size: tuple[int, int, int] | None,
+    tomogram_size: tuple[int, int, int] | None,
     out: Path,
 ) -> None:
     """Export particles with classes and poses to RELION, Warp and M, or Dynamo, with the maps beside them.
@@ -54,7 +54,7 @@ def export(
     if not chosen:
         raise click.UsageError("say for which program: --relion, --warp or --dynamo")
     numbers = [] if classes is None else parse_classes(classes)
-    result = export_run(resolve_run(run), out, chosen, classes=numbers, tomogram_size_xyz=size)
+    result = export_run(resolve_run(run), out, chosen, classes=numbers, tomogram_size_xyz=tomogram_size)
     printer = console()
     printer.print(f"{result.n_particles} particles, {len(result.maps)} maps", markup=False)
     for file in result.files:

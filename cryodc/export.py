@@ -1,5 +1,6 @@
 """Export a run to RELION, Warp and M, or Dynamo: particles with poses, and the maps beside them."""
 
+import re
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -106,9 +107,7 @@ def _warp(
     stated = None if picks.from_centre else picks.unit_angstrom
     pixel = stated or placements.image_spacing_angstrom
     voxels = picks.in_voxels(pixel, None if size_xyz is None else size_xyz[::-1], keep)
-    columns: dict[str, list[str]] = {
-        "rlnMicrographName": [f"{tomogram_stem(picks.tomograms[row]) or 'tomogram'}.tomostar" for row in keep]
-    }
+    columns: dict[str, list[str]] = {"rlnMicrographName": [_tomostar(picks.tomograms[row]) for row in keep]}
     columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
     angles = euler_from_matrices(placements.rotations[keep])
     columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
@@ -118,6 +117,11 @@ def _warp(
     columns["rlnPixelSize"] = number_texts(np.full(len(keep), pixel))
     note = f"warp.star counts in pixels of {pixel:g} Å: give WarpTools --coords_angpix {pixel:g}"
     return f"\n{star_table('', columns)}\n", [note]
+
+
+def _tomostar(tomogram: str) -> str:
+    """Name of a tilt series in Warp, whose reconstructions add the pixel size: TS_01_10.00Apx is TS_01.tomostar."""
+    return re.sub(r"_\d+\.\d+Apx$", "", tomogram_stem(tomogram) or "tomogram") + ".tomostar"
 
 
 def _dynamo(placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None) -> PickText:

@@ -95,6 +95,12 @@ def map_back(
     require_empty(out)
     placements = load_placements(run)
     of_class = placements.of_classes(classes)
+    if placements.picks.from_centre and size_xyz is None and tomogram_file is None:
+        raise InputError(
+            "these positions count from the centre of the tomogram, whose size is not known",
+            file=placements.picks.source,
+            remedy="give it: --size X Y Z in voxels of the output, or --tomogram-file",
+        )
     spacing, names = placements.spacing_angstrom * binning, placements.tomograms(tomograms)
     members = {name: np.flatnonzero(_is(placements, name) & of_class) for name in names}
     if tomogram_file is not None:

@@ -134,19 +134,23 @@ def test_relion5_turns_by_both_rotations_and_counts_from_the_centre(tmp_path: Pa
     labels = [*(f"rlnCenteredCoordinate{a}Angst" for a in "XYZ"), *(f"rlnTomoSubtomogram{a}" for a in ANGLES)]
     labels += [*(f"rlnAngle{a}" for a in ANGLES), *(f"rlnOrigin{a}Angst" for a in "XYZ"), "rlnTomoName"]
     labels += ["rlnClassNumber", "rlnImageName", "rlnOpticsGroup"]
-    values = [100.0, -50.0, 20.0, 30, 40, 50, 10, 60, -20, 5.0, -7.0, 11.0, "TS_1", 1, "a.mrc", 1]
+    values = [100.0, -50.0, 20.0, 30, 40, 50, 10, 60, -20, 5.0, -7.0, 11.0, "TS_1_10.00Apx", 1, "a.mrc", 1]
     header = "\n".join(f"_{label} #{i}" for i, label in enumerate(labels, 1))
     optics_labels = "_rlnOpticsGroup #1\n_rlnTomoTiltSeriesPixelSize #2\n_rlnTomoSubtomogramBinning #3"
     optics = f"data_optics\n\nloop_\n{optics_labels}\n1 2.5 4\n"
     text = f"{optics}\ndata_particles\n\nloop_\n{header}\n" + " ".join(map(str, values)) + "\n"
     (run.averages / "particles.star").write_text(text)
-    with pytest.raises(InputError, match="size is not known"):
+    with pytest.raises(InputError, match="--tomogram-size"):
         export_run(run, tmp_path / "no", ["warp"])
+    with pytest.raises(InputError, match="--size X Y Z"):
+        map_back(run, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
     export_run(run, tmp_path / "out", ["warp"], tomogram_size_xyz=(200, 300, 100))
     warp = starfile.read(tmp_path / "out/warp.star").iloc[0]
     frame, own = (Rotation.from_euler("ZYZ", a, degrees=True).inv() for a in ([30, 40, 50], [10, 60, -20]))
     expected = (np.array([100.0, -50, 20]) - frame.apply([5.0, -7, 11])) / SPACING + np.array([100, 150, 50])
     np.testing.assert_allclose([warp[f"rlnCoordinate{a}"] for a in "XYZ"], expected, atol=1e-5)
+    assert warp["rlnMicrographName"] == "TS_1.tomostar"
     found = Rotation.from_euler("ZYZ", [warp[f"rlnAngle{a}"] for a in ANGLES], degrees=True).inv()
     assert (found.inv() * (frame * own)).magnitude() < 1e-5
 
