@@ -17,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, spline_filter
 
+from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume, write_array
 from cryodc.io.picks import match_tomograms, tomogram_stem
 from cryodc.io.run import RunFolder, require_empty, write_text
