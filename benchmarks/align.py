@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from cryodc.align import Alignment, align_class
-from cryodc.average import average_particles
 from cryodc.data.phantoms import Phantom, demo_phantoms
 from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
 from cryodc.data.simulation_folder import choose_proteins
+from cryodc.half_maps import average_particles
 from cryodc.map_agreement import compare_maps
 from cryodc.ops.filters import standardise
 from cryodc.ops.wedge import apply_weight

@@ -16,8 +16,8 @@ import torch
 from real_ribosome import band_correlations
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles
 from cryodc.data.dataset import load_dataset
+from cryodc.half_maps import average_particles
 from cryodc.import_stacks import import_tilt_stacks
 from cryodc.io.mrc import read_volume
 from cryodc.io.star import read_particles

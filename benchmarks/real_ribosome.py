@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from cryodc.align import align_class, balanced_halves
-from cryodc.average import average_particles
 from cryodc.data.dataset import load_dataset
+from cryodc.half_maps import average_particles
 from cryodc.io.mrc import read_volume
 from cryodc.io.star import read_particles
 from cryodc.ops.filters import soft_sphere

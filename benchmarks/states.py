@@ -15,7 +15,6 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles
 from cryodc.conformations import Conformations, find_conformations
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import (
@@ -26,6 +25,7 @@ from cryodc.data.simulate import (
     weight_index,
 )
 from cryodc.data.specimens import prepare_specimens
+from cryodc.half_maps import average_particles
 from cryodc.measurements import measure
 
 KINDS = ("two", "one", "continuous")

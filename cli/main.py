@@ -24,6 +24,8 @@ VERBS = {
     "states": "Find the conformations within a class, or say that there is one.",
     "select": "Keep some classes or tomograms as a STAR of their own.",
     "generate": "Show what a model has learned: decoded volumes and maps of codes.",
+    "export": "Write particles, poses and maps for RELION, Warp and M, or Dynamo.",
+    "map-back": "Place each class's average at its particles in their tomograms.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
@@ -35,7 +37,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate", "pack"]},
         {"name": "Learn", "commands": ["train", "cluster", "average", "states"]},
         {"name": "Look", "commands": ["generate", "report", "view"]},
-        {"name": "Take away", "commands": ["select", "evaluate", "demo"]},
+        {"name": "Take away", "commands": ["select", "export", "map-back", "evaluate", "demo"]},
     ]
 }
 
@@ -43,7 +45,7 @@ click.rich_click.COMMAND_GROUPS = {
 def load_verb(verb: str) -> click.Command:
     """Import a verb."""
     # `import` is a word of Python: its module and function are called import_.
-    name = f"{verb}_" if keyword.iskeyword(verb) else verb
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{name}"), name)
     return command
 

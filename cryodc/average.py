@@ -1,38 +1,24 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.align import align_class, balanced_halves
+from cryodc.average_files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
-from cryodc.io.mrc import write_volume
+from cryodc.fractions import ClassFractions, class_fractions, fractions_table
+from cryodc.half_maps import average_particles
 from cryodc.io.run import RunFolder, write_json, write_text
 from cryodc.io.star import read_star, with_classes, with_half_sets, with_poses, write_star
-from cryodc.ops.correlate import (
-    FourierBall,
-    ball_spectra,
-    ball_weights,
-    chunks,
-    fine_spectrum,
-    fourier_ball,
-    phase_ramps,
-    sample_spectrum,
-)
 from cryodc.ops.filters import crop_weights, fourier_crop
-from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom, shell_frequencies
-from cryodc.ops.masks import density_mask
-from cryodc.ops.reconstruct import accumulate, volume_from_ball
 from cryodc.particles import ParticleSet, Poses
-from cryodc.volumes import Volume
 from cryodc.workflow import load_run_dataset, load_run_particles
 
 MIN_PARTICLES_TO_ALIGN = 8
@@ -40,43 +26,6 @@ MIN_PARTICLES_TO_ALIGN = 8
 
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
-
-
-@dataclass(frozen=True)
-class HalfMaps:
-    """An average, its two halves, and how well they agree.
-
-    Parameters
-    ----------
-    average
-        ``(d, h, w)``: of every particle, Wiener-filtered by the FSC.
-    halves
-        ``(2, d, h, w)``: of each half set, unfiltered.
-    mask
-        ``(d, h, w)``: soft, what the FSC is computed within.
-    fsc
-        Between the halves.
-    score
-        Mean correlation of a particle with the half map it is not in, where its weight measures, to the resolution.
-    """
-
-    average: Float[Tensor, "d h w"]
-    halves: Float[Tensor, "2 d h w"]
-    mask: Float[Tensor, "d h w"]
-    fsc: Float[NDArray[np.float64], " shells"]
-    score: float
-
-
-@dataclass(frozen=True)
-class ClassAverage:
-    """What ``summary.json`` says of one class; see docs/alignment.md."""
-
-    class_number: int
-    n_particles: int
-    resolution_angstrom: float | None
-    aligned: bool
-    score: float
-    note: str
 
 
 @dataclass(frozen=True)
@@ -89,61 +38,6 @@ class _Placed:
     half_sets: NDArray[np.int64]
     aligned: bool
     note: str
-
-
-@torch.no_grad()
-def average_particles(
-    volumes: Float[Tensor, "n d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " n"],
-    rotations: Float[Tensor, "n 3 3"],
-    origins_voxels: Float[Tensor, "n 3"],
-    half_sets: Int[NDArray[np.int64], " n"],
-    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]] | None = None,
-) -> HalfMaps:
-    """Average particles in given poses, and in two halves.
-
-    Half maps are regularised by one average particle in each shell. The average is Wiener-filtered by the
-    signal-to-noise their FSC shows: ``r = mean(Σ H²) · (1 − FSC) / (2 FSC)`` in each shell.
-
-    Parameters
-    ----------
-    volumes
-        ``(n, d, h, w)``.
-    weights, weight_index
-        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has.
-    rotations, origins_voxels
-        Poses as in :class:`cryodc.particles.Poses`, origins in voxels.
-    half_sets
-        ``(n,)`` 1 or 2.
-    independent
-        Rotations and origins for the half maps, where they differ.
-    """
-    box_size = volumes.shape[-1]
-    ball = fourier_ball(box_size, box_size / 2, volumes.device)
-    first_turn, first_move = independent or (rotations, origins_voxels)
-    sums = []
-    for half in (1, 2):
-        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        sums.append(accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball))
-    used = weights[torch.unique(weight_index)]
-    one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
-    halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
-    mask = density_mask(halves.mean(dim=0))
-    fsc = fourier_shell_correlation(halves[0] * mask, halves[1] * mask)
-    if independent is None:
-        top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
-    else:
-        top, bottom = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
-    known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
-    damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
-    average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
-    below = np.flatnonzero(fsc[1:] < 0.143)
-    finest = float(max(3, below[0] if len(below) else box_size // 2 - 1))
-    score = _mean_correlation(
-        volumes, weights, weight_index, (first_turn, first_move), half_sets, halves * mask, ball.within(finest)
-    )
-    return HalfMaps(average, halves, mask, fsc, score)
 
 
 def average_run(
@@ -188,17 +82,18 @@ def average_run(
         )
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.
-    spacing, box_size = dataset.particles.spacing_angstrom, dataset.particles.box_size
+    spacing = dataset.particles.spacing_angstrom
     use_star = particles.poses is not None and not ignore_poses
     n = len(particles)
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
     half_sets = np.array(balanced_halves(n, seed) if particles.half_sets is None else particles.half_sets)
-    for stale in run.averages.glob("class*.mrc"):
-        stale.unlink()
+    for pattern in ("class*.mrc", "class*.png"):
+        for stale in run.averages.glob(pattern):
+            stale.unlink()
     run.averages.mkdir(parents=True, exist_ok=True)
     results: list[ClassAverage] = []
-    table = ["class,shell,frequency_inverse_angstrom,fsc"]
+    table = [CURVE_COLUMNS]
     for label in range(clusters.n_clusters):
         rows = np.flatnonzero(clusters.labels == label)
         number = label + 1
@@ -213,14 +108,15 @@ def average_run(
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
-        results.append(_summarise(number, maps, placed, spacing))
-        _write_maps(run, number, maps, spacing)
-        frequencies = shell_frequencies(box_size, spacing)
-        table += [f"{number},{s},{frequencies[s]:.6f},{maps.fsc[s]:.6f}" for s in range(len(maps.fsc))]
+        results.append(write_class(run, number, maps, rotations[rows], spacing, placed.aligned, placed.note))
+        table += curve_rows(number, maps, spacing)
         tell(results[-1].note)
     write_text(run.averages / "fsc.csv", "\n".join(table) + "\n")
     _write_star(run, clusters, particles, None if use_star else Poses(rotations, origins), half_sets)
-    write_json(run.averages / "summary.json", _summary(results, use_star, particles.half_sets is not None, seed))
+    fractions = class_fractions(clusters.labels, particles.tomograms, clusters.n_clusters, seed)
+    write_text(run.averages / "fractions.csv", fractions_table(fractions))
+    summary = _summary(results, fractions[0], use_star, particles.half_sets is not None, seed)
+    write_json(run.averages / "summary.json", summary)
     return results
 
 
@@ -274,54 +170,6 @@ def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple
     return rotations, torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float().to(device)
 
 
-def _mean_correlation(
-    volumes: Tensor,
-    weights: Tensor,
-    weight_index: Tensor,
-    poses: tuple[Tensor, Tensor],
-    half_sets: NDArray[np.int64],
-    halves: Tensor,
-    ball: FourierBall,
-) -> float:
-    transfer = ball_weights(weights, ball)
-    total = 0.0
-    for half in (1, 2):
-        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        fine = fine_spectrum(halves[2 - half][None])
-        for c in chunks(len(rows), max(1, 400_000 // len(ball))):
-            part = rows[c]
-            points = (ball.frequencies @ poses[0][part]).reshape(1, -1, 3)
-            values = sample_spectrum(fine, points)[0].reshape(2, len(part), len(ball))
-            model = torch.complex(values[0], values[1]) * transfer[weight_index[part]]
-            model = model * phase_ramps(ball, poses[1][part])
-            measured = (transfer[weight_index[part]].abs() > 1e-3).float()
-            spectra = ball_spectra(volumes[part], ball) * measured
-            norm = (model.abs().square().sum(dim=1) * spectra.abs().square().sum(dim=1)).sqrt().clamp_min(1e-20)
-            total += float(((spectra * model.conj()).real.sum(dim=1) / norm).sum())
-    return total / len(volumes)
-
-
-def _summarise(number: int, maps: HalfMaps, placed: _Placed, spacing_angstrom: float) -> ClassAverage:
-    resolution = resolution_angstrom(maps.fsc, spacing_angstrom)
-    # Shells that two noise averages share by chance are no resolution.
-    known = placed.aligned and math.isfinite(resolution)
-    return ClassAverage(
-        number,
-        len(placed.half_sets),
-        round(resolution, 2) if known else None,
-        placed.aligned,
-        round(maps.score, 4),
-        placed.note,
-    )
-
-
-def _write_maps(run: RunFolder, number: int, maps: HalfMaps, spacing_angstrom: float) -> None:
-    named = {"": maps.average, "_half1": maps.halves[0], "_half2": maps.halves[1], "_mask": maps.mask}
-    for suffix, voxels in named.items():
-        volume = Volume(voxels.cpu().numpy().astype(np.float32), spacing_angstrom)
-        write_volume(run.averages / f"class{number:03d}{suffix}.mrc", volume)
-
-
 def _write_star(
     run: RunFolder,
     clusters: Clusters,
@@ -337,7 +185,9 @@ def _write_star(
     write_star(document, run.averages / "particles.star")
 
 
-def _summary(results: list[ClassAverage], use_star: bool, star_halves: bool, seed: int) -> dict[str, object]:
+def _summary(
+    results: list[ClassAverage], fractions: ClassFractions, use_star: bool, star_halves: bool, seed: int
+) -> dict[str, object]:
     if not use_star:
         halves = (
             "halves were aligned independently, from a start they share up to shell 5; resolutions beyond it are "
@@ -351,17 +201,7 @@ def _summary(results: list[ClassAverage], use_star: bool, star_halves: bool, see
         "poses": "star" if use_star else "aligned",
         "half_sets": halves,
         "seed": seed,
-        "classes": [
-            {
-                "class": result.class_number,
-                "n_particles": result.n_particles,
-                "resolution_angstrom": result.resolution_angstrom,
-                "aligned": result.aligned,
-                "score": result.score,
-                "note": result.note,
-            }
-            for result in results
-        ],
+        "classes": [describe_class(result, fractions) for result in results],
     }
 
 

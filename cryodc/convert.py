@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryodc.errors import InputError
 from cryodc.io.pick_formats import read_picks
-from cryodc.io.pick_writers import PickFormat, picks_as
+from cryodc.io.pick_writers import PickFormat, picks_as, tomogram_numbers_table
 from cryodc.io.picks import Picks
 from cryodc.io.run import write_text
 
@@ -72,7 +72,7 @@ def convert_picks(
     written = picks_as(kind, picks, picks.in_voxels(spacing_angstrom, shape))
     write_text(out, written.text)
     if written.tomogram_numbers:
-        write_text(table, _table(written.tomogram_numbers))
+        write_text(table, tomogram_numbers_table(written.tomogram_numbers))
     lost = (f"not carried over: {', '.join(picks.left_out)}",) if picks.left_out else ()
     return Conversion(picks, out, table if written.tomogram_numbers else None, (*written.notes, *lost))
 
@@ -137,11 +137,3 @@ def _kind_of(out: Path) -> PickFormat:
             remedy="name the output so, or give --to relion, dynamo, stopgap or csv",
         )
     return kinds[out.suffix.lower()]
-
-
-def _table(numbers: Mapping[str, int]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["number", "tomogram"])
-    writer.writerows([number, name] for name, number in numbers.items())
-    return buffer.getvalue()

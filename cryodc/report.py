@@ -47,6 +47,9 @@ class ClassCard:
     note: str
     slices: str
     surface: str
+    quality: str
+    interval: str
+    coverage: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def write_report(run: RunFolder) -> Path:
         stale=stale,
         cards=cards,
         best=_best_resolution(averages),
+        fractions=_fractions(run, averages),
         low_pass_angstrom=shelf.low_pass_angstrom,
         samples=_sample_cards(shelf, clusters),
         decoded=_optional(run.codes, lambda: decoded_section(run)),
@@ -145,12 +149,14 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
     for label, size in enumerate(clusters.sizes):
         number = label + 1
         row = rows.get(number)
-        resolution, slices, surface = "–", "", ""
+        resolution, slices, surface, quality = "–", "", "", ""
         if row is not None:
             volume = read_volume(run.averages / f"class{number:03d}.mrc")
             resolution = "–" if row["resolution_angstrom"] is None else f"{row['resolution_angstrom']:.1f} Å"
             slices = data_uri(orthoslices_png(volume))
             surface = data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
+            picture = run.averages / f"class{number:03d}_quality.png"
+            quality = data_uri(picture.read_bytes()) if picture.exists() else ""
         cards.append(
             ClassCard(
                 number=number,
@@ -163,9 +169,36 @@ def _class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, 
                 note="" if row is None else row["note"],
                 slices=slices,
                 surface=surface,
+                quality=quality,
+                interval=_interval(row),
+                coverage=_coverage(row),
             )
         )
     return cards
+
+
+def _interval(row: dict[str, Any] | None) -> str:
+    low, high = (row or {}).get("fraction_interval", (None, None))
+    return "" if low is None else f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def _coverage(row: dict[str, Any] | None) -> str:
+    if row is None or "fourier_measured" not in row:
+        return ""
+    return f"{row['fourier_measured']:.0%} of Fourier space measured, efficiency {row['fourier_efficiency']:.2f}"
+
+
+def _fractions(run: RunFolder, averages: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Rows of fractions.csv, tomogram by tomogram, where there are several tomograms."""
+    path = run.averages / "fractions.csv"
+    if averages is None or not path.exists():
+        return []
+    table = pd.read_csv(path, dtype={"tomogram": str}, keep_default_na=False)
+    each = [
+        {"tomogram": name or "unnamed", "cells": rows.to_dict("records")}
+        for name, rows in table.groupby("tomogram", sort=False)
+    ]
+    return each if len(each) > 2 else []
 
 
 def _leakage(run: RunFolder) -> LeakageTable | None:

@@ -14,9 +14,9 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles
 from cryodc.conformations import Conformations, find_conformations
 from cryodc.distributed import choose_device
+from cryodc.half_maps import average_particles
 from cryodc.io.mrc import write_volume
 from cryodc.io.run import RunFolder, load_codes, require, write_json, write_text
 from cryodc.io.star import particle_block, read_star, write_star

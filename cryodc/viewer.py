@@ -18,10 +18,14 @@ from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config
 from cryodc.particles import ParticleSet
 from cryodc.pictures import class_colour, read_particle, surface_threshold
+from cryodc.placements import load_placements
 from cryodc.workflow import load_run_particles
 
 if TYPE_CHECKING:
     import napari
+
+
+_MOST_TOMOGRAMS = 50
 
 
 def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None] = lambda _: None) -> "napari.Viewer":
@@ -30,7 +34,8 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     Layers, in Å: every class average as a volume in its class's colour (half maps and masks hidden), its states, the
     motion along its principal axes and its decoded traversals as time series (hidden), the particle that is selected,
     and the content codes as points in their principal plane, coloured by class. Selecting a point, by a click or in
-    napari's features table, shows its particle. What is of an earlier clustering is left out.
+    napari's features table, shows its particle. Positions in each tomogram are points in the same colours (hidden).
+    What is of an earlier clustering is left out.
 
     Parameters
     ----------
@@ -72,6 +77,11 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     # States put a time axis before z.
     viewer.dims.set_point(viewer.dims.ndim - 3, box_angstrom / 2)
     viewer.reset_view()
+    if n_averages:
+        # Tomograms are vast beside an average: the view is fitted to what came before.
+        shown = viewer.layers.selection.active
+        _add_positions(viewer, run)
+        viewer.layers.selection.active = shown
     return viewer
 
 
@@ -205,6 +215,35 @@ def _add_series(
         blending="translucent",
         visible=False,
     )
+
+
+def _add_positions(viewer: "napari.Viewer", run: RunFolder) -> None:
+    """Where the particles lie in each tomogram, coloured by class: a hidden layer each, in Å.
+
+    Nothing is added where the run has no averages yet, or its STAR no coordinates, or coordinates from the centre of a
+    tomogram whose size is not known.
+    """
+    if not (run.averages / "particles.star").exists():
+        return
+    try:
+        placements = load_placements(run)
+        positions = placements.picks.in_voxels(placements.spacing_angstrom, None) * placements.spacing_angstrom
+    except InputError:
+        return
+    tomograms = np.array(placements.picks.tomograms, dtype=str)
+    for name in placements.tomograms()[:_MOST_TOMOGRAMS]:
+        rows = np.flatnonzero(tomograms == name)
+        layer = viewer.add_points(
+            positions[rows],
+            name=f"positions {name or 'unnamed'}",
+            size=0.5 * placements.box_size * placements.spacing_angstrom,
+            face_color=[class_colour(int(number)) for number in placements.classes[rows]],
+            border_width=0,
+            units=["angstrom"] * 3,
+            features={"class": placements.classes[rows]},
+            visible=False,
+        )
+        layer.editable = False
 
 
 def _add_codes(

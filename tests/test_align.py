@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from cryodc.align import Alignment, align_class
-from cryodc.average import average_particles
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
+from cryodc.half_maps import average_particles
 from cryodc.ops.filters import soft_sphere, standardise
 from cryodc.ops.fsc import fourier_shell_correlation
 from cryodc.ops.rotations import geodesic_degrees, resample, rotations_from_vectors

@@ -12,11 +12,12 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles, average_run
+from cryodc.average import average_run
 from cryodc.config import preset_config
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import write_simulation
+from cryodc.half_maps import average_particles
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, save_config, write_json
 from cryodc.io.simulation import read_truth
@@ -238,7 +239,7 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
         assert volume.box_size == 32
         assert volume.spacing_angstrom == pytest.approx(spacing)
     lines = (run.averages / "fsc.csv").read_text().splitlines()
-    assert lines[0] == "class,shell,frequency_inverse_angstrom,fsc"
+    assert lines[0].startswith("class,shell,frequency_inverse_angstrom,fsc,fsc_unmasked,fsc_masked,fsc_randomised")
     assert len(lines) == 1 + 3 * 17
     truth = read_truth(run.path.parent / "sim/truth.csv")
     name = truth.proteins[0]

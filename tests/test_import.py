@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryodc.align import balanced_halves
-from cryodc.average import average_particles
 from cryodc.check import check_particles
 from cryodc.data.dataset import load_dataset
 from cryodc.errors import InputError
+from cryodc.half_maps import average_particles
 from cryodc.import_stacks import ImportSummary, import_tilt_stacks
 from cryodc.io.mrc import read_volume
 from cryodc.io.optimisation_set import find_tomograms

@@ -129,3 +129,17 @@ def test_a_tomogram_may_be_called_like_the_start_of_a_script(run: RunFolder) -> 
     traces = figure(page, "content")["data"]
     assert "<!--<script>" in {trace["name"] for trace in traces}
     assert "<!--<script" not in page
+
+
+def test_the_page_shows_shares_with_intervals_and_how_fourier_space_was_measured(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    summary = json.loads((run.averages / "summary.json").read_text())["classes"]
+    for row in summary:
+        low, high = (f"{100 * bound:.1f}" for bound in row["fraction_interval"])
+        assert f"[{low}–{high} %]" in page
+        assert f"efficiency {row['fourier_efficiency']:.2f}" in page
+        assert f"Fourier coverage and view directions of class {row['class']}" in page
+    lines = (run.averages / "fractions.csv").read_text().splitlines()[1:]
+    last = lines[-1].split(",")
+    assert f"{100 * float(last[3]):.1f} %" in page
+    assert all(f"<tr><td>{line.split(',')[0]}</td>" in page for line in lines)

@@ -92,13 +92,14 @@ def test_states_and_axes_are_shown_in_time_where_there_are_some(viewer, small_ru
     opened = open_viewer(copied)
     try:
         axis = next(layer for layer in opened.layers if layer.name.startswith("class 1 axis 1"))
-        box = read_volume(copied.averages / "class001.mrc").box_size
+        average = read_volume(copied.averages / "class001.mrc")
+        box = average.box_size
         assert axis.data.shape == (9, box, box, box)
         assert opened.layers["class 1 states"].data.shape[0] == 2
         assert not axis.visible
         # Time comes before z, and the viewer opens on the central slice.
         assert opened.dims.ndim == 4
-        np.testing.assert_allclose(opened.dims.point[1], viewer.dims.point[0])
+        np.testing.assert_allclose(opened.dims.point[1], box // 2 * average.spacing_angstrom)
     finally:
         opened.close()
 
@@ -131,3 +132,16 @@ def test_traversals_are_shown_in_time_and_what_is_of_an_earlier_clustering_is_no
         assert "earlier clustering" in opened.title
     finally:
         opened.close()
+
+
+def test_positions_lie_in_their_tomograms_in_the_colours_of_their_classes(viewer, small_run: Path) -> None:
+    import starfile
+
+    table = starfile.read(small_run / "averages/particles.star")["particles"]
+    for name, mine in table.groupby("rlnMicrographName"):
+        layer = viewer.layers[f"positions {name}"]
+        assert not layer.visible
+        expected = [mine[f"rlnCoordinate{a}"] * 15.0 - mine[f"rlnOrigin{a}Angst"] for a in "ZYX"]
+        np.testing.assert_allclose(layer.data, np.stack(expected, axis=1), atol=1e-2)
+        assert list(layer.features["class"]) == list(mine["rlnClassNumber"])
+        assert len(np.unique(layer.face_color, axis=0)) == mine["rlnClassNumber"].nunique()

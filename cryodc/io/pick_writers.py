@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +41,7 @@ def picks_as(kind: PickFormat, picks: Picks, voxels: Float[NDArray[np.float64], 
     """
     writers: dict[PickFormat, Callable[[Picks, NDArray[np.float64]], PickText]] = {
         "relion": _relion,
-        "dynamo": _dynamo,
+        "dynamo": dynamo_table,
         "stopgap": _stopgap,
         "csv": _csv,
     }
@@ -64,6 +64,15 @@ def number_tomograms(names: Sequence[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(distinct, start=1)}
 
 
+def tomogram_numbers_table(numbers: Mapping[str, int]) -> str:
+    """Lines ``number,tomogram``, as :func:`cryodc.convert.read_tomogram_names` reads them."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["number", "tomogram"])
+    writer.writerows([number, name] for name, number in numbers.items())
+    return buffer.getvalue()
+
+
 def _relion(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
     columns: dict[str, Sequence[str]] = {"rlnTomoName": picks.tomograms}
     columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
@@ -77,12 +86,28 @@ def _relion(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
     return PickText(f"\n{star_table('particles', columns)}\n", {}, notes)
 
 
-def _dynamo(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+def dynamo_table(
+    picks: Picks,
+    voxels: Float[NDArray[np.float64], "n 3"],
+    shifts_voxels: Float[NDArray[np.float64], "n 3"] | None = None,
+) -> PickText:
+    """Write a Dynamo table.
+
+    Parameters
+    ----------
+    picks
+        Tomograms, rotations, classes.
+    voxels
+        ``(n, 3)`` zyx, 0-based voxels of the tomogram: where boxes are cut.
+    shifts_voxels
+        ``(n, 3)`` zyx from there to the particle: dx, dy, dz. 0 if None.
+    """
     numbers = number_tomograms(picks.tomograms)
     n = len(picks)
     table = np.zeros((n, _DYNAMO_COLUMNS))
     table[:, 0] = np.arange(1, n + 1)
     table[:, 1:3] = 1
+    table[:, 3:6] = 0 if shifts_voxels is None else shifts_voxels[:, ::-1]
     rot, tilt, psi = _relion_angles(picks).T
     table[:, 6:9] = np.stack([_wrap(psi - 90), tilt, _wrap(rot + 90)], axis=1)
     table[:, 19] = [numbers[name] for name in picks.tomograms]

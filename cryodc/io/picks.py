@@ -5,7 +5,7 @@ a coordinate and an angle is written once, in :mod:`cryodc.io.pick_formats`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,19 @@ class Picks:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def select(self, keep: NDArray[np.int64]) -> "Picks":
+        """The picks at these positions, in this order."""
+        return replace(
+            self,
+            rows=self.rows[keep],
+            tomograms=tuple(self.tomograms[i] for i in keep),
+            positions=self.positions[keep],
+            shifts_angstrom=None if self.shifts_angstrom is None else self.shifts_angstrom[keep],
+            rotations=None if self.rotations is None else self.rotations[keep],
+            classes=None if self.classes is None else self.classes[keep],
+            half_sets=None if self.half_sets is None else self.half_sets[keep],
+        )
 
     def in_voxels(
         self, spacing_angstrom: float | None, shape_zyx: Sequence[int] | None, rows: NDArray[np.int64] | None = None
