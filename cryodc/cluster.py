@@ -1,6 +1,6 @@
 """Cluster content codes: which proteins are there.
 
-Codes are compared by direction, as training contrasts them, so they are first scaled to unit length and reduced
+Codes of DualContrast are compared by direction, as training contrasts them: first scaled to unit length, then reduced
 by PCA. A Gaussian mixture with one covariance for all components then finds the clusters.
 """
 
@@ -96,7 +96,7 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
             expected=f"1 to {len(codes)}, the number of particles",
             found=str(n_clusters),
         )
-    features = content_features(codes.content)
+    features = content_features(codes.content_points)
     if n_clusters is not None:
         mixture = fit_mixture(features, n_clusters, seed)
         stability = subsample_stability(features, mixture, seed)

@@ -52,7 +52,7 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
     n_averages = _add_averages(viewer, run, box_angstrom)
     _add_states(viewer, run, box_angstrom)
     particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
-    plane, _ = principal_plane(codes.select(particles.names).content)
+    plane, _ = principal_plane(codes.select(particles.names).content_points)
     _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
     viewer.canvas.overlays.scale_bar.visible = True
     viewer.dims.ndisplay = 2

@@ -273,7 +273,7 @@ def fingerprint(particles: ParticleSet) -> str:
 
 
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
-    begun = load_config(run)
+    begun = _with_defaults(load_config(run))
     sections = ("dataset", "input", "model", "loss", "views", "optimisation", "seed")
     pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
     for section, (expected, found) in pairs.items():
@@ -285,6 +285,12 @@ def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
                 found=str(found),
                 remedy="resume with the command it began with: " + begun["command"],
             )
+
+
+def _with_defaults(described: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a run of an earlier version does not name are those of today's defaults."""
+    sections = {section: described[section] for section in TrainConfig.model_fields}
+    return described | TrainConfig.model_validate(sections).model_dump(mode="json")
 
 
 def _voxels(described: dict[str, Any]) -> str:
