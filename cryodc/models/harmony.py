@@ -5,7 +5,8 @@ particle to its canonical pose, ``canonical(x) = particle(R(θ) x + t)``; it is 
 :class:`cryodc.particles.Poses` ``A = R(θ)`` and ``o = −t``.
 
 The published encoder and decoder are replaced by the convolutional ones of this package. Images are compared in the
-full box; where particles have weights, each is compared under the weight turned with it.
+full box under each particle's own weight, and in the pose of the particle rather than the canonical one: see
+:mod:`cryodc.objectives.harmony`.
 """
 
 from jaxtyping import Float

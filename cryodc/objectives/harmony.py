@@ -19,22 +19,26 @@ TERMS = ("reconstruction", "agreement", "kl_content")
 
 
 def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Iterator[Step]:
-    """``γ [ ‖m₁ − y₁‖² + ‖m₂ − y₂‖² + ‖y₁ − y₂‖² ] + KL(q(c|x₁) ‖ q(c|x₂)) / dim``.
+    """``γ [ ‖T₁⁻¹ m₁ − x₁‖² + ‖T₂⁻¹ m₂ − x₂‖² + ‖y₁ − y₂‖² ] + KL(q(c|x₁) ‖ q(c|x₂)) / dim``.
 
-    ``y = T(x; θ, t)`` is a view in its canonical pose, ``m`` what its content decodes to; ``m`` is compared under the
-    weight turned with the view, and two views under what both have measured.
+    ``y = T x`` is a view in its canonical pose, ``m`` what its content decodes to. As published ``m`` is compared with
+    ``y``, which costs nothing where ``T`` shifts the particle out of the box; taken back to the particle's pose the
+    distance is the same and the particle is always there. ``m`` is compared under the weight of its view, two
+    views under what both have measured.
     """
     if not isinstance(model, Harmony):
         raise TypeError(f"expected a Harmony, found {type(model).__name__}")
     views = draw_views(batch, config, generator)
     with autocast(config, batch.images.device):
         posteriors = [model.encode(view.volumes) for view in views]
-        decoded = [model.canonical(posterior.content.sample(generator)) for posterior in posteriors]
+        decoded = [model.decode(q.content.sample(generator), q.transformation.mean) for q in posteriors]
+    reconstructions = [
+        losses.reconstruction(view.target, image, view.weights, batch.mask)
+        for view, image in zip(views, decoded, strict=True)
+    ]
     aligned = [align(model, view, posterior) for view, posterior in zip(views, posteriors, strict=True)]
     terms = {
-        "reconstruction": sum_of(
-            losses.reconstruction(y, m, weights, batch.mask) for (y, weights), m in zip(aligned, decoded, strict=True)
-        ),
+        "reconstruction": reconstructions[0] + reconstructions[1],
         "agreement": agreement(aligned[0], aligned[1], batch.mask),
         "kl_content": losses.kl_between(*posteriors[0].content, *posteriors[1].content),
     }
@@ -61,7 +65,3 @@ def agreement(first: Aligned, second: Aligned, mask: Tensor) -> Tensor:
         y_first = apply_weight(y_first, w_second)
     return losses.reconstruction(y_first, y_second, w_first, mask)
 
-
-def sum_of(terms: Iterator[Tensor]) -> Tensor:
-    """Sum of some scalars."""
-    return torch.stack(list(terms)).sum()
