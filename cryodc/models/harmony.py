@@ -9,6 +9,7 @@ full box under each particle's own weight, and in the pose of the particle rathe
 :mod:`cryodc.objectives.harmony`.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from cryodc.models.base import Placement, full_precision
 from cryodc.models.config import ModelConfig
 from cryodc.models.networks import Decoder, Encoder, Posterior, certain, gaussian
 from cryodc.models.posed import PosedModel
-from cryodc.ops.placements import invert, rigid
+from cryodc.ops.placements import invert, n_rotation_parameters, rigid
 from cryodc.ops.rotations import resample
 
 
@@ -30,9 +31,12 @@ class Harmony(PosedModel):
         self.decoder = Decoder(config, transformation=False)
 
     def encode(self, images: Float[Tensor, "b *image"]) -> Posterior:
-        """``q(c | x)`` and the pose."""
+        """``q(c | x)`` and the pose; a shift stays within a quarter of the box, or it could lose the particle."""
         found = self.encoder(images)
-        return Posterior(gaussian(found["mean"], found["log_variance"]), certain(found["pose"]))
+        n_angles, reach = n_rotation_parameters(self.config.dims), self.config.box_size / 4
+        angles, shift = found["pose"][:, :n_angles], reach * torch.tanh(found["pose"][:, n_angles:] / reach)
+        pose = torch.cat([angles, shift], dim=1)
+        return Posterior(gaussian(found["mean"], found["log_variance"]), certain(pose))
 
     def canonical(self, content: Float[Tensor, "b c"]) -> Float[Tensor, "b *image"]:
         """The decoded image in its canonical pose."""

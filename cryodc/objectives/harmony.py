@@ -64,4 +64,3 @@ def agreement(first: Aligned, second: Aligned, mask: Tensor) -> Tensor:
     if w_second is not None:
         y_first = apply_weight(y_first, w_second)
     return losses.reconstruction(y_first, y_second, w_first, mask)
-
