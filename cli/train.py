@@ -76,6 +76,8 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
     Examples: cryodc train particles.star --out run/ --tilt-range -60 60
 
     cryodc train particles.star --out harmony/ --model harmony --tilt-range -60 60
+
+    A STAR of 2D single-particle images is trained on in 2D: cryodc train images.star --out run/ --preset paper-starmen
     """
     from rich.progress import (
         BarColumn,

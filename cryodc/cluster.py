@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, require, write_json
-from cryodc.io.star import particle_block, read_star, with_classes, write_star
+from cryodc.io.star import find_particle_block, read_star, with_classes, write_star
 from cryodc.mixture import (
     SEPARATED,
     STABLE,
@@ -122,7 +122,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     """
     clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
     document = read_star(require(run.particles, "cryodc train"))
-    block = particle_block(document)
+    block = find_particle_block(document)
     if block.n_rows != len(clusters.names):
         raise InputError(
             "the run's STAR and its codes differ in length",
@@ -137,7 +137,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     for label in range(clusters.n_clusters):
         rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
         write_star(
-            classes.with_rows(particle_block(classes).name, rows),
+            classes.with_rows(find_particle_block(classes).name, rows),
             run.clusters / f"class{label + 1:03d}.star",
         )
     summary = {
