@@ -97,6 +97,15 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     optimisation: OptimisationConfig = OptimisationConfig()
 
 
+# One view of each pair is the particle as recorded, and the wedge turns with the other.
+_AS_RECORDED: dict[str, Any] = {
+    "rotation": "vector",
+    "max_shift_voxels": 0.0,
+    "rotate_both": False,
+    "reimpose_weight": False,
+    "low_pass_shells": None,
+}
+
 # arXiv 2405.16796 and its released code: γ = 3/50, β = 0.01 per voxel, 3 × MSE, Adam 1e-4, batch 50, 150 epochs.
 PAPER: Settings = {
     "model": {"content_dims": 50, "transformation_dims": 50},
@@ -109,13 +118,7 @@ PAPER: Settings = {
         "transformation_weight": 3 / 50,
         "decoded_noise": False,
     },
-    "views": {
-        "rotation": "vector",
-        "max_shift_voxels": 0.0,
-        "rotate_both": False,
-        "reimpose_weight": False,
-        "low_pass_shells": None,
-    },
+    "views": _AS_RECORDED,
     "optimisation": {
         "epochs": 150,
         "batch_size": 50,
@@ -146,13 +149,7 @@ IMAGES: dict[str, Settings] = {
 # Common to the models the paper compares with: particles as recorded, codes as encoded.
 _RECORDED: Settings = {
     "loss": {"kl_weight": 2.0},
-    "views": {
-        "rotation": "vector",
-        "max_shift_voxels": 0.0,
-        "rotate_both": False,
-        "reimpose_weight": False,
-        "low_pass_shells": None,
-    },
+    "views": _AS_RECORDED,
     "optimisation": {
         "epochs": 100,
         "batch_size": 100,

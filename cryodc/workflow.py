@@ -120,13 +120,14 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         particles = read_particles(request.star, data_dir=request.data_dir)
     pack = describe_pack(request, particles)
     config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
-    if config.model.dims != (2 if flat else 3):
+    dims, channels = config.model.dims, config.model.channels
+    if (dims, channels) != (2 if flat else 3, 1):
         raise InputError(
-            "these settings are for images" if config.model.dims == 2 else "these settings are for volumes",
+            f"these settings are for {'volumes' if dims == 3 else 'images' if channels == 1 else 'images in colour'}",
             file=request.star,
-            expected=f"model.dims {2 if flat else 3}",
-            found=f"model.dims {config.model.dims}, preset {request.preset}",
-            remedy="choose another --preset, or leave model.dims out",
+            expected=f"model.dims {2 if flat else 3}, model.channels 1",
+            found=f"model.dims {dims}, model.channels {channels}, preset {request.preset}",
+            remedy="choose another --preset, or leave model.dims and model.channels out",
         )
     described = describe_run(request, particles, config, pack)
     if request.resume:

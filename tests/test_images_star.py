@@ -116,6 +116,8 @@ def test_sizes_and_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         prepare_run(TrainRequest(star, tmp_path / "run", tilt_range=(-60.0, 60.0)))
     with pytest.raises(InputError, match="settings are for volumes"):
         prepare_run(TrainRequest(star, tmp_path / "run", overrides={"model": {"dims": 3}}))
+    with pytest.raises(InputError, match="images in colour"):
+        prepare_run(TrainRequest(star, tmp_path / "run", preset="paper-linemod"))
     assert not (tmp_path / "run").exists()
 
 

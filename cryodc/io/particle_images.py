@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, resolve_images
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
-from cryodc.io.optics import common_value, read_optics
+from cryodc.io.optics import common_pixel_size, common_value, read_optics
 from cryodc.io.repeats import repeated_names
 from cryodc.io.star_layout import find_particle_block, holds_tilt_stacks
 from cryodc.io.star_text import StarDocument
@@ -53,15 +53,7 @@ def read_image_particles(document: StarDocument, finder: ImageFinder) -> Particl
     problems = repeated_names(document.source, names, row_list) + missing
     if problems:
         raise problems[0].error
-    spacing = common_value(document, groups, "spacing_angstrom", "pixel size")
-    if spacing is None:
-        raise InputError(
-            "the pixel size of the images is not known",
-            file=document.source,
-            expected="rlnImagePixelSize in data_optics",
-            found="none",
-            remedy="give the particles.star as RELION wrote it",
-        )
+    spacing = common_pixel_size(document, groups)
     stated = common_value(document, groups, "box_size", "box size")
     first = {image.file: row for image, row in zip(images[::-1], row_list[::-1], strict=True)}
     stacks = [ImageReference(file) for file in first]

@@ -11,7 +11,7 @@ from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.harmony import Harmony
 from cryodc.models.networks import Posterior
-from cryodc.objectives.steps import Batch, Objective, Step, autocast, draw_views
+from cryodc.objectives.steps import Batch, Objective, Step, autocast, draw_views, kl_weight
 from cryodc.ops.rotations import resample
 from cryodc.ops.wedge import apply_weight
 
@@ -43,7 +43,8 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
         "kl_content": losses.kl_between(*posteriors[0].content, *posteriors[1].content),
     }
     loss = config.loss.reconstruction_weight * (terms["reconstruction"] + terms["agreement"])
-    yield Step("all", loss + config.loss.kl_weight / config.model.content_dims * terms["kl_content"], terms)
+    divergence = terms["kl_content"] / config.model.content_dims
+    yield Step("all", loss + kl_weight(config, batch.epoch) * divergence, terms)
 
 
 OBJECTIVE = Objective(TERMS, steps)

@@ -63,9 +63,13 @@ def draw_views(batch: Batch, config: TrainConfig, generator: torch.Generator) ->
 
 def beta(config: TrainConfig, epoch: int) -> float:
     """Weight of the KL divergences in an epoch (0-based), per voxel."""
+    return kl_weight(config, epoch) / config.model.n_values
+
+
+def kl_weight(config: TrainConfig, epoch: int) -> float:
+    """The configured weight, as far as it has risen."""
     warm_up = config.loss.kl_warm_up_epochs
-    risen = 1.0 if warm_up == 0 else min(1.0, epoch / warm_up)
-    return risen * config.loss.kl_weight / config.model.n_values
+    return config.loss.kl_weight * (1.0 if warm_up == 0 else min(1.0, epoch / warm_up))
 
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
