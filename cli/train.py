@@ -73,9 +73,9 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
     Writes a run folder: config.yaml, log.csv, checkpoints/, codes.npz. Nothing is trained before every image
     named in the STAR has been found and checked.
 
-    Examples: cryodc train particles.star --out run/ --tilt-range -60 60
+    Example: cryodc train particles.star --out run/ --tilt-range -60 60
 
-    cryodc train particles.star --out harmony/ --model harmony --tilt-range -60 60
+    With another model: cryodc train particles.star --out harmony/ --model harmony --tilt-range -60 60
 
     A STAR of 2D single-particle images is trained on in 2D: cryodc train images.star --out run/ --preset paper-starmen
     """
