@@ -18,7 +18,7 @@ VERBS = {
     "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "pack": "Put particles into one file that training reads batches from.",
-    "train": "Train DualContrast on particles and encode every one of them.",
+    "train": "Train a model on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
     "states": "Find the conformations within a class, or say that there is one.",

@@ -27,7 +27,19 @@ from cryodc_cli.options import (
     show_default=True,
     help="The run folder to make.",
 )
-@click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True)
+@click.option(
+    "--model",
+    "model",
+    type=click.Choice(["dualcontrast", "harmony", "spatial-vae", "vitae", "vae"]),
+    help="What to train; see docs/models.md.  [default: dualcontrast]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper", "paper-mnist", "paper-linemod", "paper-starmen"]),
+    default="default",
+    show_default=True,
+    help="Settings to begin with; the last three are for images.",
+)
 @click.option("--epochs", type=int, help="Passes over the particles.  [default: by the preset]")
 @click.option("--batch-size", type=int, help="Particles per step.")
 @click.option("--learning-rate", type=float, help="Of both optimisers.")
@@ -56,12 +68,16 @@ from cryodc_cli.options import (
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> None:
-    """Train DualContrast on PARTICLES.STAR and encode every particle.
+    """Train a model on PARTICLES.STAR and encode every particle.
 
     Writes a run folder: config.yaml, log.csv, checkpoints/, codes.npz. Nothing is trained before every image
     named in the STAR has been found and checked.
 
     Example: cryodc train particles.star --out run/ --tilt-range -60 60
+
+    With another model: cryodc train particles.star --out harmony/ --model harmony --tilt-range -60 60
+
+    A STAR of 2D single-particle images is trained on in 2D: cryodc train images.star --out run/ --preset paper-starmen
     """
     from rich.progress import (
         BarColumn,
@@ -79,6 +95,8 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
     if options["no_pack"] and options["pack"] is not None:
         raise click.UsageError("--pack and --no-pack exclude each other.")
     overrides = read_overrides(config_file)
+    if options["model"] is not None:
+        overrides.setdefault("model", {})["name"] = options["model"]
     for section, name in (
         ("optimisation", "epochs"),
         ("optimisation", "batch_size"),

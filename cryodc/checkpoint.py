@@ -1,5 +1,6 @@
 """The state of a training run, and its checkpoints."""
 
+import copy
 import io
 import math
 from collections.abc import Callable
@@ -13,35 +14,68 @@ from torch.optim.lr_scheduler import LambdaLR
 from cryodc.config import TrainConfig
 from cryodc.errors import InputError
 from cryodc.io.run import atomic_path
-from cryodc.models.dualcontrast import DualContrast
+from cryodc.models.base import Model
+from cryodc.models.registry import build_model
+
+# What a checkpoint calls the optimiser of each part of a model.
+_KEYS = {"all": "optimiser", "encoder": "encoder_optimiser"}
 
 
 @dataclass
 class TrainingState:
-    """Everything a killed run needs to go on to the same losses; random numbers follow from seed and epoch."""
+    """Everything a killed run needs to go on to the same losses; random numbers follow from seed and epoch.
 
-    model: DualContrast
-    optimiser: torch.optim.Optimizer
-    encoder_optimiser: torch.optim.Optimizer
-    schedulers: tuple[LambdaLR, LambdaLR]
+    Parameters
+    ----------
+    model
+        In training.
+    optimisers, schedulers
+        One for each part of the model, by name.
+    average
+        The running mean of the model's weights, if one is kept.
+    epoch, best_total, log
+        Epochs done, the lowest total of any, and a line for each.
+    """
+
+    model: Model
+    optimisers: dict[str, torch.optim.Optimizer]
+    schedulers: dict[str, LambdaLR]
+    average: Model | None = None
     epoch: int = 0
     best_total: float = math.inf
     log: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def encoding_model(self) -> Model:
+        """The model that particles are encoded with."""
+        return self.model if self.average is None else self.average
+
+    @torch.no_grad()
+    def update_average(self, kept: float | None) -> None:
+        """Move the running mean towards the present weights; what is no weight, batch statistics, is copied."""
+        if self.average is None or kept is None:
+            return
+        for mean, present in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(present, 1 - kept)
+        for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            old.copy_(new)
+
 
 def start_state(config: TrainConfig, n_steps: int, seed: int, device: torch.device) -> TrainingState:
-    """A fresh model and its two optimisers."""
+    """A fresh model and the optimisers of its parts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = DualContrast(config.model)
+        model = build_model(config.model)
     model = model.to(device)
     optimisation = config.optimisation
     settings: dict[str, Any] = {"lr": optimisation.learning_rate, "weight_decay": optimisation.weight_decay}
-    optimiser = torch.optim.AdamW(model.parameters(), **settings)
-    encoder_optimiser = torch.optim.AdamW(model.encoder.parameters(), **settings)
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.AdamW(part.parameters(), **settings) for name, part in model.parts().items()
+    }
     rate = _schedule(config, n_steps)
-    schedulers = (LambdaLR(optimiser, rate), LambdaLR(encoder_optimiser, rate))
-    return TrainingState(model, optimiser, encoder_optimiser, schedulers)
+    schedulers = {name: LambdaLR(optimiser, rate) for name, optimiser in optimisers.items()}
+    average = None if optimisation.weight_averaging is None else copy.deepcopy(model)
+    return TrainingState(model, optimisers, schedulers, average)
 
 
 def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> None:
@@ -49,9 +83,9 @@ def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
     content = {
         "config": config.model_dump(),
         "model": state.model.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "encoder_optimiser": state.encoder_optimiser.state_dict(),
-        "schedulers": [scheduler.state_dict() for scheduler in state.schedulers],
+        "average": None if state.average is None else state.average.state_dict(),
+        **{_KEYS[name]: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
+        "schedulers": [scheduler.state_dict() for scheduler in state.schedulers.values()],
         "epoch": state.epoch,
         "best_total": state.best_total,
         "log": state.log,
@@ -74,21 +108,23 @@ def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> N
     content = _read_checkpoint(path, device)
     try:
         state.model.load_state_dict(content["model"])
-        state.optimiser.load_state_dict(content["optimiser"])
-        state.encoder_optimiser.load_state_dict(content["encoder_optimiser"])
-    except (KeyError, RuntimeError, ValueError) as error:
+        if state.average is not None:
+            state.average.load_state_dict(content["average"])
+        for name, optimiser in state.optimisers.items():
+            optimiser.load_state_dict(content[_KEYS[name]])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             "this checkpoint belongs to a model of another shape",
             file=path,
             remedy="resume with the settings the run began with",
         ) from error
-    for scheduler, saved in zip(state.schedulers, content["schedulers"], strict=True):
+    for scheduler, saved in zip(state.schedulers.values(), content["schedulers"], strict=True):
         scheduler.load_state_dict(saved)
     state.epoch, state.best_total, state.log = content["epoch"], content["best_total"], content["log"]
 
 
-def load_model(path: Path, device: torch.device | None = None) -> tuple[DualContrast, TrainConfig]:
-    """A trained model and its settings, from a checkpoint.
+def load_model(path: Path, device: torch.device | None = None) -> tuple[Model, TrainConfig]:
+    """A trained model and its settings, from a checkpoint; with averaged weights if the run kept an average.
 
     Raises
     ------
@@ -98,8 +134,8 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[DualCont
     device = device or torch.device("cpu")
     content = _read_checkpoint(path, device)
     config = TrainConfig.model_validate(content["config"])
-    model = DualContrast(config.model)
-    model.load_state_dict(content["model"])
+    model = build_model(config.model)
+    model.load_state_dict(content["average"] if content.get("average") is not None else content["model"])
     return model.to(device).eval(), config
 
 
@@ -115,6 +151,8 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 def _schedule(config: TrainConfig, n_steps: int) -> Callable[[int], float]:
     optimisation = config.optimisation
+    if optimisation.schedule == "constant":
+        return lambda step: 1.0
     if optimisation.schedule == "step":
         return lambda step: 0.1 ** (step // n_steps // 50)
     total, warm_up = optimisation.epochs * n_steps, max(1, min(n_steps, 50))

@@ -1,6 +1,6 @@
 """Cluster content codes: which proteins are there.
 
-Codes are compared by direction, as training contrasts them, so they are first scaled to unit length and reduced
+Codes of DualContrast are compared by direction, as training contrasts them: first scaled to unit length, then reduced
 by PCA. A Gaussian mixture with one covariance for all components then finds the clusters.
 """
 
@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, require, write_json
-from cryodc.io.star import particle_block, read_star, with_classes, write_star
+from cryodc.io.star import find_particle_block, read_star, with_classes, write_star
 from cryodc.mixture import (
     SEPARATED,
     STABLE,
@@ -96,7 +96,7 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
             expected=f"1 to {len(codes)}, the number of particles",
             found=str(n_clusters),
         )
-    features = content_features(codes.content)
+    features = content_features(codes.content_points)
     if n_clusters is not None:
         mixture = fit_mixture(features, n_clusters, seed)
         stability = subsample_stability(features, mixture, seed)
@@ -122,7 +122,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     """
     clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
     document = read_star(require(run.particles, "cryodc train"))
-    block = particle_block(document)
+    block = find_particle_block(document)
     if block.n_rows != len(clusters.names):
         raise InputError(
             "the run's STAR and its codes differ in length",
@@ -137,7 +137,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     for label in range(clusters.n_clusters):
         rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
         write_star(
-            classes.with_rows(particle_block(classes).name, rows),
+            classes.with_rows(find_particle_block(classes).name, rows),
             run.clusters / f"class{label + 1:03d}.star",
         )
     summary = {
@@ -184,7 +184,7 @@ def are_averages_of(run: RunFolder, clusters: Clusters) -> bool:
     path = run.averages / "particles.star"
     if not path.exists():
         return False
-    block = particle_block(read_star(path))
+    block = find_particle_block(read_star(path))
     averaged = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
     return averaged == [str(label + 1) for label in clusters.labels.tolist()]
 

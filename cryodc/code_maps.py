@@ -14,7 +14,6 @@ from cryodc.errors import InputError
 from cryodc.figures import class_name, principal_plane
 from cryodc.galleries import maps_png
 from cryodc.io.simulation import read_truth
-from cryodc.representatives import directions
 
 MapKind = Literal["pca", "tsne"]
 """Principal components, or t-SNE (van der Maaten & Hinton 2008)."""
@@ -27,27 +26,27 @@ Groups = Mapping[str, Sequence[int]]
 
 
 def map_codes(
-    codes: Float[NDArray[np.float32], "n dims"], how: MapKind = "pca", *, seed: int = 0
+    points: Float[NDArray[np.float32], "n dims"], how: MapKind = "pca", *, seed: int = 0
 ) -> Float[NDArray[np.float64], "n 2"]:
-    """Each code as a point: by direction, as training compares codes.
+    """Codes as they are compared (:attr:`cryodc.codes.Codes.content_points`), in two dimensions.
 
     Raises
     ------
     InputError
         If t-SNE is asked for more than 5000 particles.
     """
-    if how == "pca" or len(codes) < 5:
-        return principal_plane(codes)[0]
-    if len(codes) > MOST_FOR_TSNE:
+    if how == "pca" or len(points) < 5:
+        return principal_plane(points)[0]
+    if len(points) > MOST_FOR_TSNE:
         raise InputError(
             "too many particles for t-SNE",
             expected=f"at most {MOST_FOR_TSNE}",
-            found=str(len(codes)),
+            found=str(len(points)),
             remedy="use --map pca",
         )
-    perplexity = min(30.0, (len(codes) - 1) / 3)
+    perplexity = min(30.0, (len(points) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    return np.asarray(tsne.fit_transform(directions(codes)), dtype=np.float64)
+    return np.asarray(tsne.fit_transform(points), dtype=np.float64)
 
 
 def groupings(encoded: EncodedRun, truth: Path | None = None) -> dict[str, Groups]:
@@ -80,7 +79,7 @@ def maps_picture(encoded: EncodedRun, how: MapKind = "pca", *, truth: Path | Non
     coloured = groupings(encoded, truth)
     rows, groups = [], []
     for kind, title in _TITLES.items():
-        points = map_codes(getattr(encoded.codes, kind), how, seed=seed)
+        points = map_codes(getattr(encoded.codes, f"{kind}_points"), how, seed=seed)
         rows.append([(f"{title} by {name}", points) for name in coloured])
         groups.append(list(coloured.values()))
     return maps_png(rows, groups)
@@ -100,7 +99,7 @@ def comparison_picture(
     chosen = [found["class" if truth is None else "truth"] for found in coloured]
     rows = []
     for kind, title in _TITLES.items():
-        points = [map_codes(getattr(encoded.codes, kind), how, seed=seed) for encoded in runs]
+        points = [map_codes(getattr(encoded.codes, f"{kind}_points"), how, seed=seed) for encoded in runs]
         names = [run_name(encoded) for encoded in runs]
         rows.append([(f"{name}\n{title}", found) for name, found in zip(names, points, strict=True)])
     return maps_png(rows, [chosen, chosen])

@@ -20,6 +20,8 @@ class Codes:
         ``(n, dims)`` posterior means.
     content_log_variance, transformation_log_variance
         ``(n, dims)`` log σ² of the diagonal Gaussian posteriors.
+    directional
+        Whether codes are compared by their direction alone, as a contrast by cosine trains them.
 
     Raises
     ------
@@ -32,6 +34,7 @@ class Codes:
     transformation: Float[NDArray[np.float32], "n z"]
     content_log_variance: Float[NDArray[np.float32], "n c"]
     transformation_log_variance: Float[NDArray[np.float32], "n z"]
+    directional: bool = True
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -62,4 +65,19 @@ class Codes:
             self.transformation[keep],
             self.content_log_variance[keep],
             self.transformation_log_variance[keep],
+            self.directional,
         )
+
+    @property
+    def content_points(self) -> Float[NDArray[np.float32], "n c"]:
+        """Content codes as they are compared: at length 1 where only their direction counts; a code of zeros stays."""
+        return _unit(self.content) if self.directional else self.content
+
+    @property
+    def transformation_points(self) -> Float[NDArray[np.float32], "n z"]:
+        """Transformation codes likewise."""
+        return _unit(self.transformation) if self.directional else self.transformation
+
+
+def _unit(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], "n dims"]:
+    return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), np.float32(1e-12))

@@ -1,18 +1,22 @@
-"""Settings of a training run, and the two presets."""
+"""Settings of a training run, and presets: published ones by name, and those that win this package's benchmarks."""
 
-from typing import Any, Literal
+import copy
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from cryodc.data.views import ViewConfig
-from cryodc.models.dualcontrast import ModelConfig
+from cryodc.models.config import ModelConfig
 from cryodc.models.losses import Similarity
 
-Preset = Literal["default", "paper"]
+Preset = Literal["default", "paper", "paper-mnist", "paper-linemod", "paper-starmen"]
+PRESETS: tuple[str, ...] = get_args(Preset)
+
+Settings = dict[str, dict[str, Any]]
 
 
 class LossConfig(BaseModel, extra="forbid", frozen=True):
-    """Terms of the objective and their weights.
+    """Terms of the objective and their weights; a model without a term does without its weight.
 
     Parameters
     ----------
@@ -25,7 +29,10 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     reconstruction_weight
         Of the mean squared error per voxel.
     kl_weight
-        β, of both KL divergences; divided by the number of voxels.
+        β, of all KL divergences; divided by the number of voxels. 2 is the evidence lower bound under noise of
+        variance 1. Harmony's divergence between two views is divided by the length of the content code instead.
+    kl_warm_up_epochs
+        β rises from 0 over so many epochs.
     content_weight, transformation_weight
         γ_c and γ_z.
     decoded_noise
@@ -37,6 +44,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     similarity: Similarity = "absolute"
     reconstruction_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=0.1, ge=0)
+    kl_warm_up_epochs: int = Field(default=0, ge=0)
     content_weight: float = Field(default=1.0, ge=0)
     transformation_weight: float = Field(default=0.5, ge=0)
     decoded_noise: bool = True
@@ -56,23 +64,28 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     weight_decay
         Decoupled (AdamW); 0 is plain Adam.
     schedule
-        ``cosine``: one warm-up epoch, then to zero. ``step``: ×0.1 every 50 epochs, as published.
+        ``cosine``: one warm-up epoch, then to zero. ``step``: ×0.1 every 50 epochs, as published. ``constant``: the
+        same throughout.
     precision
         ``bfloat16`` runs the network under autocast; Fourier transforms and losses stay float32.
     transformation_every
         Step B is taken at every so many batches.
     encoding_views
         Random views a content code is averaged over when particles are encoded.
+    weight_averaging
+        Particles are encoded with a running mean of the network's weights, which keeps this share of itself at each
+        step; None: with the weights as they are after the last step.
     """
 
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
     precision: Literal["float32", "bfloat16"] = "float32"
     transformation_every: int = Field(default=2, ge=1)
     encoding_views: int = Field(default=16, ge=1)
+    weight_averaging: float | None = Field(default=None, gt=0, lt=1)
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):
@@ -84,8 +97,17 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     optimisation: OptimisationConfig = OptimisationConfig()
 
 
+# One view of each pair is the particle as recorded, and the wedge turns with the other.
+_AS_RECORDED: dict[str, Any] = {
+    "rotation": "vector",
+    "max_shift_voxels": 0.0,
+    "rotate_both": False,
+    "reimpose_weight": False,
+    "low_pass_shells": None,
+}
+
 # arXiv 2405.16796 and its released code: γ = 3/50, β = 0.01 per voxel, 3 × MSE, Adam 1e-4, batch 50, 150 epochs.
-PAPER: dict[str, dict[str, Any]] = {
+PAPER: Settings = {
     "model": {"content_dims": 50, "transformation_dims": 50},
     "loss": {
         "content_loss": "cosine",
@@ -96,13 +118,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "transformation_weight": 3 / 50,
         "decoded_noise": False,
     },
-    "views": {
-        "rotation": "vector",
-        "max_shift_voxels": 0.0,
-        "rotate_both": False,
-        "reimpose_weight": False,
-        "low_pass_shells": None,
-    },
+    "views": _AS_RECORDED,
     "optimisation": {
         "epochs": 150,
         "batch_size": 50,
@@ -114,26 +130,86 @@ PAPER: dict[str, dict[str, Any]] = {
     },
 }
 
+# What the paper changes for each of its sets of images.
+IMAGES: dict[str, Settings] = {
+    "paper-mnist": {
+        "model": {"content_dims": 10, "transformation_dims": 10},
+        "optimisation": {"epochs": 100, "batch_size": 100},
+    },
+    "paper-linemod": {
+        "model": {"content_dims": 16, "transformation_dims": 16, "channels": 3},
+        "optimisation": {"epochs": 200},
+    },
+    "paper-starmen": {
+        "model": {"content_dims": 16, "transformation_dims": 16},
+        "optimisation": {"epochs": 100},
+    },
+}
 
-def preset_config(preset: Preset, box_size: int, overrides: dict[str, dict[str, Any]] | None = None) -> TrainConfig:
+# Common to the models the paper compares with: particles as recorded, codes as encoded.
+_RECORDED: Settings = {
+    "loss": {"kl_weight": 2.0},
+    "views": _AS_RECORDED,
+    "optimisation": {
+        "epochs": 100,
+        "batch_size": 100,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "encoding_views": 1,
+    },
+}
+
+# CVPR 2022: content of length 1, shifts of ±4 voxels, Adam 1e-4, batch 50, 200 epochs.
+_HARMONY: Settings = {
+    "model": {"content_dims": 1},
+    "loss": {"kl_weight": 1.0},
+    "views": {"max_shift_voxels": 4.0},
+    "optimisation": {"epochs": 200, "batch_size": 50},
+}
+
+# NeurIPS 2019, both.
+_SPATIAL: Settings = {"model": {"content_dims": 16}}
+_VITAE: Settings = {"model": {"content_dims": 16}, "loss": {"kl_warm_up_epochs": 10}}
+_VAE: Settings = {"model": {"content_dims": 16}}
+BASELINES: dict[str, Settings] = {"harmony": _HARMONY, "spatial-vae": _SPATIAL, "vitae": _VITAE, "vae": _VAE}
+
+
+def preset_config(preset: Preset, box_size: int, overrides: Settings | None = None) -> TrainConfig:
     """A preset with some settings replaced.
 
     Parameters
     ----------
     preset
-        ``default``: what wins this package's benchmarks. ``paper``: the published objective and settings.
+        For DualContrast ``default``: what wins this package's benchmarks; ``paper``: the published objective and
+        settings for subtomograms; ``paper-mnist``, ``paper-linemod``, ``paper-starmen``: those for images. Of every
+        other model there is one preset, its published settings, by all these names.
     box_size
         Of the particles, voxels.
     overrides
-        By section and name: ``{"loss": {"temperature": 0.1}}``.
+        By section and name: ``{"loss": {"temperature": 0.1}}``; ``model.name`` chooses the model.
 
     Raises
     ------
     pydantic.ValidationError
         If a setting is unknown or out of range.
     """
-    settings: dict[str, dict[str, Any]] = {"model": {"box_size": box_size}}
-    for source in (PAPER if preset == "paper" else {}, overrides or {}):
-        for section, values in source.items():
+    overrides = overrides or {}
+    settings: Settings = {"model": {"box_size": box_size}}
+    for source in (*_sources(preset, overrides.get("model", {})), overrides):
+        for section, values in copy.deepcopy(source).items():
             settings.setdefault(section, {}).update(values)
     return TrainConfig.model_validate(settings)
+
+
+def _sources(preset: Preset, model: dict[str, Any]) -> list[Settings]:
+    name = model.get("name", "dualcontrast")
+    images: list[Settings] = [{"model": {"dims": 2}}] if preset in IMAGES else []
+    if name in BASELINES:
+        # In space a particle is turned and shifted, and nothing stretches it.
+        rigid = name == "vitae" and model.get("dims", 3) == 3 and preset not in IMAGES
+        space: list[Settings] = [{"model": {"transformer": "rigid"}}] if rigid else []
+        return [_RECORDED, BASELINES[name], *space, *images]
+    if preset == "default":
+        return []
+    return [PAPER, *images, IMAGES.get(preset, {})]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryodc.codes import Codes
-from cryodc.representatives import mean_direction, principal_axes
+from cryodc.representatives import middle_code, principal_axes
 
 FIRST_QUANTILE, LAST_QUANTILE = 0.05, 0.95
 """Of the members' codes along an axis: where a traversal begins and ends."""
@@ -187,7 +187,7 @@ def traverse(model: DecodingModel, codes: Codes, *, n_axes: int = 2, n_steps: in
     """
     if n_steps < 3 or n_steps % 2 == 0:
         raise ValueError(f"expected an odd number of steps from 3 up, found {n_steps}")
-    content = mean_direction(codes.content)
+    content = middle_code(codes.content, directional=codes.directional)
     exact = codes.transformation.astype(np.float64)
     centre = exact.mean(axis=0)
     axes, shares = principal_axes(codes.transformation, n_axes)

@@ -5,16 +5,17 @@ import torch
 from torch import Tensor
 
 from cryodc.codes import Codes
-from cryodc.data.dataset import SubtomogramDataset
+from cryodc.data.dataset import Dataset
 from cryodc.data.views import ViewConfig, random_view, recorded_view
-from cryodc.models.dualcontrast import DualContrast, Gaussian
+from cryodc.models.base import Model
+from cryodc.models.networks import Gaussian
 from cryodc.ops.filters import view_mask
 
 
 @torch.no_grad()
 def encode_particles(
-    model: DualContrast,
-    dataset: SubtomogramDataset,
+    model: Model,
+    dataset: Dataset,
     views: ViewConfig,
     *,
     n_views: int = 1,
@@ -23,9 +24,9 @@ def encode_particles(
 ) -> Codes:
     """Codes of every particle; no particle is dropped.
 
-    The transformation code is read from the particle as recorded. The content code is the mean direction over
-    ``n_views`` random views as training draws them (1: from the particle as recorded), since no pose may change
-    it; its log-variance is their mean.
+    The transformation code is read from the particle as recorded. The content code is the mean direction (mean, for a
+    model whose codes are not directional) over ``n_views`` random views as training draws them (1: from the particle
+    as recorded), since no pose may change it; its log-variance is their mean.
 
     Parameters
     ----------
@@ -38,11 +39,11 @@ def encode_particles(
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    mask = view_mask(dataset.particles.box_size, device)
+    mask = view_mask(dataset.box_size, device, dataset.dims)
     model.eval()
     columns: list[list[Tensor]] = [[], [], [], []]
     for volumes, weights in dataset.batches(torch.arange(len(dataset)).split(batch_size)):
-        volumes, weights = volumes.to(device), weights.to(device)
+        volumes, weights = volumes.to(device), None if weights is None else weights.to(device)
         recorded = model.encode(recorded_view(volumes, weights, mask, views).volumes)
         content = recorded.content
         if n_views > 1:
@@ -50,17 +51,20 @@ def encode_particles(
                 model.encode(random_view(volumes, weights, mask, views, generator).volumes).content
                 for _ in range(n_views)
             ]
-            content = _pool(drawn)
+            content = _pool(drawn, model.directional)
         for column, values in zip(columns, [*content, *recorded.transformation], strict=True):
             column.append(values.cpu())
     content_mean, content_log_variance, mean, log_variance = (
         np.ascontiguousarray(torch.cat(column).numpy()) for column in columns
     )
-    return Codes(dataset.particles.names, content_mean, mean, content_log_variance, log_variance)
+    return Codes(dataset.names, content_mean, mean, content_log_variance, log_variance, model.directional)
 
 
-def _pool(views: list[Gaussian]) -> Gaussian:
+def _pool(views: list[Gaussian], directional: bool) -> Gaussian:
     means = torch.stack([view.mean for view in views])
+    log_variance = torch.stack([view.log_variance for view in views]).mean(0)
+    if not directional:
+        return Gaussian(means.mean(dim=0), log_variance)
     length = means.norm(dim=2, keepdim=True)
     direction = (means / length.clamp_min(1e-12)).mean(dim=0)
-    return Gaussian(direction * length.mean(dim=0), torch.stack([view.log_variance for view in views]).mean(0))
+    return Gaussian(direction * length.mean(dim=0), log_variance)

@@ -22,17 +22,15 @@ _ROUND_RESOLUTIONS = (
 
 
 def principal_plane(
-    codes: Float[NDArray[np.float32], "n dims"],
+    points: Float[NDArray[np.float32], "n dims"],
 ) -> tuple[Float[NDArray[np.float64], "n 2"], tuple[float, float]]:
-    """First two principal components of the codes' directions, and the share of the variance each explains.
+    """First two principal components of codes as they are compared, and the share of the variance each explains.
 
-    Training and clustering compare codes by direction, so they are scaled to unit length first. A component that
-    does not exist (one dimension, one particle) is 0.
+    See :attr:`cryodc.codes.Codes.content_points`. A component that does not exist (one dimension, one particle) is 0.
     """
-    unit = codes / np.maximum(np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True), 1e-12)
-    centred = unit - unit.mean(axis=0)
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
-    plane = np.zeros((len(codes), 2))
+    plane = np.zeros((len(points), 2))
     shares = np.zeros(2)
     total = float((s**2).sum())
     rank = min(2, len(s))
@@ -52,7 +50,7 @@ def codes_figure(
     Parameters
     ----------
     codes
-        Content or transformation codes, ``(n, dims)``.
+        Content or transformation codes as they are compared, ``(n, dims)``.
     names
         Particle names, shown under the mouse.
     groupings

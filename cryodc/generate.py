@@ -101,9 +101,9 @@ def choose_rows(encoded: EncodedRun, request: GenerateRequest) -> list[int]:
     if request.content_from:
         return find_particles(request.content_from, encoded.codes.names)
     if encoded.labels is not None:
-        return medoids(encoded.codes.content, encoded.labels).tolist()
+        return medoids(encoded.codes.content_points, encoded.labels).tolist()
     n_groups = min(request.n_rows, len(encoded.codes))
-    return k_medoids(encoded.codes.content, n_groups, seed=request.seed)[0].tolist()
+    return k_medoids(encoded.codes.content_points, n_groups, seed=request.seed)[0].tolist()
 
 
 def choose_columns(encoded: EncodedRun, request: GenerateRequest) -> list[int]:

@@ -57,15 +57,14 @@ class Trial:
         return self.valley <= VALLEY and self.silhouette >= SEPARATED and self.stability >= STABLE
 
 
-def content_features(content: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
-    """Content codes at unit length, centred and rotated onto the PCA axes that hold 95 % of their variance."""
-    unit = content.astype(np.float64)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    n_components = min(_MAX_COMPONENTS, unit.shape[1], len(unit) - 1)
-    if n_components < 1 or np.ptp(unit, axis=0).max() == 0:
-        return np.zeros((len(unit), 1))
+def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
+    """Content codes as they are compared, centred and rotated onto the PCA axes that hold 95 % of their variance."""
+    points = points.astype(np.float64)
+    n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
+    if n_components < 1 or np.ptp(points, axis=0).max() == 0:
+        return np.zeros((len(points), 1))
     pca = PCA(n_components=n_components, svd_solver="full")
-    scores = pca.fit_transform(unit)
+    scores = pca.fit_transform(points)
     kept = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _VARIANCE_KEPT)) + 1
     return np.asarray(scores[:, : max(1, min(kept, n_components))])
 

@@ -130,8 +130,9 @@ def _figures(
     groups["tomogram"] = list(particles.tomograms)
     if run.codes.exists():
         codes = load_codes(run).select(particles.names)
-        figures["content"] = codes_figure(codes.content, codes.names, groups)
-        figures["transformation"] = codes_figure(codes.transformation, codes.names, groups)
+        figures["content"] = codes_figure(codes.content_points, codes.names, groups)
+        if codes.transformation.shape[1] > 0:
+            figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
     if run.log.exists():
         figures["losses"] = loss_figure(pd.read_csv(run.log))
     if averages is not None and (run.averages / "fsc.csv").exists():

@@ -1,6 +1,7 @@
 """Which particles stand for many: the middle ones of groups, and ones spread over all codes.
 
-Content codes are compared by direction, as training and clustering compare them; transformation codes by distance.
+Points are content codes as they are compared (:attr:`cryodc.codes.Codes.content_points`), at length 1 where only their
+direction counts: there a squared distance is twice the cosine distance. Transformation codes are compared as they are.
 """
 
 import numpy as np
@@ -11,58 +12,57 @@ _CENTRAL_SHARE = 0.9
 _MOST_ROUNDS = 100
 
 
-def directions(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float64], "n dims"]:
-    """Codes at unit length; a code of length 0 stays 0."""
+def middle_code(
+    codes: Float[NDArray[np.float32], "n dims"], *, directional: bool
+) -> Float[NDArray[np.float32], " dims"]:
+    """A code in the middle of others: their mean, or the mean of their directions at their mean length."""
     exact = codes.astype(np.float64)
-    return exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
-
-
-def mean_direction(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], " dims"]:
-    """Mean of the codes' directions, at unit length, times their mean length: a code in the middle of them."""
-    middle = directions(codes).mean(axis=0)
-    length = np.linalg.norm(codes.astype(np.float64), axis=1).mean()
-    return (middle / max(float(np.linalg.norm(middle)), 1e-12) * length).astype(np.float32)
+    if not directional:
+        return exact.mean(axis=0).astype(np.float32)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    middle = (exact / np.maximum(lengths, 1e-12)).mean(axis=0)
+    return (middle / max(float(np.linalg.norm(middle)), 1e-12) * lengths.mean()).astype(np.float32)
 
 
 def medoids(
-    codes: Float[NDArray[np.float32], "n dims"], labels: Int[NDArray[np.int64], " n"]
+    points: Float[NDArray[np.float32], "n dims"], labels: Int[NDArray[np.int64], " n"]
 ) -> Int[NDArray[np.int64], " k"]:
-    """Row of the medoid of each group, in the order of the labels: the member least far from all others by cosine.
+    """Row of the medoid of each group, in the order of the labels: the least sum of squared distances to the members.
 
-    The cosine distances of a direction u to the members sum to n − u·Σᵢuᵢ, so the medoid lies along their sum.
+    That sum is least for the member nearest the mean.
     """
-    unit = directions(codes)
+    exact = points.astype(np.float64)
     found = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        found.append(rows[np.argmax(unit[rows] @ unit[rows].sum(axis=0))])
+        found.append(rows[_squares(exact[rows], exact[rows].mean(axis=0, keepdims=True))[:, 0].argmin()])
     return np.array(found, dtype=np.int64)
 
 
 def k_medoids(
-    codes: Float[NDArray[np.float32], "n dims"], n_groups: int, *, seed: int = 0
+    points: Float[NDArray[np.float32], "n dims"], n_groups: int, *, seed: int = 0
 ) -> tuple[Int[NDArray[np.int64], " k"], Int[NDArray[np.int64], " n"]]:
-    """Medoids of k groups by cosine distance, largest group first, and the group (0-based) of each code.
+    """Medoids of k groups by squared distance, largest group first, and the group (0-based) of each point.
 
     Starts are drawn one after the other with a probability that grows with the distance from those drawn (Arthur &
-    Vassilvitskii 2007); then assignments and medoids alternate until they rest (Park & Jun 2009). Of codes that are all
-    alike there may be fewer groups.
+    Vassilvitskii 2007); then assignments and medoids alternate until they rest (Park & Jun 2009). Of points that are
+    all alike there may be fewer groups.
 
     Raises
     ------
     ValueError
-        If there are fewer codes than groups, or no group is asked for.
+        If there are fewer points than groups, or no group is asked for.
     """
-    if not 1 <= n_groups <= len(codes):
-        raise ValueError(f"expected 1 to {len(codes)} groups, found {n_groups}")
-    unit = directions(codes)
-    chosen = _drawn_apart(unit, n_groups, np.random.default_rng(seed))
+    if not 1 <= n_groups <= len(points):
+        raise ValueError(f"expected 1 to {len(points)} groups, found {n_groups}")
+    exact = points.astype(np.float64)
+    chosen = _drawn_apart(exact, n_groups, np.random.default_rng(seed))
     for _ in range(_MOST_ROUNDS):
-        labels = (unit @ unit[chosen].T).argmax(axis=1).astype(np.int64)
-        before, chosen = chosen, medoids(codes, labels)
+        labels = _squares(exact, exact[chosen]).argmin(axis=1).astype(np.int64)
+        before, chosen = chosen, medoids(points, labels)
         if np.array_equal(before, chosen):
             break
-    labels = (unit @ unit[chosen].T).argmax(axis=1).astype(np.int64)
+    labels = _squares(exact, exact[chosen]).argmin(axis=1).astype(np.int64)
     by_size = np.argsort(-np.bincount(labels, minlength=len(chosen)), kind="stable")
     rank = np.empty_like(by_size)
     rank[by_size] = np.arange(len(by_size))
@@ -103,6 +103,8 @@ def principal_axes(
 
     The largest entry of an axis is positive, so that its sign does not hang on rounding.
     """
+    if not codes.size:
+        return np.zeros((0, codes.shape[1])), np.zeros(0)
     centred = codes.astype(np.float64) - codes.astype(np.float64).mean(axis=0)
     _, s, axes = np.linalg.svd(centred, full_matrices=False)
     rank = min(n_axes, int((s > 1e-9 * max(float(s[0]), 1e-12)).sum()) if len(s) and s[0] > 1e-9 else 0)
@@ -112,11 +114,17 @@ def principal_axes(
 
 
 def _drawn_apart(
-    unit: Float[NDArray[np.float64], "n dims"], n_groups: int, generator: np.random.Generator
+    exact: Float[NDArray[np.float64], "n dims"], n_groups: int, generator: np.random.Generator
 ) -> Int[NDArray[np.int64], " k"]:
-    chosen = [int(generator.integers(len(unit)))]
-    distance = np.clip(1 - unit @ unit[chosen[0]], 0, None)
+    chosen = [int(generator.integers(len(exact)))]
+    distance = _squares(exact, exact[chosen])[:, 0]
     while len(chosen) < n_groups and distance.max() > 1e-12:
-        chosen.append(int(generator.choice(len(unit), p=distance / distance.sum())))
-        distance = np.minimum(distance, np.clip(1 - unit @ unit[chosen[-1]], 0, None))
+        chosen.append(int(generator.choice(len(exact), p=distance / distance.sum())))
+        distance = np.minimum(distance, _squares(exact, exact[chosen[-1:]])[:, 0])
     return np.array(chosen, dtype=np.int64)
+
+
+def _squares(
+    points: Float[NDArray[np.float64], "n dims"], others: Float[NDArray[np.float64], "m dims"]
+) -> Float[NDArray[np.float64], "n m"]:
+    return np.stack([((points - other) ** 2).sum(axis=1) for other in others], axis=1)

@@ -192,8 +192,11 @@ def _write_coordinates(folder: Path, members: PosedClass, found: Conformations) 
 
 
 def _code_agreement(run: RunFolder, members: PosedClass, found: Conformations, seed: int) -> dict[str, Any] | None:
-    """What the transformation codes say of the same particles; None where the run has none."""
+    """What the transformation codes say of the same particles; None where there are none."""
     if not run.codes.exists():
         return None
     names = [members.particles.names[row] for row in members.rows]
-    return compare_with_codes(load_codes(run).select(names).transformation, found.labels, found.coordinates, seed)
+    codes = load_codes(run).select(names).transformation
+    if codes.shape[1] == 0:
+        return None
+    return compare_with_codes(codes, found.labels, found.coordinates, seed)

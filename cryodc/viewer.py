@@ -70,7 +70,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
             viewer.title += " · averages of an earlier clustering are left out"
     _add_traversals(viewer, run, codes.select(particles.names), clusters, box_angstrom, tell)
     particle = _ParticleLayer(viewer, particles, bool(load_config(run)["input"]["invert"]))
-    plane, _ = principal_plane(codes.select(particles.names).content)
+    plane, _ = principal_plane(codes.select(particles.names).content_points)
     _add_codes(viewer, plane, particles, clusters, box_angstrom, max(1, n_averages), particle)
     viewer.canvas.overlays.scale_bar.visible = True
     viewer.dims.ndisplay = 2

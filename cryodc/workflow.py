@@ -4,7 +4,7 @@ import hashlib
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import torch
 
 from cryodc.codes import Codes
 from cryodc.config import Preset, TrainConfig
-from cryodc.data.dataset import SubtomogramDataset, load_dataset
+from cryodc.data.dataset import Dataset, SubtomogramDataset, load_dataset
+from cryodc.data.images import image_dataset
 from cryodc.distributed import Team, choose_device, join_team, leader_first
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
+from cryodc.io.images import ImageFinder
 from cryodc.io.pack import read_recipe
+from cryodc.io.particle_images import holds_images, read_image_particles, read_images
 from cryodc.io.run import RunFolder, load_config, save_codes, save_config
 from cryodc.io.star import read_particles, read_run_particles, read_star, write_star
 from cryodc.pack import open_own_pack, open_pack
@@ -33,7 +36,7 @@ class TrainRequest:
     Parameters
     ----------
     star
-        Particles, read-only.
+        Particles, read-only: subtomograms, or the 2D images of single particles.
     out
         The run folder to make.
     preset, overrides
@@ -75,7 +78,7 @@ class Prepared:
     """A run about to be trained: checked, read, and its folder begun."""
 
     run: RunFolder
-    dataset: SubtomogramDataset
+    dataset: Dataset
     config: TrainConfig
 
 
@@ -108,15 +111,35 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         )
     if request.resume and not exists:
         raise InputError("no run to resume", file=run.path, remedy="train without --resume")
-    particles = read_particles(request.star, data_dir=request.data_dir)
+    document = read_star(request.star)
+    flat = holds_images(document)
+    if flat:
+        request = _without_wedge(request)
+        particles = read_image_particles(document, ImageFinder.beside(request.star, request.data_dir))
+    else:
+        particles = read_particles(request.star, data_dir=request.data_dir)
     pack = describe_pack(request, particles)
     config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
+    dims, channels = config.model.dims, config.model.channels
+    if (dims, channels) != (2 if flat else 3, 1):
+        raise InputError(
+            f"these settings are for {'volumes' if dims == 3 else 'images' if channels == 1 else 'images in colour'}",
+            file=request.star,
+            expected=f"model.dims {2 if flat else 3}, model.channels 1",
+            found=f"model.dims {dims}, model.channels {channels}, preset {request.preset}",
+            remedy="choose another --preset, or leave model.dims and model.channels out",
+        )
     described = describe_run(request, particles, config, pack)
     if request.resume:
         _require_same(run, described)
-    dataset = _open_dataset(run, particles, described, team, listener)
+    dataset: Dataset
+    if flat:
+        images = read_images(particles)
+        dataset = image_dataset(-images if request.invert else images, particles.names, particles.source)
+    else:
+        dataset = _open_dataset(run, particles, described, team, listener)
     if team.leads and not request.resume:
-        write_star(read_star(request.star), run.particles)
+        write_star(document, run.particles)
         save_config(run, described)
     return Prepared(run, dataset, config)
 
@@ -193,6 +216,19 @@ def load_run_dataset(run: RunFolder, particles: ParticleSet | None = None) -> Su
 def load_run_particles(run: RunFolder, star: Path | None = None) -> ParticleSet:
     """The particles a run was trained on, from its copy of the STAR or another STAR that the run wrote."""
     return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]], star)
+
+
+def _without_wedge(request: TrainRequest) -> TrainRequest:
+    """The request for images, which are held in memory and miss nothing."""
+    if request.tilt_range is not None or request.tilt_ranges_csv is not None or request.pack is not None:
+        raise InputError(
+            "these particles are 2D images: they have neither a tilt range nor a pack",
+            file=request.star,
+            remedy="leave --tilt-range, --tilt-ranges and --pack out",
+        )
+    overrides = request.overrides or {}
+    model = {"dims": 2, **overrides.get("model", {})}
+    return replace(request, packed=False, overrides={**overrides, "model": model})
 
 
 def _open_dataset(
@@ -273,7 +309,7 @@ def fingerprint(particles: ParticleSet) -> str:
 
 
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
-    begun = load_config(run)
+    begun = _with_defaults(load_config(run))
     sections = ("dataset", "input", "model", "loss", "views", "optimisation", "seed")
     pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
     for section, (expected, found) in pairs.items():
@@ -285,6 +321,12 @@ def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
                 found=str(found),
                 remedy="resume with the command it began with: " + begun["command"],
             )
+
+
+def _with_defaults(described: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a run of an earlier version does not name are those of today's defaults."""
+    sections = {section: described[section] for section in TrainConfig.model_fields}
+    return described | TrainConfig.model_validate(sections).model_dump(mode="json")
 
 
 def _voxels(described: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cryodc.codes import Codes
 from cryodc.decode import TransferGrid, decode_codes, transfer_grid, traverse
 from cryodc.models.dualcontrast import DualContrast, ModelConfig
-from cryodc.representatives import k_medoids, mean_direction, medoids, principal_axes, spread_codes
+from cryodc.representatives import k_medoids, medoids, middle_code, principal_axes, spread_codes
 
 
 class ImageModel(nn.Module):
@@ -126,17 +126,20 @@ def test_one_member_has_no_axis(model: DualContrast) -> None:
     assert len(shares) == 0
 
 
-def cosine_cost(codes: np.ndarray, chosen: tuple[int, ...]) -> float:
-    unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
-    return float(sum(min(1 - unit[i] @ unit[j] for j in chosen) for i in range(len(codes))))
+def unit(codes: np.ndarray) -> np.ndarray:
+    return codes / np.linalg.norm(codes, axis=1, keepdims=True)
 
 
-def test_medoids_are_least_far_from_their_group_whatever_the_length_of_the_codes() -> None:
+def cosine_cost(points: np.ndarray, chosen: tuple[int, ...]) -> float:
+    return float(sum(min(1 - points[i] @ points[j] for j in chosen) for i in range(len(points))))
+
+
+def test_medoids_of_directions_are_least_far_from_their_group_by_cosine() -> None:
     generator = np.random.default_rng(4)
     codes = generator.normal(loc=[2, 0, 0], size=(24, 3)) * generator.uniform(0.1, 9, (24, 1))
     codes = codes.astype(np.float32)
     labels = np.repeat(np.arange(3), 8)
-    for label, row in enumerate(medoids(codes, labels)):
+    for label, row in enumerate(medoids(unit(codes), labels)):
         members = np.flatnonzero(labels == label)
         assert row == min(members, key=lambda i: sum(1 - _cosine(codes[i], codes[j]) for j in members))
 
@@ -149,7 +152,7 @@ def test_k_medoids_finds_the_best_of_all_choices_where_groups_stand_apart() -> N
     generator = np.random.default_rng(5)
     sizes = (7, 5, 3)
     centres = np.repeat(np.eye(3) * 4, sizes, axis=0)
-    codes = (centres + generator.normal(size=centres.shape) * 0.4).astype(np.float32)
+    codes = unit((centres + generator.normal(size=centres.shape) * 0.4).astype(np.float32))
     best = min(itertools.combinations(range(15), 3), key=lambda chosen: cosine_cost(codes, chosen))
     for seed in range(5):
         chosen, labels = k_medoids(codes, 3, seed=seed)
@@ -181,6 +184,18 @@ def test_spread_codes_are_each_the_farthest_from_those_before_but_no_outlier() -
     assert len(spread_codes(np.ones((4, 2), np.float32), 3)) == 1
 
 
-def test_the_mean_direction_does_not_hang_on_long_codes() -> None:
+def test_the_middle_of_directions_does_not_hang_on_long_codes() -> None:
     codes = np.array([[1, 0], [0, 3]], np.float32)
-    np.testing.assert_allclose(mean_direction(codes), 2 * np.array([1, 1]) / np.sqrt(2), rtol=1e-6)
+    middle = middle_code(codes, directional=True)
+    np.testing.assert_allclose(middle, 2 * np.array([1, 1]) / np.sqrt(2), rtol=1e-6)
+    np.testing.assert_allclose(middle_code(codes, directional=False), [0.5, 1.5])
+
+
+def test_medoids_of_points_are_found_by_distance_not_direction() -> None:
+    points = np.array([[1, 0], [2, 0], [9, 0], [1, 1], [5, 5], [6, 6]], np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    brute = [
+        min(rows, key=lambda i, rows=rows: sum(((points[i] - points[j]) ** 2).sum() for j in rows))
+        for rows in ([0, 1, 2], [3, 4, 5])
+    ]
+    assert medoids(points, labels).tolist() == brute

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from cryodc.codes import Codes
 from cryodc.figures import fsc_figure, principal_plane
 from cryodc.pictures import class_colour, orthoslices_png, scale_bar_angstrom, surface_png, surface_threshold
 from cryodc.volumes import Volume
@@ -87,14 +88,26 @@ def test_the_first_classes_differ_in_lightness_or_hue_for_every_colour_vision() 
         assert apart.min() > 0.14
 
 
+def as_codes(content: np.ndarray, directional: bool = True) -> Codes:
+    names = tuple(str(i) for i in range(len(content)))
+    return Codes(names, content, content, content, content, directional)
+
+
 def test_codes_are_compared_by_direction() -> None:
     generator = np.random.default_rng(1)
     directions = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0)
     codes = directions * generator.uniform(0.1, 30, (60, 1)).astype(np.float32)
-    plane, shares = principal_plane(codes)
+    plane, shares = principal_plane(as_codes(codes).content_points)
     assert sum(shares) == pytest.approx(1)
     for group in np.split(plane, 3):
         np.testing.assert_allclose(group, group[:1].repeat(20, axis=0), atol=1e-5)
+
+
+def test_codes_of_a_model_without_a_contrast_are_compared_as_they_are() -> None:
+    content = np.random.default_rng(2).normal(size=(40, 1)).astype(np.float32)
+    plane, shares = principal_plane(as_codes(content, directional=False).content_points)
+    np.testing.assert_allclose(np.abs(plane[:, 0]), np.abs(content[:, 0] - content.mean()), rtol=1e-4, atol=1e-6)
+    assert shares == (pytest.approx(1), 0)
 
 
 def test_one_particle_has_a_place() -> None:

@@ -21,10 +21,11 @@ from cryodc.encode import encode_particles
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
 from cryodc.models.dualcontrast import DualContrast
+from cryodc.objectives.dualcontrast import TERMS, step_a_terms, step_b_term, weighted_total
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
-from cryodc.train import COLUMNS, TERMS, step_a_terms, step_b_term, train, weighted_total
+from cryodc.train import log_columns, train
 
 BOX = 16
 
@@ -93,7 +94,7 @@ def test_the_log_names_every_term(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     train(make_dataset(), small_config(epochs=2), run)
     rows = read_losses(run)
-    assert run.log.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert run.log.read_text().splitlines()[0] == ",".join(log_columns("dualcontrast"))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for row in rows:
         parts = {name: float(row[name]) for name in TERMS}
@@ -119,7 +120,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     terms = {name: torch.tensor(float(i + 1)) for i, name in enumerate(TERMS)}
     rec, kl_c, kl_z, content, negative, _ = (float(terms[name]) for name in TERMS)
     expected = 3 * rec + 0.01 / BOX**3 * (kl_c + kl_z) + 0.06 * content + 0.06 * negative
-    assert float(weighted_total(terms, config)) == pytest.approx(expected)
+    assert float(weighted_total(terms, config, 0)) == pytest.approx(expected)
 
 
 def test_training_lowers_reconstruction_and_content_loss(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_bfloat16_takes_the_same_path_and_stays_close() -> None:
         config = small_config(precision=precision)
         model = start_state(config, 1, 0, torch.device("cpu")).model
         terms, _ = step_a_terms(model, view, view, mask, config, torch.Generator().manual_seed(0))
-        total = weighted_total(terms, config)
+        total = weighted_total(terms, config, 0)
         total.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
         totals.append(float(total.detach()))

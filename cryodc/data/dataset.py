@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,36 @@ from cryodc.data.packed import PackedArray
 from cryodc.data.reading import InputOptions, ParticleReader
 from cryodc.errors import InputError
 from cryodc.particles import ParticleSet
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What training and encoding ask of particles, in 2D or 3D."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Unique, in order."""
+
+    @property
+    def source(self) -> Path:
+        """What an error about them names."""
+
+    @property
+    def box_size(self) -> int:
+        """Voxels."""
+
+    @property
+    def dims(self) -> int:
+        """2 or 3."""
+
+    @property
+    def n_channels(self) -> int:
+        """1; images in colour have 3."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Particles and their weights (None: everything was measured), one batch of indices after the other."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +71,31 @@ class SubtomogramDataset:
 
     def __len__(self) -> int:
         return len(self.volumes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the particles."""
+        return self.particles.names
+
+    @property
+    def source(self) -> Path:
+        """Their STAR file."""
+        return self.particles.source
+
+    @property
+    def box_size(self) -> int:
+        """Of the volumes."""
+        return self.particles.box_size
+
+    @property
+    def dims(self) -> int:
+        """3."""
+        return 3
+
+    @property
+    def n_channels(self) -> int:
+        """1."""
+        return 1
 
     def batch(self, indices: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h hw"]]:
         """Volumes and weights of these particles."""

@@ -18,7 +18,8 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from cryodc.ops.filters import low_pass, standardise
-from cryodc.ops.rotations import random_rotations, resample, rotations_from_vectors
+from cryodc.ops.placements import n_rotation_parameters, rotations
+from cryodc.ops.rotations import random_rotations, resample
 from cryodc.ops.wedge import apply_weight
 
 
@@ -28,9 +29,10 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     Parameters
     ----------
     rotation
-        ``uniform``: uniform on SO(3). ``vector``: a rotation vector with each component in ±90°, as published.
+        ``uniform``: of all orientations. ``vector``: a rotation vector with each component in ±90°, as published; in
+        2D an angle in ±90°.
     max_shift_voxels
-        Random shift, uniform in a cube of ± this: picks are never centred.
+        Random shift, uniform in a cube (2D: square) of ± this: picks are never centred.
     rotate_both
         Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
     reimpose_weight
@@ -38,6 +40,10 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     low_pass_shells
         The encoder sees each view up to a random shell (cycles per box) between these two; None: all of it. A
         particle as recorded is seen up to the middle of the range.
+    fresh_noise
+        Standard deviation of white noise added to each random view, in standard deviations of the particle.
+    hidden_share
+        Share of the box that one cube (2D: square), drawn for each random view, hides from the encoder.
     """
 
     rotation: Literal["uniform", "vector"] = "uniform"
@@ -45,6 +51,8 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     rotate_both: bool = True
     reimpose_weight: bool = True
     low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
+    fresh_noise: float = Field(default=0.0, ge=0)
+    hidden_share: float = Field(default=0.0, ge=0, le=0.5)
 
     @model_validator(mode="after")
     def _check_range(self) -> "ViewConfig":
@@ -54,30 +62,34 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
 
 
 class View(NamedTuple):
-    """Volumes the encoder sees, the same before the low-pass, and the weight reconstructions are compared under."""
+    """What the encoder sees, the same before the low-pass, and the weight reconstructions are compared under.
 
-    volumes: Float[Tensor, "b d h w"]
-    target: Float[Tensor, "b d h w"]
-    weights: Float[Tensor, "b d h hw"]
+    Volumes are ``(b, d, h, w)``; images ``(b, h, w)`` or ``(b, ch, h, w)``, whose weights are None: all is measured.
+    """
+
+    volumes: Float[Tensor, "b *image"]
+    target: Float[Tensor, "b *image"]
+    weights: Float[Tensor, "b d h hw"] | None
 
 
 def recorded_view(
-    volumes: Float[Tensor, "b d h w"],
-    weights: Float[Tensor, "b d h hw"],
-    mask: Float[Tensor, "d h w"],
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
     config: ViewConfig,
 ) -> View:
     """The particles as recorded, through the mask."""
     seen = volumes
     if config.low_pass_shells is not None:
-        seen = low_pass(volumes, sum(config.low_pass_shells) / 2)
+        middle = torch.full(volumes.shape[: -mask.ndim], sum(config.low_pass_shells) / 2, device=volumes.device)
+        seen = low_pass(volumes, middle, dims=mask.ndim)
     return View(through_mask(seen, mask), through_mask(volumes, mask), weights)
 
 
 def random_view(
-    volumes: Float[Tensor, "b d h w"],
-    weights: Float[Tensor, "b d h hw"],
-    mask: Float[Tensor, "d h w"],
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
     config: ViewConfig,
     generator: torch.Generator,
 ) -> View:
@@ -85,36 +97,76 @@ def random_view(
 
     The weight of the view is ``W ∘ (R W)``: what was measured before and is kept after.
     """
-    n_particles = len(volumes)
-    rotations = _draw_rotations(n_particles, config, generator)
-    uniform = torch.rand(n_particles, 3, generator=generator, device=volumes.device)
+    n_particles, dims = len(volumes), mask.ndim
+    turns = _draw_rotations(n_particles, config, generator, dims)
+    uniform = torch.rand(n_particles, dims, generator=generator, device=volumes.device)
     shifts = (2 * uniform - 1) * config.max_shift_voxels
-    rotated = resample(volumes, rotations, shifts)
-    rotated_weights = rotate_weights(weights, rotations)
-    if config.reimpose_weight:
-        rotated = apply_weight(rotated, weights)
-        rotated_weights = weights * rotated_weights
-    seen = through_mask(random_low_pass(rotated, config, generator), mask)
-    return View(seen, through_mask(rotated, mask), rotated_weights)
+    rotated = resample(volumes, turns, shifts)
+    kept = None
+    if weights is not None:
+        kept = rotate_weights(weights, turns)
+        if config.reimpose_weight:
+            rotated, kept = apply_weight(rotated, weights), weights * kept
+    seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, mask.ndim, generator)
+    seen = through_mask(hide_block(seen, mask, config, generator), mask)
+    return View(seen, through_mask(rotated, mask), kept)
+
+
+def add_fresh_noise(
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
+    config: ViewConfig,
+    generator: torch.Generator,
+) -> Float[Tensor, "b *image"]:
+    """White noise of the configured strength, under each particle's weight: noise that no other view shares."""
+    if config.fresh_noise == 0:
+        return volumes
+    noise = torch.randn(volumes.shape, generator=generator, device=volumes.device)
+    noise = noise if weights is None else apply_weight(noise, weights)
+    spread = _per_particle(volumes).std(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
+    return volumes + config.fresh_noise * spread * noise
+
+
+def hide_block(
+    volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"], config: ViewConfig, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
+    """Each particle with a cube or square of the configured share of the box set to its mean, at random places."""
+    if config.hidden_share == 0:
+        return volumes
+    box, dims = mask.shape[0], mask.ndim
+    edge = max(1, round(box * config.hidden_share ** (1 / dims)))
+    start = torch.randint(0, box - edge + 1, (len(volumes), dims), generator=generator, device=volumes.device)
+    axis = torch.arange(box, device=volumes.device)
+    hidden = torch.ones(len(volumes), *[1] * dims, dtype=torch.bool, device=volumes.device)
+    for i in range(dims):
+        within = (axis >= start[:, i, None]) & (axis < start[:, i, None] + edge)
+        hidden = hidden & within.reshape(-1, *[box if i == j else 1 for j in range(dims)])
+    hidden = hidden.reshape(len(volumes), *[1] * (volumes.ndim - 1 - dims), *mask.shape)
+    mean = _per_particle(volumes).mean(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
+    return torch.where(hidden, mean, volumes)
 
 
 def random_low_pass(
-    volumes: Float[Tensor, "b d h w"], config: ViewConfig, generator: torch.Generator
-) -> Float[Tensor, "b d h w"]:
+    volumes: Float[Tensor, "b *image"], config: ViewConfig, dims: int, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
     """Each volume up to a shell of its own, drawn uniformly from the configured range."""
     if config.low_pass_shells is None:
         return volumes
     lowest, highest = config.low_pass_shells
     uniform = torch.rand(len(volumes), generator=generator, device=volumes.device)
-    return low_pass(volumes, lowest + uniform * (highest - lowest))
+    shells = (lowest + uniform * (highest - lowest)).reshape(-1, *[1] * (volumes.ndim - 1 - dims))
+    return low_pass(volumes, shells, dims=dims)
 
 
-def through_mask(volumes: Float[Tensor, "b d h w"], mask: Float[Tensor, "d h w"]) -> Float[Tensor, "b d h w"]:
-    """Volumes seen through a mask: mean 0 and variance 1 under it, nothing outside."""
-    total = mask.sum()
-    mean = (mask * volumes).sum(dim=(-3, -2, -1), keepdim=True) / total
+def through_mask(volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"]) -> Float[Tensor, "b *image"]:
+    """Volumes seen through a mask: mean 0 and variance 1 under it, nothing outside; colours are kept in proportion."""
+    axes = tuple(range(1, volumes.ndim))
+    n_channels = volumes[0].numel() // mask.numel()
+    total = mask.sum() * n_channels
+    mean = (mask * volumes).sum(dim=axes, keepdim=True) / total
     centred = mask * (volumes - mean)
-    variance = (centred**2).sum(dim=(-3, -2, -1), keepdim=True) / (mask**2).sum()
+    variance = (centred**2).sum(dim=axes, keepdim=True) / ((mask**2).sum() * n_channels)
     return centred / variance.sqrt().clamp_min(1e-12)
 
 
@@ -134,21 +186,28 @@ def full_spectrum(weights: Float[Tensor, "b d h hw"]) -> Float[Tensor, "b d h w"
 
 
 def add_noise(
-    volumes: Float[Tensor, "b d h w"], weights: Float[Tensor, "b d h hw"], generator: torch.Generator
-) -> Float[Tensor, "b d h w"]:
+    volumes: Float[Tensor, "b *image"], weights: Float[Tensor, "b d h hw"] | None, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
     """Decoded volumes as recorded: weighted, with the white noise that brings each to variance 1.
 
     Particles are standardised, so what a decoder leaves unexplained is noise of variance ``1 − var(x̂)``.
     """
     noise = torch.randn(volumes.shape, generator=generator, device=volumes.device)
-    signal = apply_weight(volumes, weights)
-    explained = signal.var(dim=(-3, -2, -1), keepdim=True)
+    signal = volumes if weights is None else apply_weight(volumes, weights)
+    noise = noise if weights is None else apply_weight(noise, weights)
+    axes = tuple(range(1, volumes.ndim))
+    explained = signal.var(dim=axes, keepdim=True)
     unexplained = (1 - explained).clamp_min(0.0).sqrt()
-    return signal + unexplained * standardise(apply_weight(noise, weights))
+    return signal + unexplained * standardise(noise, dims=len(axes))
 
 
-def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Generator) -> Tensor:
-    if config.rotation == "uniform":
+def _per_particle(volumes: Float[Tensor, "b *image"]) -> Float[Tensor, "b values"]:
+    return volumes.reshape(len(volumes), -1)
+
+
+def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
+    if config.rotation == "uniform" and dims == 3:
         return random_rotations(n_rotations, generator)
-    vectors = torch.rand(n_rotations, 3, generator=generator, device=generator.device)
-    return rotations_from_vectors((2 * vectors - 1) * (math.pi / 2))
+    uniform = 2 * torch.rand(n_rotations, n_rotation_parameters(dims), generator=generator, device=generator.device) - 1
+    # A quarter turn at most, as published, or in the plane all the way round.
+    return rotations(uniform * (math.pi / 2 if config.rotation == "vector" else math.pi))

@@ -100,6 +100,26 @@ def common_value(document: StarDocument, groups: Sequence[OpticsGroup], field: s
     return reference
 
 
+def common_pixel_size(document: StarDocument, groups: Sequence[OpticsGroup]) -> float:
+    """Give the pixel size of 2D images, in Å.
+
+    Raises
+    ------
+    InputError
+        If groups differ, or none says.
+    """
+    spacing = common_value(document, groups, "spacing_angstrom", "pixel size")
+    if spacing is None:
+        raise InputError(
+            "the pixel size of the images is not known",
+            file=document.source,
+            expected="rlnImagePixelSize in data_optics",
+            found="none",
+            remedy="give the particles.star as RELION or WarpTools wrote it",
+        )
+    return spacing
+
+
 def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]) -> float | None:
     """Read the spacing of a STAR without optics groups: rlnPixelSize, or detector pixel and magnification.
 

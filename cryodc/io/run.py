@@ -211,6 +211,7 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             transformation=codes.transformation,
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
+            directional=np.array(codes.directional),
         )
 
 
@@ -229,4 +230,5 @@ def load_codes(run: RunFolder) -> Codes:
             arrays["transformation"],
             arrays["content_log_variance"],
             arrays["transformation_log_variance"],
+            bool(arrays["directional"]) if "directional" in arrays else True,
         )

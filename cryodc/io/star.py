@@ -23,6 +23,7 @@ __all__ = [
     "StarBlock",
     "StarDocument",
     "describe_layout",
+    "find_particle_block",
     "particle_block",
     "read_particles",
     "read_run_particles",
@@ -88,7 +89,9 @@ def with_classes(document: StarDocument, class_numbers: Sequence[int] | NDArray[
     numbers = [int(number) for number in class_numbers]
     if numbers and min(numbers) < 0:
         raise ValueError(f"expected class numbers from 0 up, found {min(numbers)}")
-    return document.with_column(particle_block(document).name, "rlnClassNumber", [str(number) for number in numbers])
+    return document.with_column(
+        find_particle_block(document).name, "rlnClassNumber", [str(number) for number in numbers]
+    )
 
 
 def with_half_sets(document: StarDocument, half_sets: Sequence[int] | NDArray[np.int64]) -> StarDocument:

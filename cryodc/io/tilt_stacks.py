@@ -18,7 +18,7 @@ from torch import Tensor
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, resolve_images
 from cryodc.io.mrc import read_array
-from cryodc.io.optics import common_value, group_number, read_numbers, read_optics
+from cryodc.io.optics import common_pixel_size, common_value, group_number, read_numbers, read_optics
 from cryodc.io.repeats import repeated_names
 from cryodc.io.star_blocks import StarBlock
 from cryodc.io.star_layout import describe_layout, find_particle_block, holds_tilt_stacks
@@ -139,15 +139,7 @@ def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], f
     problems = repeated_names(document.source, names, row_list) + missing
     if problems:
         raise problems[0].error
-    spacing = common_value(document, groups, "spacing_angstrom", "pixel size")
-    if spacing is None:
-        raise InputError(
-            "the pixel size of the images is not known",
-            file=document.source,
-            expected="rlnImagePixelSize in data_optics",
-            found="none",
-            remedy="give the particles.star as RELION or WarpTools wrote it",
-        )
+    spacing = common_pixel_size(document, groups)
     stated = common_value(document, groups, "box_size", "box size")
     tomograms = cells["rlnTomoName"]
     n_tilts = [len(series[name]) for name in tomograms]

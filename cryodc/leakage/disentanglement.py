@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from cryodc.codes import Codes
 from cryodc.io.simulation import Truth
 from cryodc.leakage.factors import Factor
-from cryodc.leakage.table import MAX_PARTICLES, unit
+from cryodc.leakage.table import MAX_PARTICLES
 
 _N_FOLDS = 5
 _N_RESAMPLES = 1000
@@ -105,7 +105,7 @@ def disentangle(
         Repeats of the cross-validation.
     """
     drawn = np.sort(np.random.default_rng(0).permutation(len(codes))[:MAX_PARTICLES])
-    content, transformation = unit(codes.content)[drawn], codes.transformation[drawn]
+    content, transformation = codes.content_points[drawn], codes.transformation[drawn]
     proteins, states = truth.labels[order][drawn], truth.states[order][drawn]
     whole = np.zeros(len(drawn), dtype=np.int64)
     poses, bins = np.full(len(drawn), -1), np.full(len(drawn), -1)
@@ -172,6 +172,9 @@ def disentangle_labels(
 def _right(codes: NDArray[np.float32], labels: NDArray[np.int64], n_seeds: int) -> Float[NDArray[np.float64], "s n"]:
     """Whether each particle's label was predicted, for each seed, by a fit that did not see it."""
     right = np.zeros((n_seeds, len(codes)))
+    if codes.shape[1] == 0:
+        # A code of length 0 tells nothing: the most frequent label is named.
+        codes = np.zeros((len(codes), 1), np.float32)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     with warnings.catch_warnings():
         # An unfinished fit is a poorer predictor, and is judged as one.

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.codes import Codes
@@ -154,7 +153,7 @@ def verdict(probe: Probe, wanted: bool) -> str:
 def measure_leakage(codes: Codes, factors: Sequence[Factor], *, seed: int = 0) -> LeakageTable:
     """Probe both codes for every factor.
 
-    The content code is taken by direction, as clustering takes it. Of more than 2,000 particles as many are drawn.
+    The content code is taken as clustering takes it. Of more than 2,000 particles as many are drawn.
 
     Parameters
     ----------
@@ -167,7 +166,7 @@ def measure_leakage(codes: Codes, factors: Sequence[Factor], *, seed: int = 0) -
     """
     n = len(codes)
     drawn = np.sort(np.random.default_rng(seed).permutation(n)[:MAX_PARTICLES])
-    content, transformation = (_prober(block[drawn], seed) for block in (unit(codes.content), codes.transformation))
+    content, transformation = (_prober(block[drawn], seed) for block in (codes.content_points, codes.transformation))
     rows = []
     for factor in (_drawn(factor, drawn) for factor in factors):
         hidden = replace(factor, reason=factor.content_reason) if factor.content_reason else factor
@@ -203,11 +202,6 @@ def run_leakage(run: RunFolder, symmetries: Mapping[int, str] | None = None, *, 
     with contextlib.suppress(InputError):
         write_json(run.leakage, {"fingerprint": fingerprint, "symmetries": groups, **table.to_json()})
     return table
-
-
-def unit(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], "n dims"]:
-    """Codes at length 1; a code of zeros stays."""
-    return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), np.float32(1e-12))
 
 
 def probe_json(probe: Probe) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""The losses of DualContrast, one function per equation (Uddin & Xu, arXiv 2405.16796, §3).
+"""The losses, one function per equation; those of DualContrast are in Uddin & Xu, arXiv 2405.16796, §3.
 
 ``c`` is the content code, ``z`` the transformation code; similarities are taken on posterior means, and every
 loss is a mean over the batch, so its weight does not change with batch size or code length.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -17,22 +18,46 @@ Similarity = Literal["absolute", "signed"]
 
 
 def reconstruction(
-    observed: Float[Tensor, "b d h w"],
-    decoded: Float[Tensor, "b d h w"],
-    weights: Float[Tensor, "b d h hw"],
-    mask: Float[Tensor, "d h w"],
+    observed: Float[Tensor, "b *image"],
+    decoded: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
 ) -> Float[Tensor, ""]:
     """``‖W ∘ F(x̂) − F(x)‖²`` per voxel, in the units of ``x``: only what was measured is compared.
 
     Evaluated in real space, where by Parseval it is the same sum, inside the mask that views are seen through.
+    Without weights, in 2D, all was measured.
     """
-    residual = mask * (apply_weight(decoded, weights) - observed)
-    return (residual**2).sum() / (len(observed) * (mask**2).sum())
+    measured = decoded if weights is None else apply_weight(decoded, weights)
+    residual = mask * (measured - observed)
+    n_channels = observed.numel() // (len(observed) * mask.numel())
+    return (residual**2).sum() / (len(observed) * n_channels * (mask**2).sum())
 
 
 def kl_divergence(mean: Float[Tensor, "b dims"], log_variance: Float[Tensor, "b dims"]) -> Float[Tensor, ""]:
     """``KL(N(μ, σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² − 1 − log σ²)``, mean over the batch."""
     return 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
+
+
+def kl_between(
+    mean: Float[Tensor, "b dims"],
+    log_variance: Float[Tensor, "b dims"],
+    mean_other: Float[Tensor, "b dims"],
+    log_variance_other: Float[Tensor, "b dims"],
+) -> Float[Tensor, ""]:
+    """``KL(N(μ₁, σ₁²) ‖ N(μ₂, σ₂²))``, mean over the batch: Harmony's term between the contents of two views."""
+    ratio = (log_variance - log_variance_other).exp()
+    distance = (mean - mean_other) ** 2 / log_variance_other.exp()
+    return 0.5 * (ratio + distance - 1 - log_variance + log_variance_other).sum(dim=1).mean()
+
+
+def kl_rotation(log_variance: Float[Tensor, "b r"], prior: float = math.pi) -> Float[Tensor, ""]:
+    """``−log s + log σ + s²/(2σ²) − ½`` summed over angles, mean over the batch (Bepler et al. 2019, eq. 3).
+
+    The divergence of ``N(θ, s²)`` from ``N(θ, σ²)``: the mean of a rotation is not penalised.
+    """
+    variance = log_variance.exp()
+    return (-0.5 * log_variance + math.log(prior) + variance / (2 * prior**2) - 0.5).sum(dim=1).mean()
 
 
 def similarity(

@@ -11,24 +11,24 @@ from cryodc.ops.wedge import frequency_grid
 
 
 def soft_sphere(
-    box_size: int, radius_voxels: float, edge_voxels: float, device: torch.device | None = None
-) -> Float[Tensor, "d h w"]:
-    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it."""
+    box_size: int, radius_voxels: float, edge_voxels: float, device: torch.device | None = None, dims: int = 3
+) -> Float[Tensor, "*space"]:
+    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it; in 2D a disc."""
     axis = torch.arange(box_size, dtype=torch.float32, device=device) - box_size // 2
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    beyond = ((z**2 + y**2 + x**2).sqrt() - radius_voxels) / edge_voxels
+    squares = [coordinate**2 for coordinate in torch.meshgrid(*[axis] * dims, indexing="ij")]
+    beyond = (sum(squares[1:], squares[0]).sqrt() - radius_voxels) / edge_voxels
     return 0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0, 1))
 
 
-def view_mask(box_size: int, device: torch.device | None = None) -> Float[Tensor, "d h w"]:
-    """The soft sphere that every view is seen through: it fills the box and ends before its faces."""
+def view_mask(box_size: int, device: torch.device | None = None, dims: int = 3) -> Float[Tensor, "*space"]:
+    """The soft sphere or disc that every view is seen through: it fills the box and ends before its faces."""
     edge = max(2.0, 0.1 * box_size)
-    return soft_sphere(box_size, box_size / 2 - 1 - edge, edge, device)
+    return soft_sphere(box_size, box_size / 2 - 1 - edge, edge, device, dims)
 
 
-def shell_radius(box_size: int, device: torch.device | None = None) -> Float[Tensor, "d h hw"]:
+def shell_radius(box_size: int, device: torch.device | None = None, dims: int = 3) -> Float[Tensor, "*half_spectrum"]:
     """Distance from DC of each half-Fourier voxel, in shells (cycles per box)."""
-    return frequency_grid(box_size, device).norm(dim=-1)
+    return frequency_grid(box_size, device, dims).norm(dim=-1)
 
 
 def shell_index(box_size: int, device: torch.device | None = None) -> Int[Tensor, "d h hw"]:
@@ -44,16 +44,21 @@ def hermitian_count(box_size: int, device: torch.device | None = None) -> Float[
 
 
 def low_pass(
-    volumes: Float[Tensor, "*batch d h w"],
+    volumes: Float[Tensor, "*image"],
     radius_shells: float | Float[Tensor, "*batch"],
     edge_shells: float = 2.0,
-) -> Float[Tensor, "*batch d h w"]:
-    """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond."""
-    kept = torch.as_tensor(radius_shells, device=volumes.device)[..., None, None, None]
-    beyond = ((shell_radius(volumes.shape[-1], volumes.device) - kept) / edge_shells).clamp(0, 1)
+    dims: int = 3,
+) -> Float[Tensor, "*image"]:
+    """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond.
+
+    ``volumes`` are ``(*batch, d, h, w)``, or with ``dims=2`` ``(*batch, h, w)``.
+    """
+    box, axes = volumes.shape[-1], tuple(range(-dims, 0))
+    kept = torch.as_tensor(radius_shells, device=volumes.device)[(..., *[None] * dims)]
+    beyond = ((shell_radius(box, volumes.device, dims) - kept) / edge_shells).clamp(0, 1)
     keep = 0.5 + 0.5 * torch.cos(math.pi * beyond)
-    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * keep
-    return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
+    spectrum = torch.fft.rfftn(volumes, dim=axes) * keep
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-dims:], dim=axes)
 
 
 def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
@@ -102,10 +107,11 @@ def pad_box(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tens
     return F.pad(volumes, [before, after] * 3)
 
 
-def standardise(volumes: Float[Tensor, "*batch d h w"]) -> Float[Tensor, "*batch d h w"]:
-    """Each volume to mean 0 and standard deviation 1 over its box; a constant volume becomes 0."""
-    mean = volumes.mean(dim=(-3, -2, -1), keepdim=True)
-    std = volumes.std(dim=(-3, -2, -1), keepdim=True, correction=0)
+def standardise(volumes: Float[Tensor, "*image"], dims: int = 3) -> Float[Tensor, "*image"]:
+    """Each volume to mean 0 and standard deviation 1 over its box, the last ``dims`` axes; a constant one becomes 0."""
+    axes = tuple(range(-dims, 0))
+    mean = volumes.mean(dim=axes, keepdim=True)
+    std = volumes.std(dim=axes, keepdim=True, correction=0)
     return (volumes - mean) / std.clamp_min(1e-12)
 
 

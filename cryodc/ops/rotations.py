@@ -69,11 +69,15 @@ def random_rotations(n_rotations: int, generator: torch.Generator | None = None)
 
 def rotations_from_vectors(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:
     """Rotation vectors (axis × angle, radians) → matrices: the exponential map, differentiable."""
+    return torch.linalg.matrix_exp(rotation_generators(vectors))
+
+
+def rotation_generators(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 3"]:
+    """Rotation vectors → the antisymmetric matrices whose exponentials are the rotations."""
     z, y, x = vectors.unbind(dim=1)
     zero = torch.zeros_like(x)
     # Reversing the axes is a reflection: the cross product changes sign.
-    skew = torch.stack([zero, x, -y, -x, zero, z, y, -z, zero], dim=1).reshape(-1, 3, 3)
-    return torch.linalg.matrix_exp(skew)
+    return torch.stack([zero, x, -y, -x, zero, z, y, -z, zero], dim=1).reshape(-1, 3, 3)
 
 
 def matrices_from_quaternions(quaternions: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 3"]:
@@ -130,11 +134,11 @@ def geodesic_degrees(
 
 
 def resample(
-    volumes: Float[Tensor, "b d h w"],
-    matrices: Float[Tensor, "b 3 3"],
-    offsets_voxels: Float[Tensor, "b 3"] | None = None,
-) -> Float[Tensor, "b d h w"]:
-    """Rotate and shift a batch of volumes: ``out(x) = in(M x + t)``, trilinear, zero outside.
+    images: Float[Tensor, "b *image"],
+    matrices: Float[Tensor, "b k k"],
+    offsets_voxels: Float[Tensor, "b k"] | None = None,
+) -> Float[Tensor, "b *image"]:
+    """Rotate and shift a batch of volumes or images: ``out(x) = in(M x + t)``, linear, zero outside.
 
     ``x`` is in voxels from the box centre, index ``N // 2`` (the DC voxel), so a dot there never moves under
     rotation. With a particle's pose ``(A, o)``: the aligned particle is ``M = A, t = −o``; the particle made
@@ -142,14 +146,16 @@ def resample(
 
     Parameters
     ----------
-    volumes
-        ``(b, d, h, w)``.
+    images
+        ``(b, d, h, w)``; in 2D ``(b, h, w)`` or ``(b, ch, h, w)``.
     matrices
-        ``(b, 3, 3)`` on zyx vectors.
+        ``(b, k, k)``: 3D on zyx vectors, 2D on yx vectors.
     offsets_voxels
-        ``(b, 3)`` zyx, in voxels.
+        ``(b, k)`` zyx or yx, in voxels.
     """
-    shape = torch.tensor(volumes.shape[1:], dtype=volumes.dtype, device=volumes.device)
+    dims = matrices.shape[-1]
+    space = images.shape[-dims:]
+    shape = torch.tensor(space, dtype=images.dtype, device=images.device)
     centre = torch.div(shape, 2, rounding_mode="floor")
     # affine_grid wants normalised xyz with −1 and 1 at the first and last voxel: u = 2 i / (N − 1) − 1.
     scale = 2 / (shape - 1)
@@ -158,8 +164,9 @@ def resample(
     offsets = torch.zeros_like(matrices[:, 0]) if offsets_voxels is None else offsets_voxels
     constant = (linear @ origin) - origin + scale * offsets
     theta = torch.cat([linear.flip(1, 2), constant.flip(1)[:, :, None]], dim=2)
-    grid = F.affine_grid(theta, [len(volumes), 1, *volumes.shape[1:]], align_corners=True)
-    return F.grid_sample(volumes[:, None], grid, align_corners=True, padding_mode="zeros")[:, 0]
+    channelled = images.reshape(len(images), -1, *space)
+    grid = F.affine_grid(theta, list(channelled.shape), align_corners=True)
+    return F.grid_sample(channelled, grid, align_corners=True, padding_mode="zeros").reshape(images.shape)
 
 
 def symmetry_rotations(symbol: str) -> NDArray[np.float64]:

@@ -14,11 +14,13 @@ from torch import Tensor
 TiltAxis = Literal["x", "y"]
 
 
-def frequency_grid(box_size: int, device: torch.device | None = None) -> Float[Tensor, "d h hw 3"]:
-    """Integer frequencies (cycles per box, zyx) of the half-Fourier grid of a cubic box."""
+def frequency_grid(
+    box_size: int, device: torch.device | None = None, dims: int = 3
+) -> Float[Tensor, "*half_spectrum dims"]:
+    """Integer frequencies (cycles per box; zyx, in 2D yx) of the half-Fourier grid of a cubic box."""
     full = torch.fft.fftfreq(box_size, 1 / box_size, device=device)
     half = torch.fft.rfftfreq(box_size, 1 / box_size, device=device)
-    return torch.stack(torch.meshgrid(full, full, half, indexing="ij"), dim=-1)
+    return torch.stack(torch.meshgrid(*[full] * (dims - 1), half, indexing="ij"), dim=-1)
 
 
 def wedge_from_tilt_range(

@@ -1,0 +1,115 @@
+"""2D single-particle STAR files: ``000001@stack.mrcs`` rows whose optics groups say rlnImageDimensionality 2."""
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cryodc.errors import InputError
+from cryodc.io.images import ImageFinder, resolve_images
+from cryodc.io.mrc_header import read_header, unreadable, wrong_length
+from cryodc.io.optics import common_pixel_size, common_value, read_optics
+from cryodc.io.repeats import repeated_names
+from cryodc.io.star_layout import find_particle_block, holds_tilt_stacks
+from cryodc.io.star_text import StarDocument
+from cryodc.io.tilt_images import check_stacks
+from cryodc.particles import ImageReference, ParticleSet
+
+_OF_TOMOGRAMS = {"rlnTomoName", "rlnTomoParticleName", "rlnCoordinateZ", "rlnCenteredCoordinateZAngst"}
+
+
+def holds_images(document: StarDocument) -> bool:
+    """Whether the particles are single 2D images, and neither subtomograms nor stacks of tilt images.
+
+    Raises
+    ------
+    InputError
+        If there is no block of particles, or several could be it.
+    """
+    optics = document.find("optics")
+    if optics is None or "rlnImageDimensionality" not in optics or holds_tilt_stacks(document):
+        return False
+    flat = set(optics.column("rlnImageDimensionality")) == {"2"}
+    return flat and not _OF_TOMOGRAMS & {*find_particle_block(document).labels}
+
+
+def read_image_particles(document: StarDocument, finder: ImageFinder) -> ParticleSet:
+    """Read the particles of such a STAR, and the header of every stack.
+
+    A particle is named by its rlnImageName; in place of a tomogram it has its micrograph.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, a name comes twice or has no section, images differ in size or are no even squares, or
+        the pixel size is not known.
+    """
+    block = find_particle_block(document)
+    cells = block.columns(list(block.labels))
+    groups = read_optics(document, block, cells, dimensionality="2")
+    rows = block.line_numbers.astype(np.int64)
+    row_list: list[int] = rows.tolist()
+    names = cells["rlnImageName"]
+    images, missing = resolve_images(finder, names, row_list, document.source, True, "stack")
+    problems = repeated_names(document.source, names, row_list) + missing
+    if problems:
+        raise problems[0].error
+    spacing = common_pixel_size(document, groups)
+    stated = common_value(document, groups, "box_size", "box size")
+    first = {image.file: row for image, row in zip(images[::-1], row_list[::-1], strict=True)}
+    stacks = [ImageReference(file) for file in first]
+    size, sizes = check_stacks(stacks, list(first.values()), document.source, stated, spacing)
+    n_images = dict(zip(first, sizes, strict=True))
+    for image, name, row in zip(images, names, row_list, strict=True):
+        n = n_images[image.file]
+        if image.section is None or not 0 <= image.section < n:
+            raise InputError(
+                "this is not an image of its stack",
+                file=document.source,
+                row=row,
+                expected=f"000001@{image.file} to {n:06d}@{image.file}",
+                found=name,
+            )
+    if size % 2 or not 16 <= size <= 128:
+        raise InputError(
+            "images of this size cannot be trained on",
+            file=document.source,
+            expected="an even number of pixels from 16 to 128",
+            found=str(size),
+            remedy="extract the particles again, scaled to such a box",
+        )
+    return ParticleSet(
+        source=document.source,
+        names=tuple(names),
+        rows=rows,
+        images=tuple(images),
+        weight_images=None,
+        tomograms=tuple(cells.get("rlnMicrographName", [""] * len(names))),
+        box_size=size,
+        spacing_angstrom=spacing,
+    )
+
+
+def read_images(particles: ParticleSet) -> Float[NDArray[np.float32], "n h w"]:
+    """Read every image of particles that :func:`read_image_particles` found, one stack after the other.
+
+    Raises
+    ------
+    InputError
+        If a stack cannot be read, or has become shorter.
+    """
+    box = particles.box_size
+    images = np.empty((len(particles), box, box), np.float32)
+    members: dict[str, list[int]] = {}
+    for i, image in enumerate(particles.images):
+        members.setdefault(image.file, []).append(i)
+    for indices in members.values():
+        path = particles.images[indices[0]].path
+        header = read_header(path)
+        try:
+            stack = np.memmap(path, header.dtype, "r", header.data_offset, header.file_shape)
+        except ValueError as error:
+            raise wrong_length(header, path.stat().st_size) from error
+        except OSError as error:
+            raise unreadable(path, error) from error
+        images[indices] = stack[np.array([particles.images[i].section for i in indices], dtype=np.int64)]
+    return images

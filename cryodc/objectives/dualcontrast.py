@@ -1,0 +1,110 @@
+"""DualContrast: two alternating steps per batch (Uddin & Xu, arXiv 2405.16796).
+
+Step A minimises both ELBOs, the content contrast and the transformation negatives over all parameters. Step B
+minimises the transformation positives over the encoder alone, decoder frozen, with an optimiser of its own:
+Adam is scale-invariant, so folded into step A that small term would all but vanish.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cryodc.config import TrainConfig
+from cryodc.data.views import View, add_noise, random_low_pass, through_mask
+from cryodc.models import losses
+from cryodc.models.base import Model
+from cryodc.models.dualcontrast import DualContrast
+from cryodc.models.networks import Posterior
+from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta, draw_views
+
+TERMS = (
+    "reconstruction",
+    "kl_content",
+    "kl_transformation",
+    "content",
+    "transformation_negative",
+    "transformation_positive",
+)
+
+
+def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Iterator[Step]:
+    """Step A, and at every so many batches step B."""
+    if not isinstance(model, DualContrast):
+        raise TypeError(f"expected a DualContrast, found {type(model).__name__}")
+    first, second = draw_views(batch, config, generator)
+    terms, content = step_a_terms(model, first, second, batch.mask, config, generator)
+    yield Step("all", weighted_total(terms, config, batch.epoch), terms)
+    if batch.step % config.optimisation.transformation_every == 0:
+        positive = step_b_term(model, content, batch.weights, batch.mask, config, generator)
+        yield Step("encoder", config.loss.transformation_weight * positive, {"transformation_positive": positive})
+
+
+OBJECTIVE = Objective(TERMS, steps)
+
+
+def step_a_terms(
+    model: DualContrast,
+    first: View,
+    second: View,
+    mask: Tensor,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Loss terms of step A by name, and the detached content codes of the first view."""
+    with autocast(config, mask.device):
+        q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
+        decoded_first, decoded_second = (_decode(model, q, generator) for q in (q_first, q_second))
+    terms = {
+        "reconstruction": losses.reconstruction(first.target, decoded_first, first.weights, mask)
+        + losses.reconstruction(second.target, decoded_second, second.weights, mask),
+        "kl_content": losses.kl_divergence(*q_first.content) + losses.kl_divergence(*q_second.content),
+        "kl_transformation": losses.kl_divergence(*q_first.transformation)
+        + losses.kl_divergence(*q_second.transformation),
+        "transformation_negative": losses.transformation_negative(
+            q_first.transformation.mean, q_second.transformation.mean, config.loss.similarity
+        ),
+    }
+    c_first, c_second = q_first.content.mean, q_second.content.mean
+    if config.loss.content_loss == "infonce":
+        terms["content"] = losses.content_infonce(c_first, c_second, config.loss.temperature)
+    else:
+        partner = losses.derangement(len(c_first), generator)
+        terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
+    return terms, c_first.detach()
+
+
+def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:
+    """``L = L_rec + β KL + γ_c L_con(c) + γ_z s(z, z(Rx))``: the objective of step A."""
+    loss = config.loss
+    return (
+        loss.reconstruction_weight * terms["reconstruction"]
+        + beta(config, epoch) * (terms["kl_content"] + terms["kl_transformation"])
+        + loss.content_weight * terms["content"]
+        + loss.transformation_weight * terms["transformation_negative"]
+    )
+
+
+def step_b_term(
+    model: DualContrast,
+    content: Tensor,
+    weights: Tensor | None,
+    mask: Tensor,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: gradients reach the encoder only."""
+    shared = torch.randn(len(content), config.model.transformation_dims, generator=generator, device=content.device)
+    other = content[losses.derangement(len(content), generator)]
+    with torch.no_grad(), autocast(config, content.device):
+        pair = [model.decode(codes, shared) for codes in (content, other)]
+        if config.loss.decoded_noise:
+            pair = [add_noise(images, weights, generator) for images in pair]
+        pair = [through_mask(random_low_pass(images, config.views, mask.ndim, generator), mask) for images in pair]
+    with autocast(config, content.device):
+        z_a, z_b = (model.encoder.encode_transformation(images).mean for images in pair)
+    return losses.transformation_positive(z_a, z_b, config.loss.similarity)
+
+
+def _decode(model: DualContrast, posterior: Posterior, generator: torch.Generator) -> Tensor:
+    return model.decode(posterior.content.sample(generator), posterior.transformation.sample(generator))

@@ -1,0 +1,230 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cryodc.checkpoint import load_model, start_state
+from cryodc.config import preset_config
+from cryodc.data.images import image_dataset
+from cryodc.data.views import ViewConfig, hide_block, random_view, through_mask
+from cryodc.encode import encode_particles
+from cryodc.errors import InputError
+from cryodc.io.run import RunFolder
+from cryodc.models.config import ModelConfig
+from cryodc.models.networks import BlurPool, make_trunk
+from cryodc.models.registry import build_model
+from cryodc.objectives.steps import beta
+from cryodc.ops.filters import view_mask
+from cryodc.train import train
+
+BOX = 16
+SMALL = {"dims": 2, "width": 8, "max_channels": 16, "hidden": 16}
+
+
+def noise_images(n: int = 9, seed: int = 0, channels: int | None = None) -> torch.Tensor:
+    shape = [n, *([] if channels is None else [channels]), BOX, BOX]
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_blur_pool_is_a_binomial_filter_before_every_second_voxel(dims: int) -> None:
+    features = torch.randn(2, 3, *[9] * dims, generator=torch.Generator().manual_seed(0))
+    found = BlurPool(3, dims)(features).numpy()
+    padded = np.pad(features.numpy(), [(0, 0), (0, 0), *[(1, 1)] * dims])
+    for axis in range(2, 2 + dims):
+        n = padded.shape[axis]
+        before, at, after = (padded.take(range(s, n - 2 + s), axis=axis) for s in range(3))
+        padded = (before + 2 * at + after) / 4
+    np.testing.assert_allclose(found, padded[(..., *[slice(None, None, 2)] * dims)], atol=1e-6)
+
+
+def test_blurred_features_move_less_under_a_shift() -> None:
+    wave = torch.cos(torch.arange(16) * torch.pi)[None, None, None].expand(1, 8, 16, -1)
+    inner = (..., slice(1, -1), slice(1, -1))
+    strided = wave[..., ::2, ::2] - wave.roll(1, -1)[..., ::2, ::2]
+    blurred = (BlurPool(8, 2)(wave) - BlurPool(8, 2)(wave.roll(1, -1)))[inner]
+    assert strided.abs().max() == 2
+    assert blurred.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "n_convolutions"),
+    [({}, 4), ({"first_stride": 1}, 5), ({"blocks_per_level": 2}, 7), ({"downsampling": "blur"}, 4)],
+)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_encoder_variant_keeps_the_size_of_its_features(
+    dims: int, options: dict[str, object], n_convolutions: int
+) -> None:
+    trunk = make_trunk(ModelConfig(box_size=18, **{**SMALL, "dims": dims}, **options))
+    # 18 → 9 → 5 → 3 takes three halvings, and one convolution follows.
+    found = trunk(torch.randn(2, 1, *[18] * dims, generator=torch.Generator().manual_seed(0)))
+    assert found.shape == (2, 16, *[3] * dims)
+    kinds = (torch.nn.Conv2d, torch.nn.Conv3d)
+    assert sum(isinstance(layer, kinds) for layer in trunk.modules()) == n_convolutions
+
+
+def test_kl_warms_up() -> None:
+    config = preset_config("default", BOX, {"loss": {"kl_warm_up_epochs": 4, "kl_weight": 2.0}})
+    risen = [beta(config, epoch) * BOX**3 / 2 for epoch in range(6)]
+    assert risen == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+    assert beta(preset_config("default", BOX), 0) == pytest.approx(0.1 / BOX**3)
+
+
+def test_averaged_weights_are_the_running_mean(tmp_path: Path) -> None:
+    config = preset_config("default", BOX, {"model": SMALL, "optimisation": {"weight_averaging": 0.9}})
+    state = start_state(config, 1, 0, torch.device("cpu"))
+    assert state.average is not None
+    first = next(state.model.parameters()).detach().clone()
+    expected = first.clone()
+    for step in range(3):
+        with torch.no_grad():
+            next(state.model.parameters()).fill_(step)
+        state.update_average(0.9)
+        expected = 0.9 * expected + 0.1 * step
+    torch.testing.assert_close(next(state.average.parameters()).detach(), expected)
+
+
+def test_particles_are_encoded_with_averaged_weights_and_resuming_keeps_them(tmp_path: Path) -> None:
+    dataset = image_dataset(noise_images())
+    settings = {"epochs": 3, "batch_size": 4, "weight_averaging": 0.5}
+    configs = [
+        preset_config("default", BOX, {"model": SMALL, "optimisation": {**settings, "epochs": epochs}})
+        for epochs in (3, 1)
+    ]
+    # The default schedule depends on the number of epochs; a constant one does not.
+    configs = [
+        c.model_copy(update={"optimisation": c.optimisation.model_copy(update={"schedule": "constant"})})
+        for c in configs
+    ]
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    averaged = train(dataset, configs[0], whole)
+    train(dataset, configs[1], broken)
+    resumed = train(dataset, configs[0], broken, resume=True)
+    loaded, _ = load_model(whole.checkpoints / "last.pt")
+    saved = torch.load(whole.checkpoints / "last.pt", weights_only=True)["model"]
+    for name, value in averaged.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+        assert torch.equal(value, loaded.state_dict()[name])
+    assert any(not torch.equal(value, saved[name]) for name, value in averaged.named_parameters())
+
+
+def test_a_hidden_block_has_its_share_and_its_place_changes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = noise_images(40, channels=3)
+    mask = torch.ones(BOX, BOX)
+    seen = hide_block(images, mask, ViewConfig(hidden_share=0.25), generator)
+    hidden = (seen != images).all(dim=1)
+    assert (hidden.sum(dim=(1, 2)) == BOX**2 // 4).all()
+    assert len({tuple(block.nonzero()[0].tolist()) for block in hidden}) > 5
+    for block, image, original in zip(hidden, seen, images, strict=True):
+        rows, columns = block.any(dim=1), block.any(dim=0)
+        assert torch.equal(block, rows[:, None] & columns)
+        torch.testing.assert_close(image[:, block], original.mean().expand(3, int(block.sum())))
+
+
+def test_fresh_noise_is_another_in_each_view_and_not_in_the_target() -> None:
+    config = ViewConfig(rotation="vector", max_shift_voxels=0, low_pass_shells=None, fresh_noise=2.0)
+    flat = torch.ones(BOX, BOX)
+    y = torch.arange(BOX) - BOX // 2
+    ball = torch.exp(-(y[:, None] ** 2 + y**2) / 30.0).expand(50, -1, -1)
+    view = random_view(ball, None, flat, config, torch.Generator().manual_seed(0))
+    clean = view.target
+    # Noise of twice the signal's spread: their share of the variance is 1 / (1 + 4).
+    correlations = torch.stack([(a * b).mean() for a, b in zip(view.volumes, clean, strict=True)])
+    assert float(correlations.mean()) == pytest.approx(1 / 5**0.5, abs=0.05)
+    residual = view.volumes - view.volumes.mean(0)
+    assert float((residual[0] * residual[1]).mean()) == pytest.approx(0, abs=0.15)
+
+
+def test_a_view_in_the_plane_turns_every_colour_alike() -> None:
+    images = noise_images(5)[:, None] * torch.tensor([1.0, 0.5, -2.0]).reshape(3, 1, 1)
+    mask = view_mask(BOX, dims=2)
+    view = random_view(images, None, torch.ones(BOX, BOX), ViewConfig(low_pass_shells=None), torch.Generator())
+    red, green, blue = (c - c.mean((1, 2), keepdim=True) for c in view.target.unbind(1))
+    torch.testing.assert_close(green, 0.5 * red, atol=1e-4, rtol=0)
+    torch.testing.assert_close(blue, -2 * red, atol=1e-4, rtol=0)
+    assert view.weights is None
+    seen = through_mask(images, mask)
+    torch.testing.assert_close((seen**2).sum((1, 2, 3)) / (3 * (mask**2).sum()), torch.ones(5))
+
+
+def test_colour_images_train_and_come_back_in_colour(tmp_path: Path) -> None:
+    dataset = image_dataset(noise_images(channels=3), names=[f"view{i}" for i in range(9)])
+    overrides = {"model": {**SMALL, "channels": 3}, "optimisation": {"epochs": 1, "batch_size": 4}}
+    config = preset_config("default", BOX, overrides)
+    model = train(dataset, config, RunFolder(tmp_path))
+    codes = encode_particles(model, dataset, config.views)
+    assert codes.names[-1] == "view8"
+    decoded = model.decode(torch.from_numpy(codes.content), torch.from_numpy(codes.transformation))
+    assert decoded.shape == (9, 3, BOX, BOX)
+
+
+def test_particles_of_another_shape_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not of the shape the model takes"):
+        train(image_dataset(noise_images()), preset_config("default", BOX), RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("images", "names", "message"),
+    [
+        (np.zeros((3, 16, 18)), None, "square"),
+        (np.zeros((3, 15, 15)), None, "square"),
+        (np.zeros((3, 2, 16, 16)), None, "square"),
+        (np.zeros((3, 16, 16)), None, "constant"),
+        (np.full((3, 16, 16), np.nan), None, "finite"),
+        (np.eye(16)[None].repeat(3, 0), ["a", "b"], "name of its own"),
+        (np.eye(16)[None].repeat(3, 0), ["a", "b", "a"], "name of its own"),
+    ],
+)
+def test_bad_images_are_refused(images: np.ndarray, names: list[str] | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        image_dataset(images, names)
+
+
+def test_images_of_any_scale_are_the_same_particles() -> None:
+    images = noise_images().numpy()
+    first, second = image_dataset(images), image_dataset((images * 40 + 100)[:, None])
+    torch.testing.assert_close(first.images, second.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(first.images.std(dim=(1, 2), correction=0), torch.ones(9))
+
+
+def test_a_checkpoint_from_before_there_were_models_is_a_dualcontrast(tmp_path: Path) -> None:
+    config = preset_config("default", BOX, {"model": {"width": 8, "max_channels": 16}})
+    model = build_model(config.model)
+    settings = config.model_dump()
+    kept = ("box_size", "content_dims", "transformation_dims", "width", "max_channels", "hidden")
+    settings["model"] = {name: settings["model"][name] for name in kept}
+    for section, name in (
+        ("loss", "kl_warm_up_epochs"),
+        ("optimisation", "weight_averaging"),
+        ("views", "fresh_noise"),
+        ("views", "hidden_share"),
+    ):
+        del settings[section][name]
+    path = tmp_path / "last.pt"
+    torch.save({"config": settings, "model": model.state_dict()}, path)
+    loaded, found = load_model(path)
+    assert found == config
+    assert torch.equal(next(loaded.parameters()), next(model.parameters()))
+    # The layers have the names they had, so their weights are found.
+    assert {"encoder.trunk.0.weight", "decoder.from_content.weight", "decoder.ups.0.weight"} <= set(model.state_dict())
+
+
+def test_a_run_from_before_there_were_models_resumes(tmp_path: Path) -> None:
+    from cryodc.data.simulation_config import SimulationConfig
+    from cryodc.data.simulation_folder import choose_proteins, write_simulation
+    from cryodc.workflow import TrainRequest, train_run
+
+    simulation = SimulationConfig(n_per_map=4, snr=0.5, box_size=16, spacing_angstrom=20.0)
+    write_simulation(choose_proteins(["bilobe", "barrel"], []), simulation, tmp_path / "sim")
+    overrides = {"model": {"width": 8, "max_channels": 16}, "optimisation": {"epochs": 1, "batch_size": 4}}
+    request = TrainRequest(tmp_path / "sim" / "particles.star", tmp_path / "run", overrides=overrides)
+    run, codes = train_run(request)
+    described = yaml.safe_load(run.config.read_text())
+    for name in ("name", "dims", "channels", "downsampling", "blocks_per_level", "first_stride"):
+        del described["model"][name]
+    run.config.write_text(yaml.safe_dump(described))
+    _, same = train_run(TrainRequest(**{**request.__dict__, "resume": True}))
+    np.testing.assert_array_equal(codes.content, same.content)
