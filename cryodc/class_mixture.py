@@ -69,11 +69,14 @@ class References:
     def __len__(self) -> int:
         return len(self.maps)
 
-    @property
-    def radius(self) -> float:
+    def radius(self, finest: float) -> float:
         """Shells up to which scores look: those in which most classes' halves agree, and one more."""
         good = torch.tensor([float(_agreeing(curve)) for curve in self.fsc])
-        return max(LOWEST_RADIUS, float(good.median()) + 1.0)
+        return min(finest, max(LOWEST_RADIUS, float(good.median()) + 1.0))
+
+    def select(self, labels: list[int]) -> "References":
+        """Of some classes only."""
+        return References(self.maps[labels], self.fsc[labels])
 
 
 def empty_poses(n_particles: int, n_classes: int, device: torch.device) -> ClassPoses:
@@ -108,12 +111,15 @@ def search_classes(
     poses: ClassPoses,
     labels: list[int],
     generator: torch.Generator,
+    only: Bool[Tensor, " n"] | None = None,
 ) -> None:
-    """Search all rotations and shifts of every particle against some classes; poses are changed in place."""
+    """Search all rotations and shifts of particles (``only`` some) against some classes; poses change in place."""
     lattice = shift_lattice(2.6, 1.5, halves.device)
     for label in labels:
         for half in (1, 2):
-            rows = torch.nonzero(halves == half)[:, 0]
+            rows = torch.nonzero((halves == half) & (True if only is None else only))[:, 0]
+            if not len(rows):
+                continue
             known = poses.of(rows, label) if bool(poses.scores[rows, label].any()) else None
             reference = references.maps[label, 2 - half]
             pose = particles.search(
@@ -129,17 +135,19 @@ def refine_classes(
     radius: float,
     poses: ClassPoses,
     n_steps: int = 3,
+    only: Bool[Tensor, " n"] | None = None,
 ) -> None:
     """Refine poses where they are, against every class that is not hopeless; in place.
 
     A class whose score is far behind a particle's best one is only scored, in the pose it has.
     """
     likely = worth_refining(poses.scores)
+    among = torch.ones_like(halves, dtype=torch.bool) if only is None else only
     for label in range(len(references)):
         for half in (1, 2):
             reference = references.maps[label, 2 - half]
             for wanted, steps in ((True, n_steps), (False, 0)):
-                rows = torch.nonzero((halves == half) & (likely[:, label] == wanted))[:, 0]
+                rows = torch.nonzero((halves == half) & among & (likely[:, label] == wanted))[:, 0]
                 if len(rows):
                     poses.put(rows, label, particles.refine(rows, reference, radius, poses.of(rows, label), steps))
 
@@ -164,7 +172,7 @@ def estimate_noise(
     particles.noise = total / count
 
 
-def _agreeing(fsc: Tensor, threshold: float = 0.143) -> int:
+def _agreeing(fsc: Tensor, threshold: float = 0.2) -> int:
     """Shells before the FSC first falls below the threshold."""
     below = torch.nonzero(fsc[1:] < threshold)[:, 0]
     return int(below[0]) if len(below) else len(fsc) - 1

@@ -1,0 +1,279 @@
+"""Blind classification: which protein each particle is, by alignment to references that start from the clusters.
+
+1. *References.* The most confident particles of every cluster are aligned from nothing; a cluster of several proteins
+   gives the one that most of them are.
+2. *Rounds.* Every particle is aligned to every reference of the other half set. Its classes are weighed by likelihood, at
+   a temperature that falls to 1, and by what its cluster says, which fades. References are averaged anew.
+3. *Evidence.* A class gets a second reference, made of the members it explains worst, where the two explain held-out
+   members better; two classes become one where their common average explains them as well.
+4. *Nothing known.* A particle that scores no better than particles do against references of noise is left unassigned.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.class_evidence import merge_classes, noise_threshold, split_class, start_reference
+from cryodc.class_mixture import (
+    ClassPoses,
+    References,
+    empty_poses,
+    estimate_noise,
+    make_references,
+    refine_classes,
+    search_classes,
+)
+from cryodc.class_spectra import ClassSpectra
+from cryodc.ops.filters import soft_sphere
+
+UNASSIGNED = -1
+"""Label of a particle that belongs to no class."""
+
+_CORE = 80
+_SEARCH_RADIUS = 7.0
+_TEMPERATURES = (4.0, 2.0, 1.0)
+_PRIOR_WEIGHTS = (1.0, 0.5)
+_SETTLED = 0.005
+_FINEST = 0.7
+_SPLIT_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Classes of particles.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none.
+    posterior
+        ``(n, k)`` probability of each class.
+    scores
+        ``(n, k)`` held-out score against each class's reference, in units of the noise.
+    references
+        ``(k, d, h, w)`` map of each class.
+    threshold
+        Score below which a particle is left unassigned; 0 if none is.
+    settled
+        Whether assignments came to rest.
+    """
+
+    labels: Int[Tensor, " n"]
+    posterior: Float[Tensor, "n k"]
+    scores: Float[Tensor, "n k"]
+    references: Float[Tensor, "k d h w"]
+    threshold: float
+    settled: bool
+
+
+@torch.no_grad()
+def classify_particles(
+    volumes: Float[Tensor, "n d h w"],
+    weights: Float[Tensor, "m d h hw"],
+    weight_index: Int[Tensor, " n"],
+    clusters: Int[Tensor, " n"],
+    confidence: Float[Tensor, " n"],
+    half_sets: Int[Tensor, " n"],
+    *,
+    seed: int = 0,
+    n_starts: int = 2,
+    n_rounds: int = 6,
+    junk: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Classification | None:
+    """Classify particles, starting from clusters.
+
+    Parameters
+    ----------
+    volumes, weights, weight_index
+        As :func:`cryodc.align.align_class` takes them.
+    clusters, confidence
+        ``(n,)`` 0-based cluster of each particle, and how sure it is: references start from the surest.
+    half_sets
+        ``(n,)`` 1 or 2.
+    seed
+        Same seed, same result.
+    n_starts
+        Random starts of each reference.
+    n_rounds
+        Most rounds before classes are judged.
+    junk
+        Leave particles unassigned that no reference explains better than references of noise are explained.
+    progress
+        Told what is being done.
+
+    Returns
+    -------
+    None if no cluster can be aligned: there is nothing to classify with.
+    """
+    tell = progress or (lambda text: None)
+    loop = _Loop(volumes, weights, weight_index, clusters, half_sets, seed, tell)
+    if not loop.start(confidence, n_starts):
+        return None
+    loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
+    loop.merge()
+    for _ in range(_SPLIT_ROUNDS):
+        if not loop.split():
+            break
+        loop.run(n_rounds, (1.0,), ())
+        loop.merge()
+    return loop.result(junk)
+
+
+class _Loop:
+    """The state of a classification: references, poses against each, and whose particles they are."""
+
+    references: References
+    poses: ClassPoses
+    settled: bool = False
+
+    def __init__(
+        self,
+        volumes: Tensor,
+        weights: Tensor,
+        weight_index: Tensor,
+        clusters: Tensor,
+        half_sets: Tensor,
+        seed: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        box = volumes.shape[-1]
+        self.inputs = (volumes, weights, weight_index)
+        self.finest = _FINEST * (box // 2)
+        sphere = soft_sphere(box, 0.375 * box, 3.0, volumes.device)
+        self.particles = ClassSpectra(volumes * sphere, weights, weight_index, self.finest)
+        self.clusters, self.halves = clusters, half_sets
+        self.seed, self.tell = seed, tell
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def start(self, confidence: Tensor, n_starts: int) -> bool:
+        """A reference from each cluster's most confident particles, and a first search; False if none aligns."""
+        found = []
+        for cluster in range(int(self.clusters.max()) + 1):
+            rows = torch.nonzero(self.clusters == cluster)[:, 0]
+            core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
+            started = start_reference(
+                self.particles, self.inputs, self.halves, core, self.seed + cluster, n_starts
+            )
+            evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
+            self.tell(f"reference of cluster {cluster + 1}, {len(core)} of {len(rows)} particles: {evidence}")
+            if started is not None:
+                found.append(started[0])
+        if not found:
+            return False
+        self.references = _joined(found)
+        self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
+        self._search(list(range(len(found))))
+        return True
+
+    def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
+        """Rounds of new references and new poses until hardly a particle changes its class."""
+        labels = self.labels
+        self.settled = False
+        for i in range(n_rounds):
+            temperature = temperatures[min(i, len(temperatures) - 1)]
+            prior = prior_weights[i] if i < len(prior_weights) else 0.0
+            shares = self._posterior(temperature, prior)
+            self.references = make_references(self.particles, self.halves, self.poses, shares, self.finest)
+            self._drop_unused(shares)
+            if i == 1 and len(temperatures) > 1:
+                self._search(list(range(len(self.references))))
+            else:
+                self._refine()
+            before, labels = labels, self.labels
+            changed = float((before != labels).float().mean())
+            self.tell(f"round {i + 1}: {len(self.references)} classes, {100 * changed:.1f} % changed class")
+            if i + 1 >= len(temperatures) and i >= len(prior_weights) and changed <= _SETTLED:
+                self.settled = True
+                return
+
+    def merge(self) -> None:
+        """Make one class of two that are the same protein."""
+        arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
+        kept = merge_classes(*arguments, self.tell)
+        if len(kept) < len(self.references):
+            self._keep(kept)
+            self.run(2, (1.0,), ())
+
+    def split(self) -> bool:
+        """Give a second reference to each class that needs one; whether any does."""
+        labels, found = self.labels, []
+        for label in range(len(self.references)):
+            members, scores = labels == label, self.poses.scores[:, label]
+            arguments = (self.particles, self.inputs, self.halves, members, scores, self._radius, self.generator)
+            second = split_class(*arguments, self.seed + 100 + label)
+            if second is not None:
+                self.tell(f"a class of {int(members.sum())} particles is split")
+                found.append(second)
+        if found:
+            n_before = len(self.references)
+            self.references = _joined([self.references, *found])
+            extra = empty_poses(len(self.particles), len(found), self.halves.device)
+            self.poses = ClassPoses(
+                *(torch.cat([getattr(p, name) for p in (self.poses, extra)], dim=1) for name in
+                  ("rotations", "shifts", "scores"))
+            )  # fmt: skip
+            self._search(list(range(n_before, len(self.references))))
+        return bool(found)
+
+    def result(self, junk: bool) -> Classification:
+        """Classes by size, and particles that belong to none."""
+        sizes = torch.bincount(self.labels, minlength=len(self.references))
+        self._keep([int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0])
+        labels, threshold = self.labels, 0.0
+        if junk:
+            threshold = noise_threshold(self.particles, self.halves, self.references, self._radius, self.generator)
+            labels = labels.masked_fill(self.poses.scores.max(dim=1).values < threshold, UNASSIGNED)
+        maps = self.references.maps.mean(dim=1)
+        return Classification(labels, self._posterior(1.0, 0.0), self.poses.scores, maps, threshold, self.settled)
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of the best score."""
+        return self.poses.scores.argmax(dim=1)
+
+    @property
+    def _radius(self) -> float:
+        return self.references.radius(self.finest)
+
+    def _search(self, labels: list[int]) -> None:
+        radius = min(_SEARCH_RADIUS, self._radius)
+        search_classes(self.particles, self.halves, self.references, radius, self.poses, labels, self.generator)
+        estimate_noise(self.particles, self.halves, self.references, self.poses)
+        self._refine()
+
+    def _refine(self) -> None:
+        refine_classes(self.particles, self.halves, self.references, self._radius, self.poses)
+        estimate_noise(self.particles, self.halves, self.references, self.poses)
+
+    def _posterior(self, temperature: float, prior_weight: float) -> Tensor:
+        gain = 0.5 * self.poses.scores.square() / temperature
+        if prior_weight > 0:
+            gain = gain + prior_weight * cluster_log_prior(torch.softmax(gain, dim=1), self.clusters)
+        return torch.softmax(gain, dim=1)
+
+    def _drop_unused(self, shares: Tensor) -> None:
+        """Classes that have too few particles in a half to be held out."""
+        held = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)]).amin(dim=0)
+        kept = torch.nonzero(held >= 2.0)[:, 0].tolist()
+        if kept and len(kept) < len(self.references):
+            self._keep(kept)
+
+    def _keep(self, labels: list[int]) -> None:
+        self.references, self.poses = self.references.select(labels), self.poses.select(labels)
+
+
+def cluster_log_prior(
+    posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]
+) -> Float[Tensor, "n k"]:
+    """Log share of each class among the particles of a particle's cluster, one of each class added to every cluster."""
+    member = torch.nn.functional.one_hot(clusters).to(posterior.dtype)
+    counts = member.T @ posterior + 1.0
+    return (counts / counts.sum(dim=1, keepdim=True)).log()[clusters]
+
+
+def _joined(parts: list[References]) -> References:
+    return References(torch.cat([part.maps for part in parts]), torch.cat([part.fsc for part in parts]))
