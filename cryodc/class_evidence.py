@@ -32,8 +32,6 @@ FEWEST = 8
 """Particles of which a reference can be made."""
 
 _ALIKE = 0.15
-_WORST_SHARE = 0.35
-_N_MOST = 80
 _NULL_SAMPLE = 200
 
 
@@ -59,38 +57,6 @@ def start_reference(
     shares[rows] = 1.0
     finest = float(particles.ball.frequencies.norm(dim=1).max())
     return make_references(particles, halves, poses, shares, finest), found.evidence
-
-
-def split_class(
-    particles: ClassSpectra,
-    inputs: tuple[Tensor, Tensor, Tensor],
-    halves: Int[Tensor, " n"],
-    members: Bool[Tensor, " n"],
-    scores: Float[Tensor, " n"],
-    radius: float,
-    generator: torch.Generator,
-    seed: int,
-) -> References | None:
-    """A second reference for a class, out of the members it explains worst; None if they need none.
-
-    It is kept if the two together explain held-out members better than the one, by :data:`SIGNIFICANT` standard
-    errors, and at least :data:`FEWEST` members prefer it.
-    """
-    rows = torch.nonzero(members)[:, 0]
-    n_worst = min(_N_MOST, int(_WORST_SHARE * len(rows)))
-    if n_worst < 2 * FEWEST:
-        return None
-    worst = rows[scores[rows].argsort()[:n_worst]].sort().values
-    started = start_reference(particles, inputs, halves, worst, seed, n_starts=2)
-    if started is None:
-        return None
-    second = started[0]
-    poses = empty_poses(len(particles), 1, halves.device)
-    search_classes(particles, halves, second, radius, poses, [0], generator, only=members)
-    both = torch.stack([scores[rows], poses.scores[rows, 0]], dim=1)
-    prefers = int((both[:, 1] > both[:, 0]).sum())
-    worth = significance(mixture_gain(both) - 0.5 * both[:, 0].square())
-    return second if prefers >= FEWEST and worth > SIGNIFICANT else None
 
 
 def merge_classes(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.class_evidence import merge_classes, noise_threshold, split_class, start_reference
+from cryodc.class_evidence import FEWEST, merge_classes, noise_threshold, start_reference
 from cryodc.class_mixture import (
     ClassPoses,
     References,
@@ -39,6 +39,8 @@ _PRIOR_WEIGHTS = (1.0, 0.5)
 _SETTLED = 0.005
 _FINEST = 0.7
 _SPLIT_ROUNDS = 2
+_SPLIT_SAMPLE = 160
+_SPLIT_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,7 @@ class _Loop:
         for cluster in range(int(self.clusters.max()) + 1):
             rows = torch.nonzero(self.clusters == cluster)[:, 0]
             core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
-            started = start_reference(
-                self.particles, self.inputs, self.halves, core, self.seed + cluster, n_starts
-            )
+            started = start_reference(self.particles, self.inputs, self.halves, core, self.seed + cluster, n_starts)
             evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
             self.tell(f"reference of cluster {cluster + 1}, {len(core)} of {len(rows)} particles: {evidence}")
             if started is not None:
@@ -171,7 +171,6 @@ class _Loop:
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
         """Rounds of new references and new poses until hardly a particle changes its class."""
-        labels = self.labels
         self.settled = False
         for i in range(n_rounds):
             temperature = temperatures[min(i, len(temperatures) - 1)]
@@ -179,12 +178,12 @@ class _Loop:
             shares = self._posterior(temperature, prior)
             self.references = make_references(self.particles, self.halves, self.poses, shares, self.finest)
             self._drop_unused(shares)
+            before = self.labels
             if i == 1 and len(temperatures) > 1:
                 self._search(list(range(len(self.references))))
             else:
                 self._refine()
-            before, labels = labels, self.labels
-            changed = float((before != labels).float().mean())
+            changed = float((before != self.labels).float().mean())
             self.tell(f"round {i + 1}: {len(self.references)} classes, {100 * changed:.1f} % changed class")
             if i + 1 >= len(temperatures) and i >= len(prior_weights) and changed <= _SETTLED:
                 self.settled = True
@@ -199,25 +198,42 @@ class _Loop:
             self.run(2, (1.0,), ())
 
     def split(self) -> bool:
-        """Give a second reference to each class that needs one; whether any does."""
-        labels, found = self.labels, []
+        """Put two references in the place of one that holds two proteins; whether any does."""
+        labels, kept, found = self.labels, [], []
         for label in range(len(self.references)):
-            members, scores = labels == label, self.poses.scores[:, label]
-            arguments = (self.particles, self.inputs, self.halves, members, scores, self._radius, self.generator)
-            second = split_class(*arguments, self.seed + 100 + label)
-            if second is not None:
-                self.tell(f"a class of {int(members.sum())} particles is split")
-                found.append(second)
+            rows = torch.nonzero(labels == label)[:, 0]
+            pair = self._try_split(rows, self.poses.scores[rows, label], label)
+            if pair is None:
+                kept.append(label)
+            else:
+                self.tell(f"a class of {len(rows)} particles is split")
+                found.append(pair)
         if found:
-            n_before = len(self.references)
-            self.references = _joined([self.references, *found])
-            extra = empty_poses(len(self.particles), len(found), self.halves.device)
-            self.poses = ClassPoses(
-                *(torch.cat([getattr(p, name) for p in (self.poses, extra)], dim=1) for name in
-                  ("rotations", "shifts", "scores"))
-            )  # fmt: skip
-            self._search(list(range(n_before, len(self.references))))
+            references = _joined([self.references.select(kept), *found])
+            extra = empty_poses(len(self.particles), len(references) - len(kept), self.halves.device)
+            poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
+            self.references = references
+            self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
+            self._search(list(range(len(kept), len(references))))
         return bool(found)
+
+    def _try_split(self, rows: Tensor, scores: Tensor, label: int) -> References | None:
+        """The two references that members best and worst explained lead to, if they do not turn out to be one."""
+        if len(rows) < 4 * FEWEST:
+            return None
+        chosen = torch.randperm(len(rows), generator=self.generator)[:_SPLIT_SAMPLE].to(rows.device)
+        worse = (scores[chosen] < scores[chosen].median()).long()
+        rows = rows[chosen]
+        volumes, weights, index = self.inputs
+        part = _Loop(
+            volumes[rows], weights, index[rows], worse, self.halves[rows], self.seed + 100 * (label + 1), lambda _: None
+        )
+        if not part.start(torch.ones(len(rows), device=rows.device), n_starts=2) or len(part.references) < 2:
+            return None
+
+        part.run(len(_SPLIT_TEMPERATURES) + 2, _SPLIT_TEMPERATURES, ())
+        part.merge()
+        return part.references if len(part.references) == 2 else None
 
     def result(self, junk: bool) -> Classification:
         """Classes by size, and particles that belong to none."""
@@ -266,9 +282,7 @@ class _Loop:
         self.references, self.poses = self.references.select(labels), self.poses.select(labels)
 
 
-def cluster_log_prior(
-    posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]
-) -> Float[Tensor, "n k"]:
+def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
     """Log share of each class among the particles of a particle's cluster, one of each class added to every cluster."""
     member = torch.nn.functional.one_hot(clusters).to(posterior.dtype)
     counts = member.T @ posterior + 1.0
