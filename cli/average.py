@@ -12,8 +12,31 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
 @seed_option
 @device_option
 @click.option("--starts", default=2, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
+@click.option(
+    "--classify/--no-classify",
+    default=False,
+    show_default=True,
+    help="Sort particles anew by aligning each to every class; the clusters are where this starts.",
+)
+@click.option("--iterations", default=6, show_default=True, type=click.IntRange(min=3), help="Rounds of --classify.")
+@click.option(
+    "--junk/--no-junk",
+    default=True,
+    show_default=True,
+    help="With --classify, put particles that fit no class better than noise into class 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
-def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts: int, as_json: bool) -> None:
+def average(
+    run: Path | None,
+    ignore_poses: bool,
+    seed: int,
+    device: str,
+    starts: int,
+    classify: bool,
+    iterations: int,
+    junk: bool,
+    as_json: bool,
+) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
 
     Writes averages/: a map, two half maps and a mask per class, fsc.csv, particles.star with classes, half sets
@@ -30,7 +53,17 @@ def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts
     def tell(line: str) -> None:
         error_console().print(line, style="dim", markup=False)
 
-    results = average_run(folder, ignore_poses=ignore_poses, seed=seed, device=device, n_starts=starts, progress=tell)
+    results = average_run(
+        folder,
+        ignore_poses=ignore_poses,
+        seed=seed,
+        device=device,
+        n_starts=starts,
+        classify=classify,
+        n_rounds=iterations,
+        junk=junk,
+        progress=tell,
+    )
     out = console()
     if as_json:
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from cryodc.align import align_class, balanced_halves
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
+from cryodc.final_classes import classify_run, shrink, write_assignments
 from cryodc.io.mrc import write_volume
 from cryodc.io.run import RunFolder, write_json, write_text
 from cryodc.io.star import read_star, with_classes, with_half_sets, with_poses, write_star
@@ -27,7 +28,6 @@ from cryodc.ops.correlate import (
     phase_ramps,
     sample_spectrum,
 )
-from cryodc.ops.filters import crop_weights, fourier_crop
 from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom, shell_frequencies
 from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
@@ -37,9 +37,6 @@ from cryodc.workflow import load_run_dataset, load_run_particles
 
 MIN_PARTICLES_TO_ALIGN = 8
 """Below this a class is averaged as it stands and marked as not aligned."""
-
-ALIGNMENT_BOX = 48
-"""Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +150,9 @@ def average_run(
     seed: int = 0,
     device: str = "auto",
     n_starts: int = 2,
+    classify: bool = False,
+    n_rounds: int = 6,
+    junk: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
@@ -169,6 +169,10 @@ def average_run(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     n_starts
         Random starts of each class's alignment.
+    classify
+        Before that, sort particles anew: the clusters are only where :mod:`cryodc.classify` starts.
+    n_rounds, junk
+        As :func:`cryodc.classify.classify_particles` takes them.
     progress
         Told what is being done, a line at a time.
 
@@ -194,9 +198,25 @@ def average_run(
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
     half_sets = np.array(balanced_halves(n, seed) if particles.half_sets is None else particles.half_sets)
-    for stale in run.averages.glob("class*.mrc"):
-        stale.unlink()
+    final = None
+    if classify:
+        final = classify_run(
+            dataset,
+            clusters,
+            half_sets,
+            seed=seed,
+            n_starts=n_starts,
+            n_rounds=n_rounds,
+            junk=junk,
+            device=where,
+            progress=_prefixed(progress, "classification"),
+        )
+    for stale in (*run.averages.glob("class*.mrc"), run.averages / "assignments.csv"):
+        stale.unlink(missing_ok=True)
     run.averages.mkdir(parents=True, exist_ok=True)
+    if final is not None:
+        write_assignments(run, final, clusters)
+        clusters = final.clusters
     results: list[ClassAverage] = []
     table = ["class,shell,frequency_inverse_angstrom,fsc"]
     for label in range(clusters.n_clusters):
@@ -206,7 +226,8 @@ def average_run(
         volumes, weights, local = (tensor.to(where) for tensor in dataset.gather(torch.from_numpy(rows)))
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
-        placed = _place(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, tell)
+        start = None if final is None else final.starts[label]
+        placed = _place(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, tell)
         half_sets[rows] = placed.half_sets
         maps = average_particles(
             volumes, weights, local, placed.rotations, placed.origins_voxels, placed.half_sets, placed.independent
@@ -220,7 +241,11 @@ def average_run(
         tell(results[-1].note)
     write_text(run.averages / "fsc.csv", "\n".join(table) + "\n")
     _write_star(run, clusters, particles, None if use_star else Poses(rotations, origins), half_sets)
-    write_json(run.averages / "summary.json", _summary(results, use_star, particles.half_sets is not None, seed))
+    summary = _summary(results, use_star, particles.half_sets is not None, seed)
+    if classify:
+        failed = {"verdict": "no cluster could be aligned: classes are the clusters"}
+        summary["classification"] = failed if final is None else final.summary
+    write_json(run.averages / "summary.json", summary)
     return results
 
 
@@ -233,6 +258,7 @@ def _place(
     use_star: bool,
     seed: int,
     n_starts: int,
+    start: Tensor | None,
     tell: Callable[[str], None],
 ) -> _Placed:
     n, note = len(volumes), ""
@@ -246,20 +272,20 @@ def _place(
     if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return _Placed(*given, given, halves, False, note)
-    box = volumes.shape[-1]
-    small = min(box, ALIGNMENT_BOX)
+    small, small_weights = shrink(volumes, weights)
     found = align_class(
-        volumes if small == box else fourier_crop(volumes, small),
-        weights if small == box else crop_weights(weights, small),
+        small,
+        small_weights,
         weight_index,
         seed=seed,
         n_starts=n_starts,
         half_sets=halves,
+        start=start,
         progress=tell,
     )
-    scale = box / small
+    scale = volumes.shape[-1] / small.shape[-1]
     note += (
-        "aligned from nothing"
+        ("aligned from nothing" if start is None else "aligned from the classification's map")
         if found.aligned
         else f"halves aligned independently do not agree (FSC {found.evidence:.2f} beyond their common start)"
     )

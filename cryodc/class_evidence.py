@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryodc.align import align_class
@@ -128,7 +128,7 @@ def noise_threshold(
 ) -> float:
     """Score that 99 % of particles stay below against as many references of nothing.
 
-    These are maps of noise with each reference's power in every shell, inside the same sphere, searched in the same way.
+    Those are maps of noise with each reference's power in every shell, in the same sphere, searched in the same way.
     """
     maps = torch.stack([torch.stack([noise_like(m, generator) for m in pair]) for pair in references.maps])
     null = References(maps * particles.mask, references.fsc)

@@ -29,8 +29,8 @@ class ClassPoses:
     Parameters
     ----------
     rotations, shifts, scores
-        ``(n, k, 3, 3)``, ``(n, k, 3)`` zyx in voxels, and ``(n, k)`` in units of the noise. Half the square of a score is
-        the log-likelihood gained over no particle.
+        ``(n, k, 3, 3)``, ``(n, k, 3)`` zyx in voxels, and ``(n, k)`` in units of the noise. Half the square of a score
+        is the log-likelihood gained over no particle.
     """
 
     rotations: Float[Tensor, "n k 3 3"]

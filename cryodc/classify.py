@@ -2,10 +2,10 @@
 
 1. *References.* The most confident particles of every cluster are aligned from nothing; a cluster of several proteins
    gives the one that most of them are.
-2. *Rounds.* Every particle is aligned to every reference of the other half set. Its classes are weighed by likelihood, at
-   a temperature that falls to 1, and by what its cluster says, which fades. References are averaged anew.
-3. *Evidence.* A class gets a second reference, made of the members it explains worst, where the two explain held-out
-   members better; two classes become one where their common average explains them as well.
+2. *Rounds.* Every particle is aligned to every reference of the other half set. Its classes are weighed by likelihood,
+   at a temperature that falls to 1, and by what its cluster says, which fades. References are averaged anew.
+3. *Evidence.* Members of a class are classified anew from two references; the class is split where these explain
+   held-out members better than their common average does. Two classes become one where they do not.
 4. *Nothing known.* A particle that scores no better than particles do against references of noise is left unassigned.
 """
 
@@ -57,6 +57,10 @@ class Classification:
         ``(n, k)`` held-out score against each class's reference, in units of the noise.
     references
         ``(k, d, h, w)`` map of each class.
+    noise
+        ``(shells,)`` power of the noise, by which scores are weighted.
+    radius
+        Shells that scores look at.
     threshold
         Score below which a particle is left unassigned; 0 if none is.
     settled
@@ -67,6 +71,8 @@ class Classification:
     posterior: Float[Tensor, "n k"]
     scores: Float[Tensor, "n k"]
     references: Float[Tensor, "k d h w"]
+    noise: Float[Tensor, " shells"]
+    radius: float
     threshold: float
     settled: bool
 
@@ -125,6 +131,37 @@ def classify_particles(
     return loop.result(junk)
 
 
+@torch.no_grad()
+def score_particles(
+    found: Classification,
+    volumes: Float[Tensor, "b d h w"],
+    weights: Float[Tensor, "m d h hw"],
+    weight_index: Int[Tensor, " b"],
+    *,
+    seed: int = 0,
+) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
+    """Labels, scores and posteriors of particles that the references of a classification have not seen."""
+    particles = _spectra(volumes, weights, weight_index)
+    particles.noise = found.noise
+    halves = torch.ones(len(volumes), dtype=torch.long, device=volumes.device)
+    maps = found.references[:, None].expand(-1, 2, -1, -1, -1)
+    references = References(maps, found.noise.expand(len(maps), -1))
+    poses = empty_poses(len(volumes), len(references), volumes.device)
+    generator = torch.Generator().manual_seed(seed)
+    radius = min(_SEARCH_RADIUS, found.radius)
+    search_classes(particles, halves, references, radius, poses, list(range(len(references))), generator)
+    refine_classes(particles, halves, references, found.radius, poses)
+    best = poses.scores.max(dim=1)
+    labels = best.indices.masked_fill(best.values < found.threshold, UNASSIGNED)
+    return labels, poses.scores, torch.softmax(0.5 * poses.scores.square(), dim=1)
+
+
+def _spectra(volumes: Tensor, weights: Tensor, weight_index: Tensor) -> ClassSpectra:
+    box = volumes.shape[-1]
+    sphere = soft_sphere(box, 0.375 * box, 3.0, volumes.device)
+    return ClassSpectra(volumes * sphere, weights, weight_index, _FINEST * (box // 2))
+
+
 class _Loop:
     """The state of a classification: references, poses against each, and whose particles they are."""
 
@@ -142,11 +179,9 @@ class _Loop:
         seed: int,
         tell: Callable[[str], None],
     ) -> None:
-        box = volumes.shape[-1]
         self.inputs = (volumes, weights, weight_index)
-        self.finest = _FINEST * (box // 2)
-        sphere = soft_sphere(box, 0.375 * box, 3.0, volumes.device)
-        self.particles = ClassSpectra(volumes * sphere, weights, weight_index, self.finest)
+        self.finest = _FINEST * (volumes.shape[-1] // 2)
+        self.particles = _spectra(volumes, weights, weight_index)
         self.clusters, self.halves = clusters, half_sets
         self.seed, self.tell = seed, tell
         self.generator = torch.Generator().manual_seed(seed)
@@ -244,7 +279,8 @@ class _Loop:
             threshold = noise_threshold(self.particles, self.halves, self.references, self._radius, self.generator)
             labels = labels.masked_fill(self.poses.scores.max(dim=1).values < threshold, UNASSIGNED)
         maps = self.references.maps.mean(dim=1)
-        return Classification(labels, self._posterior(1.0, 0.0), self.poses.scores, maps, threshold, self.settled)
+        posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
+        return Classification(labels, posterior, self.poses.scores, maps, noise, radius, threshold, self.settled)
 
     @property
     def labels(self) -> Tensor:

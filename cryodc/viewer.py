@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.errors import InputError
 from cryodc.figures import principal_plane
+from cryodc.final_classes import load_final_classes
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config
 from cryodc.particles import ParticleSet
@@ -46,7 +47,7 @@ def open_viewer(run: RunFolder, *, show: bool = True) -> "napari.Viewer":
         raise InputError("napari is not installed", remedy="pip install 'cryodc[view]'") from error
     codes = load_codes(run)
     particles = load_run_particles(run)
-    clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
+    clusters = load_final_classes(run, load_clusters(run)) if (run.clusters / "summary.json").exists() else None
     viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
     box_angstrom = particles.box_size * particles.spacing_angstrom
     n_averages = _add_averages(viewer, run, box_angstrom)
