@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from cryodc.average import average_run
 from cryodc.cluster import cluster_run
-from cryodc.config import preset_config, save_config
+from cryodc.config import preset_config
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import choose_proteins, write_simulation
 from cryodc.evaluate import evaluate_run
-from cryodc.io.run import RunFolder, write_json
+from cryodc.io.run import RunFolder, save_config, write_json
 from cryodc.io.simulation import Truth, read_truth
 from cryodc.io.star import read_particles
 from cryodc.workflow import TrainRequest, describe_run, train_run

@@ -25,6 +25,13 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     show_default=True,
     help="With --classify, put particles that fit no class better than noise into class 0.",
 )
+@click.option(
+    "--symmetry",
+    "symmetry",
+    multiple=True,
+    metavar="[CLASS:]GROUP",
+    help="Point group to impose, C1 to I, of all classes or of one (2:D7). May be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(
     run: Path | None,
@@ -35,6 +42,7 @@ def average(
     classify: bool,
     iterations: int,
     junk: bool,
+    symmetry: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
@@ -48,6 +56,7 @@ def average(
 
     from cryodc.average import average_run
 
+    symmetries = _symmetries(symmetry)
     folder = resolve_run(run)
 
     def tell(line: str) -> None:
@@ -62,6 +71,7 @@ def average(
         classify=classify,
         n_rounds=iterations,
         junk=junk,
+        symmetries=symmetries,
         progress=tell,
     )
     out = console()
@@ -82,3 +92,21 @@ def average(
     out.print(table)
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     out.print(f"Next: cryodc report {folder.path}", markup=False)
+
+
+def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
+    """``("D2", "1:D7")`` as point groups by class number; None stands for all others."""
+    from cryodc.errors import InputError
+    from cryodc.ops.rotations import symmetry_rotations
+
+    found: dict[int | None, str] = {}
+    for text in given:
+        number, colon, group = text.rpartition(":")
+        if colon and not (number.isdigit() and int(number) > 0):
+            raise InputError("--symmetry names no class", expected="GROUP or CLASS:GROUP, such as 2:D7", found=text)
+        try:
+            symmetry_rotations(group)
+        except ValueError as error:
+            raise InputError(f"--symmetry {text}: {error}") from error
+        found[int(number) if colon else None] = group.strip().upper()
+    return found

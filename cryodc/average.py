@@ -1,8 +1,8 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,9 +31,13 @@ from cryodc.ops.correlate import (
 from cryodc.ops.fsc import fourier_shell_correlation, resolution_angstrom, shell_frequencies
 from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
+from cryodc.ops.symmetry import find_axes, symmetrise
 from cryodc.particles import ParticleSet, Poses
 from cryodc.volumes import Volume
 from cryodc.workflow import load_run_dataset, load_run_particles
+
+FOUND_AXES = 0.6
+"""Correlation of a map with its mates from which the axes of a point group count as found."""
 
 MIN_PARTICLES_TO_ALIGN = 8
 """Below this a class is averaged as it stands and marked as not aligned."""
@@ -97,6 +101,7 @@ def average_particles(
     origins_voxels: Float[Tensor, "n 3"],
     half_sets: Int[NDArray[np.int64], " n"],
     independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]] | None = None,
+    symmetry: str = "C1",
 ) -> HalfMaps:
     """Average particles in given poses, and in two halves.
 
@@ -115,6 +120,8 @@ def average_particles(
         ``(n,)`` 1 or 2.
     independent
         Rotations and origins for the half maps, where they differ.
+    symmetry
+        Point group imposed on every map; poses must have its axes where :func:`symmetry_rotations` has them.
     """
     box_size = volumes.shape[-1]
     ball = fourier_ball(box_size, box_size / 2, volumes.device)
@@ -122,7 +129,8 @@ def average_particles(
     sums = []
     for half in (1, 2):
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        sums.append(accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball))
+        half_sums = accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball)
+        sums.append(symmetrise(*half_sums, ball, symmetry))
     used = weights[torch.unique(weight_index)]
     one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
@@ -131,7 +139,8 @@ def average_particles(
     if independent is None:
         top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
     else:
-        top, bottom = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        whole = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        top, bottom = symmetrise(*whole, ball, symmetry)
     known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
     damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
@@ -153,6 +162,7 @@ def average_run(
     classify: bool = False,
     n_rounds: int = 6,
     junk: bool = True,
+    symmetries: Mapping[int | None, str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
@@ -173,6 +183,9 @@ def average_run(
         Before that, sort particles anew: the clusters are only where :mod:`cryodc.classify` starts.
     n_rounds, junk
         As :func:`cryodc.classify.classify_particles` takes them.
+    symmetries
+        Point group by class number; under None, of all others. Where poses are aligned from nothing, the axes are
+        looked for in the average first, and nothing is imposed where they are not found.
     progress
         Told what is being done, a line at a time.
 
@@ -229,8 +242,17 @@ def average_run(
         start = None if final is None else final.starts[label]
         placed = _place(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, tell)
         half_sets[rows] = placed.half_sets
+        wished = symmetry_of(number, symmetries)
+        placed, symmetry = _on_axes((volumes, weights, local), placed, wished, use_star)
         maps = average_particles(
-            volumes, weights, local, placed.rotations, placed.origins_voxels, placed.half_sets, placed.independent
+            volumes,
+            weights,
+            local,
+            placed.rotations,
+            placed.origins_voxels,
+            placed.half_sets,
+            placed.independent,
+            symmetry,
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
@@ -293,6 +315,34 @@ def _place(
     return _Placed(
         found.rotations, found.origins_voxels * scale, (turn, move * scale), found.half_sets, found.aligned, note
     )
+
+
+def _on_axes(
+    inputs: tuple[Tensor, Tensor, Tensor], placed: _Placed, symmetry: str, use_star: bool
+) -> tuple[_Placed, str]:
+    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
+    if symmetry == "C1" or use_star or not placed.aligned:
+        return placed, symmetry if use_star else "C1"
+    poses = (placed.rotations, placed.origins_voxels)
+    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent)
+    below = np.flatnonzero(maps.fsc[1:] < 0.5)
+    radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
+    turn, move, agreement = find_axes(maps.average * maps.mask, symmetry, radius)
+    if agreement < FOUND_AXES:
+        note = f"; no {symmetry} axes found (correlation {agreement:.2f}): not imposed"
+        return replace(placed, note=placed.note + note), "C1"
+    turn, move = turn.to(poses[0].device), move.to(poses[0].device)
+    (rotations, origins), independent = ((r @ turn, o - r @ move) for r, o in (poses, placed.independent))
+    note = f"{placed.note}; {symmetry} imposed (correlation {agreement:.2f})"
+    return replace(
+        placed, rotations=turned[0][0], origins_voxels=turned[0][1], independent=turned[1], note=note
+    ), symmetry
+
+
+def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:
+    """The point group of a class."""
+    given = symmetries or {}
+    return given.get(number, given.get(None, "C1")).upper()
 
 
 def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -172,6 +172,18 @@ def estimate_noise(
     particles.noise = total / count
 
 
+def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
+    """Log share of each class among the particles of a particle's cluster, one of each class added to every cluster."""
+    member = torch.nn.functional.one_hot(clusters).to(posterior.dtype)
+    counts = member.T @ posterior + 1.0
+    return (counts / counts.sum(dim=1, keepdim=True)).log()[clusters]
+
+
+def join_references(parts: list[References]) -> References:
+    """References of several sets as one."""
+    return References(torch.cat([part.maps for part in parts]), torch.cat([part.fsc for part in parts]))
+
+
 def _agreeing(fsc: Tensor, threshold: float = 0.2) -> int:
     """Shells before the FSC first falls below the threshold."""
     below = torch.nonzero(fsc[1:] < threshold)[:, 0]

@@ -20,8 +20,10 @@ from cryodc.class_evidence import FEWEST, merge_classes, noise_threshold, start_
 from cryodc.class_mixture import (
     ClassPoses,
     References,
+    cluster_log_prior,
     empty_poses,
     estimate_noise,
+    join_references,
     make_references,
     refine_classes,
     search_classes,
@@ -199,7 +201,7 @@ class _Loop:
                 found.append(started[0])
         if not found:
             return False
-        self.references = _joined(found)
+        self.references = join_references(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
         self._search(list(range(len(found))))
         return True
@@ -244,7 +246,7 @@ class _Loop:
                 self.tell(f"a class of {len(rows)} particles is split")
                 found.append(pair)
         if found:
-            references = _joined([self.references.select(kept), *found])
+            references = join_references([self.references.select(kept), *found])
             extra = empty_poses(len(self.particles), len(references) - len(kept), self.halves.device)
             poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
             self.references = references
@@ -316,14 +318,3 @@ class _Loop:
 
     def _keep(self, labels: list[int]) -> None:
         self.references, self.poses = self.references.select(labels), self.poses.select(labels)
-
-
-def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
-    """Log share of each class among the particles of a particle's cluster, one of each class added to every cluster."""
-    member = torch.nn.functional.one_hot(clusters).to(posterior.dtype)
-    counts = member.T @ posterior + 1.0
-    return (counts / counts.sum(dim=1, keepdim=True)).log()[clusters]
-
-
-def _joined(parts: list[References]) -> References:
-    return References(torch.cat([part.maps for part in parts]), torch.cat([part.fsc for part in parts]))
