@@ -36,7 +36,7 @@ from cryodc.particles import ParticleSet, Poses
 from cryodc.volumes import Volume
 from cryodc.workflow import load_run_dataset, load_run_particles
 
-FOUND_AXES = 0.6
+FOUND_AXES = 0.75
 """Correlation of a map with its mates from which the axes of a point group count as found."""
 
 MIN_PARTICLES_TO_ALIGN = 8
@@ -334,9 +334,7 @@ def _on_axes(
     turn, move = turn.to(poses[0].device), move.to(poses[0].device)
     (rotations, origins), independent = ((r @ turn, o - r @ move) for r, o in (poses, placed.independent))
     note = f"{placed.note}; {symmetry} imposed (correlation {agreement:.2f})"
-    return replace(
-        placed, rotations=turned[0][0], origins_voxels=turned[0][1], independent=turned[1], note=note
-    ), symmetry
+    return _Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note), symmetry
 
 
 def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:

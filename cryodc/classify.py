@@ -40,7 +40,6 @@ _TEMPERATURES = (4.0, 2.0, 1.0)
 _PRIOR_WEIGHTS = (1.0, 0.5)
 _SETTLED = 0.005
 _FINEST = 0.7
-_SPLIT_ROUNDS = 2
 _SPLIT_SAMPLE = 160
 _SPLIT_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
 
@@ -91,6 +90,7 @@ def classify_particles(
     seed: int = 0,
     n_starts: int = 2,
     n_rounds: int = 6,
+    n_splits: int = 2,
     junk: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Classification | None:
@@ -110,6 +110,8 @@ def classify_particles(
         Random starts of each reference.
     n_rounds
         Most rounds before classes are judged.
+    n_splits
+        How often every class is tried for a split.
     junk
         Leave particles unassigned that no reference explains better than references of noise are explained.
     progress
@@ -125,7 +127,7 @@ def classify_particles(
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
     loop.merge()
-    for _ in range(_SPLIT_ROUNDS):
+    for _ in range(n_splits):
         if not loop.split():
             break
         loop.run(n_rounds, (1.0,), ())

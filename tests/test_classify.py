@@ -24,7 +24,9 @@ def simulate(*names: str) -> SimulatedParticles:
     return simulate_particles({name: phantom(name) for name in names}, config)
 
 
-def classify(volumes: torch.Tensor, weights: torch.Tensor, clusters: np.ndarray) -> Classification:
+def classify(
+    volumes: torch.Tensor, weights: torch.Tensor, clusters: np.ndarray, n_splits: int = 1, junk: bool = False
+) -> Classification:
     n = len(volumes)
     found = classify_particles(
         volumes,
@@ -35,6 +37,8 @@ def classify(volumes: torch.Tensor, weights: torch.Tensor, clusters: np.ndarray)
         torch.from_numpy(balanced_halves(n, 1)),
         seed=1,
         n_starts=1,
+        n_splits=n_splits,
+        junk=junk,
     )
     assert found is not None
     return found
@@ -49,7 +53,7 @@ def sorted_anew() -> tuple[SimulatedParticles, Classification]:
     volumes = torch.cat([standardise(made.volumes), standardise(apply_weight(noise, made.weights[0]))])
     clusters = np.concatenate([made.labels, np.arange(N_NOISE) % 2])
     clusters[::4] = 1 - clusters[::4]
-    return made, classify(volumes, made.weights, clusters)
+    return made, classify(volumes, made.weights, clusters, 0, junk=True)
 
 
 def test_particles_in_wrong_clusters_are_put_right(sorted_anew: tuple[SimulatedParticles, Classification]) -> None:

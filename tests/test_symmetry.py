@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from cryodc.average import average_particles
+from cryodc.average import FOUND_AXES, average_particles
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.ops.correlate import ball_spectra, fourier_ball
@@ -39,7 +39,7 @@ def test_sums_over_a_group_are_sums_of_turned_maps(group: str) -> None:
     inside = (middle, middle, middle)
     assert np.corrcoef(found[inside].ravel(), expected[inside].ravel())[0, 1] > 0.995
     inner = ball.mask(7.0)
-    np.testing.assert_allclose(denominator[inner].numpy(), len(mates), rtol=0.1)
+    np.testing.assert_allclose(denominator[inner].numpy(), len(mates), rtol=0.15)
 
 
 def test_symmetric_averages_equal_their_turned_selves() -> None:
@@ -75,7 +75,7 @@ def test_axes_are_found_wherever_they_lie(group: str) -> None:
 
 
 def test_axes_that_are_not_there_are_not_found() -> None:
-    assert find_axes(smooth_map(), "D7", 7.0)[2] < 0.6
+    assert find_axes(smooth_map(), "D7", 7.0)[2] < FOUND_AXES
 
 
 def test_no_symmetry_changes_nothing() -> None:

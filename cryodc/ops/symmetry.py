@@ -40,11 +40,9 @@ def find_axes(
     ``R``, ``t`` and the mean correlation of the turned map with its mates, shells weighted by the root of their power.
     """
     group = torch.from_numpy(symmetry_rotations(symmetry)).float()
-    # The first few mates that are not the identity, spread over the group, hold its generators.
     others = group[(group - torch.eye(3)).flatten(1).norm(dim=1) > 1e-3]
     if not len(others):
         return torch.eye(3), torch.zeros(3), 1.0
-    others = others[np.unique(np.linspace(0, len(others) - 1, _MOST_MATES).round().astype(int))]
     whole = fourier_ball(volume.shape[-1], radius_shells)
     spectrum = ball_spectra(volume.cpu()[None], whole)
     half_whitened = spectrum * whole.shell_mean(spectrum.abs().square())[:, whole.shells].clamp_min(1e-12).pow(-0.25)
@@ -52,16 +50,20 @@ def find_axes(
     fine = fine_spectrum(flat[None], radius_shells)
     centre = _centre_of_mass(volume.cpu())
     coarse = whole.within(min(radius_shells, _COARSE_RADIUS))
-    grid = rotation_grid(_COARSE_STEP)
+    grid = _asymmetric_unit(rotation_grid(_COARSE_STEP), others)
+    # A few mates, spread over the group, are enough to compare with.
+    others = others[np.unique(np.linspace(0, len(others) - 1, _MOST_MATES).round().astype(int))]
     agreement = torch.cat([_agreement(fine, coarse, grid[c], centre, others) for c in chunks(len(grid), 64)])
-    best = torch.eye(3), centre, -1.0
-    for start in agreement.topk(_N_CANDIDATES).indices.tolist():
-        turn, move, value = grid[start], centre, -1.0
-        for ball in (coarse, whole):
-            turn, move, value = _climb(fine, ball, turn, move, others)
-        if value > best[2]:
-            best = (turn, move, value)
-    return best
+    starts = agreement.topk(min(_N_CANDIDATES, len(grid))).indices.tolist()
+    found = max((_climb(fine, coarse, grid[start], centre, others) for start in starts), key=lambda item: item[2])
+    return _climb(fine, whole, *found[:2], others)
+
+
+def _asymmetric_unit(grid: Float[Tensor, "r 3 3"], mates: Float[Tensor, "m 3 3"]) -> Float[Tensor, "u 3 3"]:
+    """Rotations that are no further from the identity than any of their mates: the others say the same."""
+    own = grid.diagonal(dim1=1, dim2=2).sum(dim=1)
+    nearest = torch.einsum("rij,mji->rm", grid, mates).amax(dim=1)
+    return grid[own >= nearest]
 
 
 def symmetrise(
@@ -109,10 +111,14 @@ def _climb(fine: Tensor, ball: FourierBall, turn: Tensor, move: Tensor, mates: T
         rotation, shift = placed(step)
         return -float(_agreement(fine, ball, rotation[None], shift, mates))
 
+    origin = np.zeros(6)
     simplex = np.concatenate([np.zeros((1, 6)), 0.8 * np.eye(6)])
-    options = {"initial_simplex": simplex, "maxfev": 400, "xatol": 0.01, "fatol": 1e-5}
-    origin: np.ndarray[tuple[int], np.dtype[np.float64]] = np.zeros(6)
-    found = minimize(loss, origin, method="Nelder-Mead", options=options)
+    found = minimize(
+        loss,
+        origin,
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "maxfev": 250, "xatol": 0.01, "fatol": 1e-5},
+    )
     return *placed(found.x), -float(found.fun)
 
 
