@@ -171,6 +171,8 @@ class _Loop:
 
     references: References
     poses: ClassPoses
+    whole: list[bool]
+    """Classes that were tried for a split and need none."""
     settled: bool = False
 
     def __init__(
@@ -203,7 +205,7 @@ class _Loop:
                 found.append(started[0])
         if not found:
             return False
-        self.references = join_references(found)
+        self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
         self._search(list(range(len(found))))
         return True
@@ -241,7 +243,7 @@ class _Loop:
         labels, kept, found = self.labels, [], []
         for label in range(len(self.references)):
             rows = torch.nonzero(labels == label)[:, 0]
-            pair = self._try_split(rows, self.poses.scores[rows, label], label)
+            pair = None if self.whole[label] else self._try_split(rows, self.poses.scores[rows, label], label)
             if pair is None:
                 kept.append(label)
             else:
@@ -251,7 +253,7 @@ class _Loop:
             references = join_references([self.references.select(kept), *found])
             extra = empty_poses(len(self.particles), len(references) - len(kept), self.halves.device)
             poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
-            self.references = references
+            self.references, self.whole = references, [True] * len(kept) + [False] * (len(references) - len(kept))
             self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
             self._search(list(range(len(kept), len(references))))
         return bool(found)
@@ -269,19 +271,21 @@ class _Loop:
         )
         if not part.start(torch.ones(len(rows), device=rows.device), n_starts=2) or len(part.references) < 2:
             return None
-
         part.run(len(_SPLIT_TEMPERATURES) + 2, _SPLIT_TEMPERATURES, ())
         part.merge()
         return part.references if len(part.references) == 2 else None
 
     def result(self, junk: bool) -> Classification:
         """Classes by size, and particles that belong to none."""
-        sizes = torch.bincount(self.labels, minlength=len(self.references))
-        self._keep([int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0])
-        labels, threshold = self.labels, 0.0
+        best, threshold = self.poses.scores.max(dim=1).values, 0.0
         if junk:
             threshold = noise_threshold(self.particles, self.halves, self.references, self._radius, self.generator)
-            labels = labels.masked_fill(self.poses.scores.max(dim=1).values < threshold, UNASSIGNED)
+        if bool((best < threshold).all()):
+            threshold = 0.0
+        nothing = best < threshold
+        sizes = torch.bincount(self.labels[~nothing], minlength=len(self.references))
+        self._keep([int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0])
+        labels = self.labels.masked_fill(nothing, UNASSIGNED)
         maps = self.references.maps.mean(dim=1)
         posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
         return Classification(labels, posterior, self.poses.scores, maps, noise, radius, threshold, self.settled)
@@ -320,3 +324,4 @@ class _Loop:
 
     def _keep(self, labels: list[int]) -> None:
         self.references, self.poses = self.references.select(labels), self.poses.select(labels)
+        self.whole = [self.whole[label] for label in labels]
