@@ -192,7 +192,8 @@ def average_run(
     Raises
     ------
     InputError
-        If the run is not clustered, its clusters are of other particles, or there is no such device.
+        If the run is not clustered, its clusters are of other particles, a symmetry is of no class, or there is no
+        such device.
     """
     clusters = load_clusters(run)
     where = choose_device(device)
@@ -202,6 +203,13 @@ def average_run(
             "the clusters are of other particles than the run's STAR",
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
+        )
+    unknown = [number for number in symmetries or {} if number is not None and number > clusters.n_clusters]
+    if unknown and not classify:
+        raise InputError(
+            "a symmetry is given for a class that is not there",
+            expected=f"classes 1 to {clusters.n_clusters}",
+            found=str(unknown[0]),
         )
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.

@@ -293,6 +293,12 @@ def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: 
     assert (classes.labels + 1).tolist() == [int(row["class"]) for row in rows]
 
 
+def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:
+    with pytest.raises(InputError, match="not there"):
+        average_run(run, symmetries={4: "C2"})
+    assert not run.averages.exists()
+
+
 def test_symmetry_is_by_class_or_for_all() -> None:
     given = _symmetries(("d2", "1:D7"))
     assert [symmetry_of(number, given) for number in (1, 2, 3)] == ["D7", "D2", "D2"]
