@@ -12,8 +12,39 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
 @seed_option
 @device_option
 @click.option("--starts", default=2, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
+@click.option(
+    "--classify/--no-classify",
+    default=False,
+    show_default=True,
+    help="Sort particles anew by aligning each to every class; the clusters are where this starts.",
+)
+@click.option("--iterations", default=6, show_default=True, type=click.IntRange(min=3), help="Rounds of --classify.")
+@click.option(
+    "--junk/--no-junk",
+    default=True,
+    show_default=True,
+    help="With --classify, put particles that fit no class better than noise into class 0.",
+)
+@click.option(
+    "--symmetry",
+    "symmetry",
+    multiple=True,
+    metavar="[CLASS:]GROUP",
+    help="Point group to impose, C1 to I, of all classes or of one (2:D7). May be given several times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
-def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts: int, as_json: bool) -> None:
+def average(
+    run: Path | None,
+    ignore_poses: bool,
+    seed: int,
+    device: str,
+    starts: int,
+    classify: bool,
+    iterations: int,
+    junk: bool,
+    symmetry: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
 
     Writes averages/: a map, two half maps and a mask per class, fsc.csv, particles.star with classes, half sets
@@ -25,12 +56,24 @@ def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts
 
     from cryodc.average import average_run
 
+    symmetries = _symmetries(symmetry)
     folder = resolve_run(run)
 
     def tell(line: str) -> None:
         error_console().print(line, style="dim", markup=False)
 
-    results = average_run(folder, ignore_poses=ignore_poses, seed=seed, device=device, n_starts=starts, progress=tell)
+    results = average_run(
+        folder,
+        ignore_poses=ignore_poses,
+        seed=seed,
+        device=device,
+        n_starts=starts,
+        classify=classify,
+        n_rounds=iterations,
+        junk=junk,
+        symmetries=symmetries,
+        progress=tell,
+    )
     out = console()
     if as_json:
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
@@ -49,3 +92,21 @@ def average(run: Path | None, ignore_poses: bool, seed: int, device: str, starts
     out.print(table)
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     out.print(f"Next: cryodc report {folder.path}", markup=False)
+
+
+def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
+    """``("D2", "1:D7")`` as point groups by class number; None stands for all others."""
+    from cryodc.errors import InputError
+    from cryodc.ops.rotations import symmetry_rotations
+
+    found: dict[int | None, str] = {}
+    for text in given:
+        number, colon, group = text.rpartition(":")
+        if colon and not (number.isdigit() and int(number) > 0):
+            raise InputError("--symmetry names no class", expected="GROUP or CLASS:GROUP, such as 2:D7", found=text)
+        try:
+            symmetry_rotations(group)
+        except ValueError as error:
+            raise InputError(f"--symmetry {text}: {error}") from error
+        found[int(number) if colon else None] = group.strip().upper()
+    return found

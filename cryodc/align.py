@@ -87,6 +87,7 @@ def align_class(
     seed: int = 0,
     n_starts: int = 4,
     half_sets: Int[NDArray[np.int64], " n"] | None = None,
+    start: Float[Tensor, "d h w"] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Align the particles of one class from scratch.
@@ -103,6 +104,8 @@ def align_class(
         Random starts, of which the best is kept.
     half_sets
         ``(n,)`` 1 or 2, or None for a random split.
+    start
+        A map to start from instead of at random; only its first ``START_RADIUS`` shells are used.
     progress
         Told what is being done.
 
@@ -129,11 +132,7 @@ def align_class(
         if progress is not None:
             progress(text)
 
-    starts = []
-    for s in range(n_starts):
-        starts.append(random_start(particles, generator))
-        tell(f"start {s + 1} of {n_starts}: score {starts[-1][1]:.2f}")
-    reference = max(starts, key=lambda start: start[1])[0]
+    reference = _best_start(particles, n_starts, generator, tell) if start is None else start
     reference = _centred(reference) * particles.mask
 
     # One global search of everybody at low resolution, then halves that never meet again.
@@ -141,6 +140,16 @@ def align_class(
     halves = [_first_pose(particles, rows, common, finest, generator) for rows in row_sets]
     _settle(particles, halves, finest, generator, tell)
     return _finish(particles, halves, half_sets, finest)
+
+
+def _best_start(
+    particles: ClassSpectra, n_starts: int, generator: torch.Generator, tell: Callable[[str], None]
+) -> Tensor:
+    starts = []
+    for s in range(n_starts):
+        starts.append(random_start(particles, generator))
+        tell(f"start {s + 1} of {n_starts}: score {starts[-1][1]:.2f}")
+    return max(starts, key=lambda start: start[1])[0]
 
 
 @dataclass

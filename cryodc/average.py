@@ -1,43 +1,25 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.align import align_class, balanced_halves
+from cryodc.align import balanced_halves
 from cryodc.average_files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
+from cryodc.class_placement import on_axes, place_class, symmetry_of
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
+from cryodc.final_classes import classify_run, write_assignments
 from cryodc.fractions import ClassFractions, class_fractions, fractions_table
 from cryodc.half_maps import average_particles
 from cryodc.io.run import RunFolder, write_json, write_text
 from cryodc.io.star import read_star, with_classes, with_half_sets, with_poses, write_star
-from cryodc.ops.filters import crop_weights, fourier_crop
 from cryodc.particles import ParticleSet, Poses
 from cryodc.workflow import load_run_dataset, load_run_particles
-
-MIN_PARTICLES_TO_ALIGN = 8
-"""Below this a class is averaged as it stands and marked as not aligned."""
-
-ALIGNMENT_BOX = 48
-"""Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """Poses of a class: final, and those that each half set found without the other."""
-
-    rotations: Tensor
-    origins_voxels: Tensor
-    independent: tuple[Tensor, Tensor]
-    half_sets: NDArray[np.int64]
-    aligned: bool
-    note: str
 
 
 def average_run(
@@ -47,6 +29,10 @@ def average_run(
     seed: int = 0,
     device: str = "auto",
     n_starts: int = 2,
+    classify: bool = False,
+    n_rounds: int = 6,
+    junk: bool = True,
+    symmetries: Mapping[int | None, str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
@@ -63,13 +49,21 @@ def average_run(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     n_starts
         Random starts of each class's alignment.
+    classify
+        Before that, sort particles anew: the clusters are only where :mod:`cryodc.classify` starts.
+    n_rounds, junk
+        As :func:`cryodc.classify.classify_particles` takes them.
+    symmetries
+        Point group by class number; under None, of all others. Where poses are aligned from nothing, the axes are
+        looked for in the average first, and nothing is imposed where they are not found.
     progress
         Told what is being done, a line at a time.
 
     Raises
     ------
     InputError
-        If the run is not clustered, its clusters are of other particles, or there is no such device.
+        If the run is not clustered, its clusters are of other particles, a symmetry is of no class, or there is no
+        such device.
     """
     clusters = load_clusters(run)
     where = choose_device(device)
@@ -80,6 +74,13 @@ def average_run(
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
+    unknown = [number for number in symmetries or {} if number is not None and number > clusters.n_clusters]
+    if unknown and not classify:
+        raise InputError(
+            "a symmetry is given for a class that is not there",
+            expected=f"classes 1 to {clusters.n_clusters}",
+            found=str(unknown[0]),
+        )
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.
     spacing = dataset.particles.spacing_angstrom
@@ -88,10 +89,26 @@ def average_run(
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
     half_sets = np.array(balanced_halves(n, seed) if particles.half_sets is None else particles.half_sets)
-    for pattern in ("class*.mrc", "class*.png"):
+    final = None
+    if classify:
+        final = classify_run(
+            dataset,
+            clusters,
+            half_sets,
+            seed=seed,
+            n_starts=n_starts,
+            n_rounds=n_rounds,
+            junk=junk,
+            device=where,
+            progress=_prefixed(progress, "classification"),
+        )
+    for pattern in ("class*.mrc", "class*.png", "assignments.csv"):
         for stale in run.averages.glob(pattern):
             stale.unlink()
     run.averages.mkdir(parents=True, exist_ok=True)
+    if final is not None:
+        write_assignments(run, final, clusters)
+        clusters = final.clusters
     results: list[ClassAverage] = []
     table = [CURVE_COLUMNS]
     for label in range(clusters.n_clusters):
@@ -101,10 +118,19 @@ def average_run(
         volumes, weights, local = (tensor.to(where) for tensor in dataset.gather(torch.from_numpy(rows)))
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
-        placed = _place(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, tell)
+        start = None if final is None else final.starts[label]
+        placed = place_class(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, tell)
         half_sets[rows] = placed.half_sets
+        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry_of(number, symmetries), use_star)
         maps = average_particles(
-            volumes, weights, local, placed.rotations, placed.origins_voxels, placed.half_sets, placed.independent
+            volumes,
+            weights,
+            local,
+            placed.rotations,
+            placed.origins_voxels,
+            placed.half_sets,
+            placed.independent,
+            symmetry,
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
@@ -116,53 +142,11 @@ def average_run(
     fractions = class_fractions(clusters.labels, particles.tomograms, clusters.n_clusters, seed)
     write_text(run.averages / "fractions.csv", fractions_table(fractions))
     summary = _summary(results, fractions[0], use_star, particles.half_sets is not None, seed)
+    if classify:
+        failed = {"verdict": "no cluster could be aligned: classes are the clusters"}
+        summary["classification"] = failed if final is None else final.summary
     write_json(run.averages / "summary.json", summary)
     return results
-
-
-def _place(
-    volumes: Tensor,
-    weights: Tensor,
-    weight_index: Tensor,
-    given: tuple[Tensor, Tensor],
-    half_sets: NDArray[np.int64] | None,
-    use_star: bool,
-    seed: int,
-    n_starts: int,
-    tell: Callable[[str], None],
-) -> _Placed:
-    n, note = len(volumes), ""
-    halves = balanced_halves(n, seed) if half_sets is None else half_sets
-    fewest = min(int((halves == 1).sum()), int((halves == 2).sum()))
-    if half_sets is not None and fewest < min(2, n // 2):
-        halves, note = balanced_halves(n, seed), "the STAR's half sets leave one half empty: split anew. "
-        fewest = n // 2
-    if use_star:
-        return _Placed(*given, given, halves, fewest > 0, note + "poses of the STAR")
-    if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
-        note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
-        return _Placed(*given, given, halves, False, note)
-    box = volumes.shape[-1]
-    small = min(box, ALIGNMENT_BOX)
-    found = align_class(
-        volumes if small == box else fourier_crop(volumes, small),
-        weights if small == box else crop_weights(weights, small),
-        weight_index,
-        seed=seed,
-        n_starts=n_starts,
-        half_sets=halves,
-        progress=tell,
-    )
-    scale = box / small
-    note += (
-        "aligned from nothing"
-        if found.aligned
-        else f"halves aligned independently do not agree (FSC {found.evidence:.2f} beyond their common start)"
-    )
-    turn, move = found.independent
-    return _Placed(
-        found.rotations, found.origins_voxels * scale, (turn, move * scale), found.half_sets, found.aligned, note
-    )
 
 
 def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -89,8 +89,14 @@ class ClassSpectra:
         share = measured.mean(dim=0)
         return self.ball.shell_mean((power * measured).mean(dim=0) / share.clamp_min(1e-9), share)
 
-    def sums(self, rows: Tensor, rotations: Tensor, shifts: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-        """Numerator and denominator of an average of particles ``rows``, in the whole ball (0 beyond radius)."""
+    def sums(
+        self, rows: Tensor, rotations: Tensor, shifts: Tensor, radius: float, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Numerator and denominator of an average of particles ``rows``, in the whole ball (0 beyond radius).
+
+        Each counts as one particle, or as its share ``(n,)``.
+        """
+        shares = torch.ones(len(rows), device=self.fine.device) if shares is None else shares
         inside = self.ball.mask(radius)
         ball = self.ball.within(radius)
         numerator = torch.zeros(len(self.ball), dtype=torch.complex64, device=self.fine.device)
@@ -101,14 +107,15 @@ class ClassSpectra:
             values = sample_spectrum(self.fine[rows[c]], rotated)
             angle = torch.einsum("bpi,bi->bp", rotated, shifts[c]) * (2 * math.pi / self.box_size)
             ramp = torch.polar(torch.ones_like(angle), -angle)
-            part_numerator += (torch.complex(values[:, 0], values[:, 1]) * ramp).sum(dim=0)
+            part = shares[c, None]
+            part_numerator += (torch.complex(values[:, 0], values[:, 1]) * ramp * part).sum(dim=0)
             which = self.weight_index[rows[c]]
             if len(self.fine_power) == 1:
                 points = rotated.reshape(1, -1, 3)
                 power = sample_spectrum(self.fine_power, points)[0, 0].reshape(len(which), -1)
             else:
                 power = sample_spectrum(self.fine_power[which], rotated)[:, 0]
-            part_denominator += power.clamp_min(0).sum(dim=0)
+            part_denominator += (power.clamp_min(0) * part).sum(dim=0)
         numerator[inside], denominator[inside] = part_numerator, part_denominator
         return numerator, denominator
 
@@ -194,6 +201,10 @@ class ClassSpectra:
 
     def estimate_noise(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> None:
         """Set the noise of each shell to what the reference, at its best scale, leaves unexplained."""
+        self.noise = self.unexplained(rows, reference, pose)
+
+    def unexplained(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> Float[Tensor, " s"]:
+        """Mean power that the reference, at its best scale for each particle, leaves in each shell."""
         fine = fine_spectrum(reference[None])
         total = []
         for c in chunks(len(rows), max(1, 300_000 // len(self.ball))):
@@ -205,7 +216,7 @@ class ClassSpectra:
             scale = (spectra * model.conj()).real.sum(dim=1) / model.abs().square().sum(dim=1).clamp_min(1e-20)
             rest = (spectra - scale[:, None] * model).abs().square()
             total.append(self.mean_power(rest, self.measured[self.weight_index[rows[c]]]) * len(spectra))
-        self.noise = torch.stack(total).sum(dim=0) / len(rows)
+        return torch.stack(total).sum(dim=0) / len(rows)
 
     def whitened(self, radius: float) -> tuple[FourierBall, Tensor, Tensor]:
         """The ball within a radius, its place in the whole one, and what divides the noise out."""

@@ -42,7 +42,7 @@ class Clusters:
     names
         Particle names, in input order.
     labels
-        ``(n,)`` 0-based; cluster 0 is the largest. ``rlnClassNumber = label + 1``.
+        ``(n,)`` 0-based; cluster 0 is the largest. ``rlnClassNumber = label + 1``. After classification -1 is none.
     confidence
         ``(n,)`` posterior probability of the label.
     stability
@@ -68,7 +68,7 @@ class Clusters:
     @property
     def sizes(self) -> list[int]:
         """Particles in each cluster."""
-        return [int(size) for size in np.bincount(self.labels, minlength=self.n_clusters)]
+        return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]
 
 
 def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cryodc.cluster import load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
+from cryodc.final_classes import load_final_classes
 from cryodc.io.run import RunFolder, load_codes, load_config, require
 from cryodc.shown_particles import ParticleShelf, load_shelf
 
@@ -20,7 +21,7 @@ class EncodedRun:
     Parameters
     ----------
     labels
-        ``(n,)`` 0-based clusters; None before clustering.
+        ``(n,)`` 0-based classes, −1 for none; None before clustering.
     """
 
     run: RunFolder
@@ -81,7 +82,7 @@ def load_encoded(run: RunFolder) -> EncodedRun:
         codes = codes.select(shelf.particles.names)
         labels = None
         if (run.clusters / "summary.json").exists():
-            clusters = load_clusters(run)
+            clusters = load_final_classes(run, load_clusters(run))
             place = {name: i for i, name in enumerate(clusters.names)}
             labels = clusters.labels[[place[name] for name in codes.names]]
     except KeyError as error:

@@ -38,7 +38,7 @@ def class_fractions(
     Parameters
     ----------
     labels
-        ``(n,)`` 0-based class of each particle.
+        ``(n,)`` 0-based class of each particle; those of none (−1) are left out.
     tomograms
         ``n`` names.
     n_classes
@@ -53,6 +53,8 @@ def class_fractions(
     (array([0.3, 0.7]), array([0.2, 0.6]), array([0.4, 0.8]))
     """
     generator = np.random.default_rng(seed)
+    assigned = labels >= 0
+    labels, tomograms = labels[assigned], np.array(tomograms, dtype=str)[assigned].tolist()
     names, place = np.unique(np.array(tomograms, dtype=str), return_inverse=True)
     counts: NDArray[np.int64] = np.zeros((len(names), n_classes), dtype=np.int64)
     np.add.at(counts, (place, labels), 1)

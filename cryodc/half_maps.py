@@ -22,6 +22,7 @@ from cryodc.ops.coverage import Coverage, measure_coverage
 from cryodc.ops.half_map_fsc import HalfMapFsc, half_map_fsc
 from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
+from cryodc.ops.symmetry import symmetrise
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def average_particles(
     origins_voxels: Float[Tensor, "n 3"],
     half_sets: Int[NDArray[np.int64], " n"],
     independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]] | None = None,
+    symmetry: str = "C1",
 ) -> HalfMaps:
     """Average particles in given poses, and in two halves.
 
@@ -82,6 +84,8 @@ def average_particles(
         ``(n,)`` 1 or 2.
     independent
         Rotations and origins for the half maps, where they differ.
+    symmetry
+        Point group imposed on every map; poses must have its axes where :func:`symmetry_rotations` has them.
     """
     box_size = volumes.shape[-1]
     ball = fourier_ball(box_size, box_size / 2, volumes.device)
@@ -89,7 +93,8 @@ def average_particles(
     sums = []
     for half in (1, 2):
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        sums.append(accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball))
+        half_sums = accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball)
+        sums.append(symmetrise(*half_sums, ball, symmetry))
     used = weights[torch.unique(weight_index)]
     one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
@@ -99,7 +104,8 @@ def average_particles(
     if independent is None:
         top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
     else:
-        top, bottom = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        whole = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        top, bottom = symmetrise(*whole, ball, symmetry)
     known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
     damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from cryodc.cluster import Clusters, are_averages_of, load_clusters
 from cryodc.errors import InputError
 from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
+from cryodc.final_classes import load_final_classes
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.leakage.probes import N_SHUFFLES
@@ -89,6 +90,8 @@ def write_report(run: RunFolder) -> Path:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
+    if clusters is not None:
+        clusters = load_final_classes(run, clusters)
     stale = averages is not None and (clusters is None or not are_averages_of(run, clusters))
     if stale:
         averages = None

@@ -29,11 +29,11 @@ def medoids(
 ) -> Int[NDArray[np.int64], " k"]:
     """Row of the medoid of each group, in the order of the labels: the least sum of squared distances to the members.
 
-    That sum is least for the member nearest the mean.
+    That sum is least for the member nearest the mean. Points of no group are labelled −1.
     """
     exact = points.astype(np.float64)
     found = []
-    for label in np.unique(labels):
+    for label in np.unique(labels[labels >= 0]):
         rows = np.flatnonzero(labels == label)
         found.append(rows[_squares(exact[rows], exact[rows].mean(axis=0, keepdims=True))[:, 0].argmin()])
     return np.array(found, dtype=np.int64)

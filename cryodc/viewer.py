@@ -13,6 +13,7 @@ from cryodc.cluster import Clusters, are_averages_of, load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.figures import principal_plane
+from cryodc.final_classes import load_final_classes
 from cryodc.generated_folder import read_traversals
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config
@@ -57,7 +58,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
         raise InputError("napari is not installed", remedy="pip install 'cryodc[view]'") from error
     codes = load_codes(run)
     particles = load_run_particles(run)
-    clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
+    clusters = load_final_classes(run, load_clusters(run)) if (run.clusters / "summary.json").exists() else None
     viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
     box_angstrom = particles.box_size * particles.spacing_angstrom
     n_averages = 0

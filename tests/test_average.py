@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -8,15 +9,21 @@ import pytest
 import torch
 from acryo import Molecules, SubtomogramLoader
 from acryo.tilt import single_axis
+from cryodc_cli.average import _symmetries
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from cryodc.align import balanced_halves
 from cryodc.average import average_run
+from cryodc.class_placement import symmetry_of
+from cryodc.cluster import load_clusters
 from cryodc.config import preset_config
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import write_simulation
+from cryodc.errors import InputError
+from cryodc.evaluate import evaluate_run
+from cryodc.final_classes import load_final_classes
 from cryodc.half_maps import average_particles
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, save_config, write_json
@@ -264,3 +271,40 @@ def test_the_command_prints_a_table(run: RunFolder) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "resolution" in done.stdout
     assert "aligned?" in done.stdout
+
+
+def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: RunFolder) -> None:
+    results = average_run(run, ignore_poses=True, n_starts=1, classify=True)
+    rows = list(csv.DictReader((run.averages / "assignments.csv").read_text().splitlines()))
+    block = particle_block(read_star(run.averages / "particles.star"))
+    assert block.column("rlnClassNumber") == [row["class"] for row in rows]
+    assert [row["particle"] for row in rows] == block.column("rlnImageName")
+    sizes = np.bincount([int(row["class"]) for row in rows], minlength=len(results) + 1)
+    assert [result.n_particles for result in results] == sizes[1:].tolist()
+    stated = json.loads((run.averages / "summary.json").read_text())["classification"]
+    labels = json.loads((run.clusters / "summary.json").read_text())["labels"]
+    for cluster in range(3):
+        ends = [int(row["class"]) for row in rows if int(row["cluster"]) == cluster + 1]
+        assert len(ends) == labels.count(cluster)
+        assert stated["cluster_to_class"][cluster] == [ends.count(k + 1) for k in range(len(results))]
+    # Two particles make no reference: they go to the classes of their proteins.
+    scores = evaluate_run(run, run.path.parent / "sim/truth.csv").final_classes
+    assert scores is not None
+    assert scores.ari == 1.0
+    classes = load_final_classes(run, load_clusters(run))
+    assert (classes.labels + 1).tolist() == [int(row["class"]) for row in rows]
+
+
+def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:
+    with pytest.raises(InputError, match="not there"):
+        average_run(run, symmetries={4: "C2"})
+    assert not run.averages.exists()
+
+
+def test_symmetry_is_by_class_or_for_all() -> None:
+    given = _symmetries(("d2", "1:D7"))
+    assert [symmetry_of(number, given) for number in (1, 2, 3)] == ["D7", "D2", "D2"]
+    assert symmetry_of(1, None) == "C1"
+    for wrong in ("Q3", "x:C2", "0:C2"):
+        with pytest.raises(InputError):
+            _symmetries((wrong,))

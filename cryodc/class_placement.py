@@ -1,0 +1,119 @@
+"""Poses of one class: those of the STAR, or aligned from nothing or from a map, on the axes of its point group."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.align import align_class, balanced_halves
+from cryodc.final_classes import shrink
+from cryodc.half_maps import average_particles
+from cryodc.ops.symmetry import find_axes
+
+FOUND_AXES = 0.75
+"""Correlation of a map with its mates from which the axes of a point group count as found."""
+
+MIN_PARTICLES_TO_ALIGN = 8
+"""Below this a class is averaged as it stands and marked as not aligned."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Poses of a class: final, and those that each half set found without the other."""
+
+    rotations: Float[Tensor, "n 3 3"]
+    origins_voxels: Float[Tensor, "n 3"]
+    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]
+    half_sets: Int[NDArray[np.int64], " n"]
+    aligned: bool
+    note: str
+
+
+def place_class(
+    volumes: Tensor,
+    weights: Tensor,
+    weight_index: Tensor,
+    given: tuple[Tensor, Tensor],
+    half_sets: NDArray[np.int64] | None,
+    use_star: bool,
+    seed: int,
+    n_starts: int,
+    start: Tensor | None,
+    tell: Callable[[str], None],
+) -> Placed:
+    """Poses of one class.
+
+    Parameters
+    ----------
+    volumes, weights, weight_index
+        Of the class, as :func:`cryodc.half_maps.average_particles` takes them.
+    given
+        Rotations and origins (voxels) of the STAR, or identities.
+    half_sets
+        Of the STAR; None to split at random.
+    use_star
+        Take the given poses, align nothing.
+    seed, n_starts, start
+        As :func:`cryodc.align.align_class` takes them; ``start`` at the box of :func:`cryodc.final_classes.shrink`.
+    tell
+        Told of progress, a line at a time.
+    """
+    n, note = len(volumes), ""
+    halves = balanced_halves(n, seed) if half_sets is None else half_sets
+    fewest = min(int((halves == 1).sum()), int((halves == 2).sum()))
+    if half_sets is not None and fewest < min(2, n // 2):
+        halves, note = balanced_halves(n, seed), "the STAR's half sets leave one half empty: split anew. "
+        fewest = n // 2
+    if use_star:
+        return Placed(*given, given, halves, fewest > 0, note + "poses of the STAR")
+    if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
+        note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
+        return Placed(*given, given, halves, False, note)
+    small, small_weights = shrink(volumes, weights)
+    found = align_class(
+        small,
+        small_weights,
+        weight_index,
+        seed=seed,
+        n_starts=n_starts,
+        half_sets=halves,
+        start=start,
+        progress=tell,
+    )
+    scale = volumes.shape[-1] / small.shape[-1]
+    note += (
+        ("aligned from nothing" if start is None else "aligned from the classification's map")
+        if found.aligned
+        else f"halves aligned independently do not agree (FSC {found.evidence:.2f} beyond their common start)"
+    )
+    turn, move = found.independent
+    return Placed(
+        found.rotations, found.origins_voxels * scale, (turn, move * scale), found.half_sets, found.aligned, note
+    )
+
+
+def on_axes(inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool) -> tuple[Placed, str]:
+    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
+    if symmetry == "C1" or use_star or not placed.aligned:
+        return placed, symmetry if use_star else "C1"
+    poses = (placed.rotations, placed.origins_voxels)
+    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent)
+    below = np.flatnonzero(maps.fsc[1:] < 0.5)
+    radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
+    turn, move, agreement = find_axes(maps.average * maps.mask, symmetry, radius)
+    if agreement < FOUND_AXES:
+        note = f"; no {symmetry} axes found (correlation {agreement:.2f}): not imposed"
+        return replace(placed, note=placed.note + note), "C1"
+    turn, move = turn.to(poses[0].device), move.to(poses[0].device)
+    (rotations, origins), independent = ((r @ turn, o - r @ move) for r, o in (poses, placed.independent))
+    note = f"{placed.note}; {symmetry} imposed (correlation {agreement:.2f})"
+    return Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note), symmetry
+
+
+def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:
+    """The point group of a class."""
+    given = symmetries or {}
+    return given.get(number, given.get(None, "C1")).upper()

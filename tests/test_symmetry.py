@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import affine_transform
+
+from cryodc.class_placement import FOUND_AXES
+from cryodc.data.phantoms import phantom
+from cryodc.data.simulate import SimulationConfig, simulate_particles
+from cryodc.half_maps import average_particles
+from cryodc.ops.correlate import ball_spectra, fourier_ball
+from cryodc.ops.reconstruct import volume_from_ball
+from cryodc.ops.rotations import random_rotations, resample, symmetry_rotations
+from cryodc.ops.symmetry import find_axes, symmetrise
+
+BOX = 24
+
+
+def turned_by_scipy(volume: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """``volume(R x)``, x from the box centre."""
+    centre = np.full(3, volume.shape[0] // 2)
+    return affine_transform(volume, rotation, offset=centre - rotation @ centre, order=3)
+
+
+def smooth_map() -> torch.Tensor:
+    volume = phantom("bilobe").mean_map(BOX, 14.0)
+    ball = fourier_ball(BOX, 7.0)
+    return volume_from_ball(ball_spectra(volume[None], ball)[0], ball)
+
+
+@pytest.mark.parametrize("group", ["C3", "C4", "D2", "T"])
+def test_sums_over_a_group_are_sums_of_turned_maps(group: str) -> None:
+    volume = smooth_map()
+    ball = fourier_ball(BOX, 10.0)
+    values = ball_spectra(volume[None], ball)[0]
+    numerator, denominator = symmetrise(values, torch.ones(len(ball)), ball, group)
+    mates = symmetry_rotations(group)
+    expected = sum(turned_by_scipy(volume.numpy(), mate) for mate in mates)
+    found = volume_from_ball(numerator, ball).numpy()
+    middle = slice(3, -3)
+    inside = (middle, middle, middle)
+    assert np.corrcoef(found[inside].ravel(), expected[inside].ravel())[0, 1] > 0.995
+    inner = ball.mask(7.0)
+    np.testing.assert_allclose(denominator[inner].numpy(), len(mates), rtol=0.15)
+
+
+def test_symmetric_averages_equal_their_turned_selves() -> None:
+    made = simulate_particles({"clamp": phantom("clamp")}, SimulationConfig(n_per_map=12, snr=1.0, box_size=BOX))
+    moves = torch.from_numpy(made.poses.origins_angstrom / 10.0).float()
+    inputs = (made.volumes, made.weights, made.weight_index, torch.from_numpy(made.poses.rotations).float(), moves)
+    halves = np.arange(12) % 2 + 1
+    plain, symmetric = (average_particles(*inputs, halves, symmetry=group) for group in ("C1", "D2"))
+    sphere = np.linalg.norm(np.indices((BOX,) * 3) - BOX // 2, axis=0) < BOX / 2 - 3
+
+    def agreement(volume: torch.Tensor) -> float:
+        own = volume.numpy()
+        mates = [turned_by_scipy(own, mate) for mate in symmetry_rotations("D2")]
+        return min(float(np.corrcoef(own[sphere], mate[sphere])[0, 1]) for mate in mates)
+
+    for volume in (symmetric.average, *symmetric.halves):
+        assert agreement(volume) > 0.99
+    assert agreement(plain.average) < 0.9
+
+
+@pytest.mark.parametrize("group", ["C5", "D3"])
+def test_axes_are_found_wherever_they_lie(group: str) -> None:
+    volume = smooth_map()
+    mates = [torch.from_numpy(turned_by_scipy(volume.numpy(), mate)) for mate in symmetry_rotations(group)]
+    symmetric = torch.stack(mates).float().sum(dim=0)
+    turn = random_rotations(1, torch.Generator().manual_seed(3))
+    moved = resample(symmetric[None], turn, torch.tensor([[0.7, -0.5, 0.4]]))[0]
+    rotation, shift, agreement = find_axes(moved, group, 7.0)
+    assert agreement > 0.95
+    put_back = resample(moved[None], rotation[None], shift[None])[0].numpy()
+    for mate in symmetry_rotations(group):
+        assert np.corrcoef(turned_by_scipy(put_back, mate).ravel(), put_back.ravel())[0, 1] > 0.95
+
+
+def test_axes_that_are_not_there_are_not_found() -> None:
+    assert find_axes(smooth_map(), "D7", 7.0)[2] < FOUND_AXES
+
+
+def test_no_symmetry_changes_nothing() -> None:
+    ball = fourier_ball(16, 5.0)
+    values = torch.ones(len(ball), dtype=torch.complex64)
+    numerator, denominator = symmetrise(values, torch.ones(len(ball)), ball, "C1")
+    torch.testing.assert_close(numerator, values)
+    torch.testing.assert_close(denominator, torch.ones(len(ball)))
