@@ -53,10 +53,12 @@ def invariant_features(particles: SimulatedParticles) -> Float[NDArray[np.float6
     half = torch.fft.rfftfreq(box, 1 / box)
     radii = _radii(axis, axis, axis)
     shells = _radii(full, full, half)
+    # Of each pair of conjugate voxels half a spectrum holds one, but both where x is 0.
+    stored = torch.where(half == 0, 1.0, 2.0)
     mask, rows = view_mask(box), []
     for start in range(0, len(particles.volumes), _BATCH):
         volumes = standardise(particles.volumes[start : start + _BATCH])
-        weights = particles.weights[particles.weight_index[start : start + _BATCH]].square()
+        weights = particles.weights[particles.weight_index[start : start + _BATCH]].square() * stored
         power = torch.fft.rfftn(volumes * mask, dim=(1, 2, 3)).abs().square()
         spectrum = _shell_sums(power * weights, shells, box) / _shell_sums(weights, shells, box).clamp_min(1e-9)
         profile = _shell_sums(volumes, radii, box) / _shell_sums(torch.ones_like(volumes[:1]), radii, box)
@@ -90,8 +92,11 @@ METHODS: dict[str, Callable[[SimulatedParticles, int, int], Labels]] = {
 
 def main() -> None:
     """Measure one set for one seed."""
-    arguments = common_parser(__doc__).parse_args()
-    missing = {name: result_file(arguments, name) for name in METHODS if not result_file(arguments, name).exists()}
+    parser = common_parser(__doc__)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    arguments = parser.parse_args()
+    files = {name: result_file(arguments, name) for name in arguments.methods}
+    missing = {name: file for name, file in files.items() if not file.exists()}
     if not missing:
         return
     recipe = SETS[arguments.set]
