@@ -1,0 +1,150 @@
+"""Composition and disentanglement of a set without poses, as a user would measure them.
+
+python -m benchmarks.composition --set easy --data PATH --seed 3 --out easy3/
+
+Simulates, trains, clusters with the number of proteins and without, and compares with the truth. Composition is the
+protein; the transformation labels are the conformation within each protein and four bins of pose within each source.
+Goes on where it stopped: what is there is not simulated, trained or measured again.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.recipes import (
+    SETS,
+    Recipe,
+    common_parser,
+    read_proteins,
+    result_file,
+    save_result,
+    set_name,
+    simulation_config,
+)
+from cryodc.cluster import Clusters, cluster_run
+from cryodc.data.simulation_folder import write_simulation
+from cryodc.evaluate import evaluate_run, match_names
+from cryodc.io.run import RunFolder, load_codes
+from cryodc.io.simulation import read_truth
+from cryodc.leakage.disentanglement import disentangle_labels
+from cryodc.scores import composition_scores
+from cryodc.workflow import TrainRequest, train_run
+
+Overrides = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Measure one model on one set for one seed."""
+    parser = common_parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="simulation and run are made below it")
+    parser.add_argument("--model", default="dualcontrast")
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    parts = [arguments.model, arguments.preset if arguments.preset != "default" else ""]
+    parts.append(f"e{arguments.epochs}" if arguments.epochs else "")
+    method = "-".join(part for part in parts if part)
+    overrides: Overrides = {"optimisation": {"epochs": arguments.epochs}} if arguments.epochs else {}
+    measure(arguments, method, overrides, arguments.preset)
+
+
+def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, preset: str = "default") -> None:
+    """Simulate, train, cluster and evaluate, unless the result is there.
+
+    Parameters
+    ----------
+    arguments
+        Those of the set, and ``out``, ``model`` and ``device``.
+    method
+        Its name in the result.
+    overrides, preset
+        See :class:`cryodc.workflow.TrainRequest`.
+    """
+    file = result_file(arguments, method)
+    if file.exists():
+        return
+    settings = with_model(overrides, arguments.model)
+    recipe = SETS[arguments.set]
+    folder = arguments.out / f"{set_name(arguments)}.{arguments.seed}"
+    truth_file = simulate_once(folder, recipe, arguments)
+    path = folder / method
+    began = time.monotonic()
+    # Seconds are those of this call: of a run that was resumed, only the rest.
+    resumed = RunFolder(path).config.exists()
+    request = TrainRequest(
+        folder / "sim" / "particles.star",
+        path,
+        preset=preset,  # type: ignore[arg-type]
+        overrides=settings,
+        seed=arguments.seed,
+        device=arguments.device,
+        resume=resumed,
+    )
+    run, _ = train_run(request)
+    seconds = round(time.monotonic() - began)
+    result = {
+        "set": set_name(arguments),
+        "method": method,
+        "seed": arguments.seed,
+        "seconds": None if resumed else seconds,
+        **compare(run, truth_file, recipe, arguments.seed),
+    }
+    save_result(file, result)
+
+
+def with_model(overrides: Overrides, model: str) -> Overrides:
+    """Settings of a model of this name."""
+    if model == "dualcontrast":
+        return overrides
+    return {**overrides, "model": {**overrides.get("model", {}), "name": model}}
+
+
+def simulate_once(folder: Path, recipe: Recipe, arguments: argparse.Namespace) -> Path:
+    """Simulate unless it was done; returns the truth. Half a simulation is made anew."""
+    done, partial = folder / "sim", folder / "sim.part"
+    if not done.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        write_simulation(read_proteins(recipe, arguments.data), simulation_config(recipe, arguments), partial)
+        partial.rename(done)
+    return done / "truth.csv"
+
+
+def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Composition at the true and at the chosen number of classes, and what each code tells of each label."""
+    chosen = cluster_run(run, None, seed=seed)
+    told = cluster_run(run, len(recipe.families), seed=seed)
+    truth = read_truth(truth_file)
+    names = [source.name for source in recipe.sources]
+    codes = load_codes(run)
+    sources = np.array([names.index(protein) for protein in truth.proteins])[truth.labels]
+    sources = sources[match_names(codes.names, truth, truth_file)]
+    families = recipe.family_of_source()[sources]
+    scores, whole = composition_scores(told.labels, families), np.zeros_like(families)
+    content, transformation = codes.content_points, codes.transformation
+    labels = [
+        disentangle_labels("protein", content, transformation, families, whole),
+        disentangle_labels("conformation", content, transformation, sources, families),
+    ]
+    poses = [row for row in evaluate_run(run, truth_file).disentanglement if row.factor == "pose"]
+    return {
+        "n_particles": len(families),
+        "ari": round(scores.ari, 4),
+        "accuracy": round(scores.accuracy, 4),
+        "stability": round(told.stability, 3),
+        **_blind(chosen, families),
+        "disentanglement": [row.to_json() for row in (*labels, *poses)],
+    }
+
+
+def _blind(chosen: Clusters, families: np.ndarray) -> dict[str, Any]:
+    ari = composition_scores(chosen.labels, families).ari
+    return {"auto_k": chosen.n_clusters, "auto_ari": round(ari, 4), "verdict": chosen.verdict}
+
+
+if __name__ == "__main__":
+    main()

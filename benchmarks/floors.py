@@ -1,0 +1,141 @@
+"""Floors and the ceiling of a set: how far composition goes without learning, and with the true poses.
+
+python -m benchmarks.floors --set hard --data PATH --seed 3
+
+Floors: PCA of masked voxels and k-means; the radial profile and the power spectrum under the weight, which no rotation
+changes, and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), and a
+Gaussian mixture. All are told the number of proteins. Writes one JSON per seed and skips those there are.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+
+from benchmarks.recipes import SETS, common_parser, read_proteins, result_file, save_result, set_name, simulation_config
+from cryodc.data.simulate import SimulatedParticles, simulate_particles
+from cryodc.measurements import Batch, measure
+from cryodc.ops.filters import standardise, view_mask
+from cryodc.ops.missing_data import fit_axes
+from cryodc.scores import composition_scores
+
+_BATCH = 64
+_N_COMPONENTS = 20
+_N_AXES = 8
+
+Labels = Int[NDArray[np.int64], " n"]
+
+
+def pca_k_means(particles: SimulatedParticles, n_clusters: int, seed: int) -> Labels:
+    """k-means of the principal components of voxels inside the sphere that every rotation keeps."""
+    mask = view_mask(particles.volumes.shape[-1])
+    voxels = (standardise(particles.volumes) * mask)[:, mask > 0.01].numpy()
+    scores = PCA(min(_N_COMPONENTS, len(voxels) - 1), random_state=seed).fit_transform(voxels)
+    return np.asarray(KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(scores), dtype=np.int64)
+
+
+def invariant_mixture(particles: SimulatedParticles, n_clusters: int, seed: int) -> Labels:
+    """A Gaussian mixture of :func:`invariant_features`, each of variance 1."""
+    features = invariant_features(particles)
+    return _mixture((features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9), n_clusters, seed)
+
+
+def invariant_features(particles: SimulatedParticles) -> Float[NDArray[np.float64], "n p"]:
+    """Mean density of each radial shell, and log power of each Fourier shell where it was measured."""
+    box = particles.volumes.shape[-1]
+    axis, full = torch.arange(box) - box // 2, torch.fft.fftfreq(box, 1 / box)
+    half = torch.fft.rfftfreq(box, 1 / box)
+    radii = _radii(axis, axis, axis)
+    shells = _radii(full, full, half)
+    # Of each pair of conjugate voxels half a spectrum holds one, but both where x is 0.
+    stored = torch.where(half == 0, 1.0, 2.0)
+    mask, rows = view_mask(box), []
+    for start in range(0, len(particles.volumes), _BATCH):
+        volumes = standardise(particles.volumes[start : start + _BATCH])
+        weights = particles.weights[particles.weight_index[start : start + _BATCH]].square() * stored
+        power = torch.fft.rfftn(volumes * mask, dim=(1, 2, 3)).abs().square()
+        spectrum = _shell_sums(power * weights, shells, box) / _shell_sums(weights, shells, box).clamp_min(1e-9)
+        profile = _shell_sums(volumes, radii, box) / _shell_sums(torch.ones_like(volumes[:1]), radii, box)
+        rows.append(torch.cat([profile, spectrum[:, 1:].clamp_min(1e-9).log()], dim=1))
+    return torch.cat(rows).double().numpy()
+
+
+def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, spacing_angstrom: float = 10.0) -> Labels:
+    """A Gaussian mixture of missing-data principal components in the true poses."""
+    box = particles.volumes.shape[-1]
+    poses = particles.poses
+    rotations = torch.from_numpy(poses.rotations).float()
+    origins = torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float()
+
+    def batches() -> list[Batch]:
+        volumes = standardise(particles.volumes)
+        return [(volumes, particles.weights[particles.weight_index], rotations, origins)]
+
+    measured, _ = measure(batches, view_mask(box), box // 2 - 2)
+    generator = torch.Generator().manual_seed(seed)
+    axes, _ = fit_axes(measured, min(_N_AXES, len(measured) - 1), generator)
+    return _mixture(axes.posterior(measured)[0].double().numpy(), n_clusters, seed)
+
+
+METHODS: dict[str, Callable[[SimulatedParticles, int, int], Labels]] = {
+    "pca-k-means": pca_k_means,
+    "invariant-mixture": invariant_mixture,
+    "oracle-mixture": oracle_mixture,
+}
+
+
+def main() -> None:
+    """Measure one set for one seed."""
+    parser = common_parser(__doc__)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    arguments = parser.parse_args()
+    files = {name: result_file(arguments, name) for name in arguments.methods}
+    missing = {name: file for name, file in files.items() if not file.exists()}
+    if not missing:
+        return
+    recipe = SETS[arguments.set]
+    particles = simulate_particles(read_proteins(recipe, arguments.data), simulation_config(recipe, arguments))
+    labels = recipe.family_of_source()[particles.labels]
+    for name, file in missing.items():
+        began = time.monotonic()
+        found = METHODS[name](particles, len(recipe.families), arguments.seed)
+        scores = composition_scores(found, labels)
+        save_result(
+            file,
+            {
+                "set": set_name(arguments),
+                "method": name,
+                "seed": arguments.seed,
+                "n_particles": len(labels),
+                "ari": round(scores.ari, 4),
+                "accuracy": round(scores.accuracy, 4),
+                "seconds": round(time.monotonic() - began),
+            },
+        )
+
+
+def _mixture(features: NDArray[np.float64], n_clusters: int, seed: int) -> Labels:
+    mixture = GaussianMixture(n_clusters, n_init=5, random_state=seed, reg_covar=1e-3)
+    return np.asarray(mixture.fit_predict(features), dtype=np.int64)
+
+
+def _radii(z: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    squares = z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2
+    return squares.float().sqrt().round().long()
+
+
+def _shell_sums(values: torch.Tensor, shells: torch.Tensor, box: int) -> torch.Tensor:
+    n_shells = box // 2
+    inside = shells.flatten() < n_shells
+    sums = torch.zeros(len(values), n_shells)
+    return sums.index_add(1, shells.flatten()[inside], values.flatten(1)[:, inside])
+
+
+if __name__ == "__main__":
+    main()

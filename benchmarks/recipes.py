@@ -1,0 +1,179 @@
+"""Sets of particles that the benchmarks measure, and the JSON file that keeps each measurement."""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from cryodc.data.maps import read_map
+from cryodc.data.phantoms import Phantom
+from cryodc.data.simulation_config import SimulationConfig, TiltSeries
+from cryodc.errors import InputError
+from cryodc.io.structures import Atoms, read_structure
+from cryodc.volumes import Volume
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file below the data folder, and how many degrees its density is twisted about z every 100 Å of height."""
+
+    file: str
+    twist_degrees: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of the protein made from it."""
+        stem = Path(self.file).name.removesuffix(".gz").rsplit(".", 1)[0]
+        return f"{stem}_twist{self.twist_degrees:+.0f}" if self.twist_degrees else stem
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is simulated.
+
+    Parameters
+    ----------
+    families
+        Sources of each protein; several are its conformations.
+    n_per_map
+        Particles of each source.
+    snr
+        Variance of the clean box over that of the white noise, before the wedge.
+    """
+
+    families: dict[str, tuple[Source, ...]]
+    n_per_map: int
+    snr: float
+
+    @property
+    def sources(self) -> list[Source]:
+        """Every source, in order."""
+        return [source for sources in self.families.values() for source in sources]
+
+    def family_of_source(self) -> Int[NDArray[np.int64], " k"]:
+        """Family of each source."""
+        return np.repeat(np.arange(len(self.families)), [len(sources) for sources in self.families.values()])
+
+
+def _maps(*names: str) -> dict[str, tuple[Source, ...]]:
+    return {name: (Source(f"maps/{name}.mrc.gz"),) for name in names}
+
+
+_TETRASOME = "structures/nucleosome/1KX5_cryst_tetrasome_coiled_for_web_state{}.pdb.gz"
+
+SETS = {
+    "easy": Recipe(_maps("3j9i", "4cr2", "4v4r", "1bxn"), 400, 0.1),
+    "hard": Recipe(_maps("3j9i", "3cf3", "1f4a", "1bxn", "1qvr", "4v4r_50S"), 300, 0.05),
+    "paper": Recipe(
+        {
+            "nucleosome": (Source("structures/nucleosome/1kx5.pdb.gz"),),
+            "tetrasome": tuple(Source(_TETRASOME.format(state)) for state in range(6)),
+            "spike": tuple(Source(f"structures/spike/{name}.pdb.gz") for name in ("6vxx", "6vyb", "6vsb", "6xcm")),
+            # The paper's own deformations are not published; these are made up.
+            "fas": tuple(Source("maps/2uv8.mrc.gz", twist) for twist in (-15.0, 0.0, 15.0)),
+        },
+        100,
+        0.1,
+    ),
+}
+
+
+def read_proteins(recipe: Recipe, data: Path) -> dict[str, Volume | Phantom | Atoms]:
+    """The proteins of a set, by name of their source.
+
+    Raises
+    ------
+    InputError
+        If a file is not there.
+    """
+    for source in recipe.sources:
+        if not (data / source.file).exists():
+            raise InputError(
+                "no such file of this set", file=data / source.file, remedy="--data holds maps/, structures/"
+            )
+    proteins: dict[str, Volume | Phantom | Atoms] = {}
+    for source in recipe.sources:
+        file = data / source.file
+        if ".mrc" in file.name:
+            proteins[source.name] = twist(read_map(file), source.twist_degrees)
+        else:
+            proteins[source.name] = read_structure(file)
+    return proteins
+
+
+def twist(volume: Volume, degrees_per_100_angstrom: float) -> Volume:
+    """A map whose slices are turned about z, in the plane from y to x, by an angle that grows with their height."""
+    if degrees_per_100_angstrom == 0:
+        return volume
+    box = volume.box_size
+    middle = np.array([box // 2, box // 2])
+    turned = []
+    for z, image in enumerate(volume.voxels):
+        angle = np.radians(degrees_per_100_angstrom * (z - box // 2) * volume.spacing_angstrom / 100)
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        turned.append(affine_transform(image, matrix, middle - matrix @ middle, order=1))
+    return Volume(np.stack(turned).astype(np.float32), volume.spacing_angstrom)
+
+
+def simulation_config(recipe: Recipe, arguments: argparse.Namespace) -> SimulationConfig:
+    """Settings of one simulation: 10 Å, box 32, ±60°, shifts up to 1.5 voxels."""
+    return SimulationConfig(
+        n_per_map=arguments.n or recipe.n_per_map,
+        snr=recipe.snr,
+        seed=arguments.seed,
+        tilt_series=TiltSeries() if arguments.tilt_series else None,
+    )
+
+
+def common_parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that every benchmark on a set takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--set", choices=sorted(SETS), default="easy")
+    parser.add_argument("--data", type=Path, required=True, help="holds maps/")
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--n", type=int, help="particles of each file; by default those of the set")
+    parser.add_argument("--tilt-series", action="store_true", help="simulate every tilt image instead of a wedge")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+def set_name(arguments: argparse.Namespace) -> str:
+    """The set, with what was changed of it: results of different particles never share a name."""
+    parts = [arguments.set, "tilts" if arguments.tilt_series else "", f"n{arguments.n}" if arguments.n else ""]
+    return "-".join(part for part in parts if part)
+
+
+def result_file(arguments: argparse.Namespace, name: str) -> Path:
+    """Where a measurement of a set is kept."""
+    return Path(arguments.results) / f"{set_name(arguments)}.{name}.{arguments.seed}.json"
+
+
+def save_result(path: Path, result: dict[str, Any]) -> None:
+    """Keep and print a measurement, with the hardware it was made on; a file is there only when it is whole."""
+    result |= {"hardware": hardware()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(path)
+    print(json.dumps(result))
+
+
+def hardware() -> dict[str, Any]:
+    """What a figure was measured on."""
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

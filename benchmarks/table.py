@@ -1,0 +1,92 @@
+"""A Markdown table of what was measured on one set: median over seeds, and the range.
+
+python -m benchmarks.table --set easy
+
+Reads the JSON files of benchmarks/results/; --set names the particles as they do, for example easy-tilts.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.recipes import RESULTS
+
+Result = dict[str, Any]
+
+
+def _score(factor: str, *path: str) -> Callable[[Result], float | None]:
+    """A number of the row of this factor in ``disentanglement``."""
+
+    def read(result: Result) -> float | None:
+        value: Any = next((row for row in result.get("disentanglement", []) if row["factor"] == factor), None)
+        for key in path:
+            value = None if value is None else value[key]
+        return value
+
+    return read
+
+
+COLUMNS: dict[str, Callable[[Result], float | None]] = {
+    "ARI": lambda result: result.get("ari"),
+    "accuracy": lambda result: result.get("accuracy"),
+    "classes of `-k auto`": lambda result: result.get("auto_k"),
+    "D(c\\|c)": _score("protein", "content", "corrected"),
+    "D(c\\|z)": _score("protein", "transformation", "corrected"),
+    "SAP(c)": _score("protein", "sap_corrected"),
+    "D(z\\|z), conformation": _score("conformation", "transformation", "corrected"),
+    "D(z\\|c), conformation": _score("conformation", "content", "corrected"),
+    "SAP(z), conformation": _score("conformation", "sap_corrected"),
+    "D(z\\|z), pose": _score("pose", "transformation", "corrected"),
+    "D(z\\|c), pose": _score("pose", "content", "corrected"),
+    "SAP(z), pose": _score("pose", "sap_corrected"),
+}
+
+
+def read_results(folder: Path, name: str) -> list[Result]:
+    """All results of one set, by method and seed."""
+    results = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    return sorted((r for r in results if r["set"] == name), key=lambda r: (r["method"], r["seed"]))
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """One row per method; columns that no method fills are left out."""
+    methods = list(dict.fromkeys(result["method"] for result in results))
+    columns = [name for name, read in COLUMNS.items() if any(read(result) is not None for result in results)]
+    lines = ["| " + " | ".join(["method", "seeds", *columns]) + " |", "|---" * (len(columns) + 2) + "|"]
+    for method in methods:
+        of_method = [result for result in results if result["method"] == method]
+        seeds = ", ".join(str(result["seed"]) for result in of_method)
+        lines.append("| " + " | ".join([method, seeds, *(spread(of_method, COLUMNS[c]) for c in columns)]) + " |")
+    return "\n".join(lines)
+
+
+def spread(results: Sequence[Result], read: Callable[[Result], float | None]) -> str:
+    """Median, and the range where seeds differ."""
+    values = [value for result in results if (value := read(result)) is not None]
+    if not values:
+        return "–"
+    low, middle, high = (_number(value) for value in (min(values), median(values), max(values)))
+    return middle if low == high else f"{middle} ({low}–{high})"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def main() -> None:
+    """Print the table of one set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", required=True)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    results = read_results(arguments.results, arguments.set)
+    if not results:
+        parser.error(f"no results of {arguments.set} in {arguments.results}")
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

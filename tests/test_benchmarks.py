@@ -1,0 +1,105 @@
+"""Benchmarks: what they read, how they score phantoms, and the table of their results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import adjusted_rand_score
+
+from benchmarks import ablation, floors, recipes, table
+from benchmarks.bop import read_objects
+from cryodc.config import preset_config
+from cryodc.data.phantoms import demo_phantoms
+from cryodc.data.simulate import SimulationConfig, simulate_particles
+from cryodc.errors import InputError
+from cryodc.volumes import Volume
+
+
+@pytest.fixture(scope="module")
+def particles():
+    config = SimulationConfig(n_per_map=12, box_size=16, spacing_angstrom=20.0, snr=float("inf"), max_shift_voxels=0.5)
+    return simulate_particles(demo_phantoms(), config)
+
+
+def test_clean_phantoms_are_told_apart_by_what_no_rotation_changes(particles):
+    found = floors.invariant_mixture(particles, 4, seed=0)
+    assert adjusted_rand_score(particles.labels, found) > 0.9
+
+
+def test_clean_phantoms_are_told_apart_in_their_true_poses(particles):
+    found = floors.oracle_mixture(particles, 4, seed=0, spacing_angstrom=20.0)
+    assert adjusted_rand_score(particles.labels, found) > 0.9
+
+
+def test_invariant_features_do_not_change_with_a_quarter_turn(particles):
+    fields = {**vars(particles), "weights": torch.ones_like(particles.weights)}
+    # Index N // 2 is the centre, so that a quarter turn about z keeps it only for the odd box without the first slice.
+    inner = particles.volumes.clone()
+    inner[:, 0], inner[:, :, 0], inner[:, :, :, 0] = 0, 0, 0
+    turned = inner.clone()
+    turned[:, 1:, 1:, 1:] = inner[:, 1:, 1:, 1:].rot90(1, (2, 3))
+    first = floors.invariant_features(type(particles)(**{**fields, "volumes": inner}))
+    second = floors.invariant_features(type(particles)(**{**fields, "volumes": turned}))
+    assert np.abs(first - second).max() < 1e-3
+    assert first.std(axis=0).max() > 0.1
+
+
+def test_twist_turns_each_slice_by_its_height():
+    voxels = np.zeros((32, 32, 32), dtype=np.float32)
+    voxels[:, 16, 24] = 1
+    twisted = recipes.twist(Volume(voxels, 10.0), 90.0).voxels
+    assert np.unravel_index(twisted[16].argmax(), (32, 32)) == (16, 24)
+    up, down = (np.unravel_index(twisted[z].argmax(), (32, 32)) for z in (26, 6))
+    assert {up, down} == {(8, 16), (24, 16)}
+
+
+def test_each_ablation_row_changes_one_setting():
+    for name, (preset, settings) in ablation.rows(7).items():
+        before, after = (preset_config(preset, 32, s).model_dump() for s in ({"optimisation": {"epochs": 7}}, settings))
+        changed = {f"{s}.{k}" for s in before for k in before[s] if before[s][k] != after[s][k]}
+        assert changed == (set() if name in ("default", "paper") else {name})
+
+
+def test_table_gives_median_and_range(tmp_path):
+    for seed, ari in ((3, 0.2), (4, 0.6), (5, 0.5)):
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"set": "hard", "method": "a", "seed": seed, "ari": ari}))
+    (tmp_path / "other.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "ari": 1.0}))
+    lines = table.markdown(table.read_results(tmp_path, "hard")).splitlines()
+    assert lines == ["| method | seeds | ARI |", "|---|---|---|", "| a | 3, 4, 5 | 0.500 (0.200–0.600) |"]
+
+
+def _scene(folder: Path, box: list[int]) -> None:
+    (folder / "000002" / "rgb").mkdir(parents=True)
+    picture = np.zeros((48, 60, 3), dtype=np.uint8)
+    picture[10:30, 5:15] = (255, 128, 0)
+    Image.fromarray(picture).save(folder / "000002" / "rgb" / "000007.png")
+    pose = {"cam_R_m2c": [0, -1, 0, 1, 0, 0, 0, 0, 1], "cam_t_m2c": [0, 0, 400], "obj_id": 2}
+    (folder / "000002" / "scene_gt.json").write_text(json.dumps({"7": [pose, pose]}))
+    boxes = [{"bbox_visib": box}, {"bbox_visib": [-1, -1, -1, -1]}]
+    (folder / "000002" / "scene_gt_info.json").write_text(json.dumps({"7": boxes}))
+
+
+def test_objects_are_cut_by_their_bounding_box(tmp_path):
+    _scene(tmp_path, [5, 10, 10, 20])
+    objects = read_objects(tmp_path)
+    assert objects.names == ("000002/000007/0",)
+    assert objects.images.shape == (1, 3, 64, 64)
+    assert np.allclose(objects.images[0].reshape(3, -1).T, [1, 128 / 255, 0])
+    assert objects.labels.tolist() == [2]
+    assert np.array_equal(objects.rotations[0] @ [1, 0, 0], [0, 1, 0])
+
+
+def test_a_box_outside_its_picture_is_named(tmp_path):
+    _scene(tmp_path, [55, 10, 10, 20])
+    with pytest.raises(InputError, match=r"000007\.png"):
+        read_objects(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    _scene(tmp_path, [5, 10, 10, 20])
+    (tmp_path / "000002" / "scene_gt_info.json").unlink()
+    with pytest.raises(InputError, match=r"scene_gt_info\.json"):
+        read_objects(tmp_path)
