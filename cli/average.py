@@ -32,6 +32,14 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     metavar="[CLASS:]GROUP",
     help="Point group to impose, C1 to I, of all classes or of one (2:D7). May be given several times.",
 )
+@click.option(
+    "--mask",
+    "mask",
+    multiple=True,
+    metavar="[CLASS:]MRC",
+    help="Soft mask to use instead of the automatic one, of all classes or of one (2:mask.mrc). May be given several "
+    "times. Where poses are aligned from nothing only a sphere has a meaning.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(
     run: Path | None,
@@ -43,6 +51,7 @@ def average(
     iterations: int,
     junk: bool,
     symmetry: tuple[str, ...],
+    mask: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
@@ -56,7 +65,7 @@ def average(
 
     from cryodc.average import average_run
 
-    symmetries = _symmetries(symmetry)
+    symmetries, masks = _symmetries(symmetry), _masks(mask)
     folder = resolve_run(run)
 
     def tell(line: str) -> None:
@@ -72,6 +81,7 @@ def average(
         n_rounds=iterations,
         junk=junk,
         symmetries=symmetries,
+        masks=masks,
         progress=tell,
     )
     out = console()
@@ -109,4 +119,19 @@ def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
         except ValueError as error:
             raise InputError(f"--symmetry {text}: {error}") from error
         found[int(number) if colon else None] = group.strip().upper()
+    return found
+
+
+def _masks(given: tuple[str, ...]) -> dict[int | None, Path]:
+    """``("all.mrc", "1:core.mrc")`` as files by class number; None stands for all others."""
+    from cryodc.errors import InputError
+
+    found: dict[int | None, Path] = {}
+    for text in given:
+        number, colon, name = text.partition(":")
+        if not (colon and number.isdigit()):
+            number, colon, name = "", "", text
+        if colon and (int(number) < 1 or not name):
+            raise InputError("--mask names no class", expected="MRC or CLASS:MRC, such as 2:mask.mrc", found=text)
+        found[int(number) if colon else None] = Path(name)
     return found

@@ -55,7 +55,7 @@ class Alignment:
     scores
         ``(n,)`` normalised correlation with the final reference, in units of the noise.
     fsc
-        Between the averages of the independently aligned halves, masked by a soft sphere.
+        Between the averages of the independently aligned halves, masked.
     evidence
         Mean FSC over the three shells beyond those that the halves' start shares.
     aligned
@@ -88,6 +88,7 @@ def align_class(
     n_starts: int = 4,
     half_sets: Int[NDArray[np.int64], " n"] | None = None,
     start: Float[Tensor, "d h w"] | None = None,
+    mask: Float[Tensor, "d h w"] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Align the particles of one class from scratch.
@@ -106,6 +107,9 @@ def align_class(
         ``(n,)`` 1 or 2, or None for a random split.
     start
         A map to start from instead of at random; only its first ``START_RADIUS`` shells are used.
+    mask
+        What references are multiplied by, and the FSC computed within: 0 to 1, the same from all sides, as poses end
+        in an arbitrary frame. By default the sphere that fits the box.
     progress
         Told what is being done.
 
@@ -126,7 +130,7 @@ def align_class(
     finest = 0.8 * (volumes.shape[-1] // 2)
     # Neighbours and noise outside the sphere that every rotation keeps only mislead.
     sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
-    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest)
+    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask)
 
     def tell(text: str) -> None:
         if progress is not None:

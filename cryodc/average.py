@@ -1,6 +1,7 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cryodc.align import balanced_halves
 from cryodc.average_files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
+from cryodc.class_masks import mask_of, read_masks
 from cryodc.class_placement import on_axes, place_class, symmetry_of
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
@@ -33,6 +35,7 @@ def average_run(
     n_rounds: int = 6,
     junk: bool = True,
     symmetries: Mapping[int | None, str] | None = None,
+    masks: Mapping[int | None, Path] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
@@ -56,14 +59,18 @@ def average_run(
     symmetries
         Point group by class number; under None, of all others. Where poses are aligned from nothing, the axes are
         looked for in the average first, and nothing is imposed where they are not found.
+    masks
+        MRC of the averages' box and spacing by class number; under None, of all others. The FSC is computed within it,
+        and references are multiplied by it where poses are aligned from nothing. There it must be the same from all
+        sides. By default the surroundings of the density, and the sphere that fits the box.
     progress
         Told what is being done, a line at a time.
 
     Raises
     ------
     InputError
-        If the run is not clustered, its clusters are of other particles, a symmetry is of no class, or there is no
-        such device.
+        If the run is not clustered, its clusters are of other particles, a symmetry or mask is of no class, a mask
+        does not fit, or there is no such device.
     """
     clusters = load_clusters(run)
     where = choose_device(device)
@@ -74,17 +81,13 @@ def average_run(
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
-    unknown = [number for number in symmetries or {} if number is not None and number > clusters.n_clusters]
-    if unknown and not classify:
-        raise InputError(
-            "a symmetry is given for a class that is not there",
-            expected=f"classes 1 to {clusters.n_clusters}",
-            found=str(unknown[0]),
-        )
+    if not classify:
+        _require_classes(clusters, {"symmetry": symmetries or {}, "mask": masks or {}})
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.
     spacing = dataset.particles.spacing_angstrom
     use_star = particles.poses is not None and not ignore_poses
+    inside = read_masks(masks or {}, dataset.particles.box_size, spacing, any_frame=not use_star)
     n = len(particles)
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
@@ -119,9 +122,13 @@ def average_run(
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
         start = None if final is None else final.starts[label]
-        placed = place_class(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, tell)
+        mask = mask_of(number, inside)
+        mask = None if mask is None else mask.to(where)
+        placed = place_class(
+            volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, mask, tell
+        )
         half_sets[rows] = placed.half_sets
-        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry_of(number, symmetries), use_star)
+        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry_of(number, symmetries), use_star, mask)
         maps = average_particles(
             volumes,
             weights,
@@ -131,6 +138,7 @@ def average_run(
             placed.half_sets,
             placed.independent,
             symmetry,
+            mask,
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
@@ -142,11 +150,23 @@ def average_run(
     fractions = class_fractions(clusters.labels, particles.tomograms, clusters.n_clusters, seed)
     write_text(run.averages / "fractions.csv", fractions_table(fractions))
     summary = _summary(results, fractions[0], use_star, particles.half_sets is not None, seed)
+    summary["masks"] = {"all" if number is None else str(number): str(path) for number, path in (masks or {}).items()}
     if classify:
         failed = {"verdict": "no cluster could be aligned: classes are the clusters"}
         summary["classification"] = failed if final is None else final.summary
     write_json(run.averages / "summary.json", summary)
     return results
+
+
+def _require_classes(clusters: Clusters, given: Mapping[str, Mapping[int | None, object]]) -> None:
+    for what, by_class in given.items():
+        unknown = [number for number in by_class if number is not None and number > clusters.n_clusters]
+        if unknown:
+            raise InputError(
+                f"a {what} is given for a class that is not there",
+                expected=f"classes 1 to {clusters.n_clusters}",
+                found=str(unknown[0]),
+            )
 
 
 def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:

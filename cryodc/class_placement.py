@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.align import align_class, balanced_halves
-from cryodc.final_classes import shrink
+from cryodc.final_classes import shrink, shrink_mask
 from cryodc.half_maps import average_particles
 from cryodc.ops.symmetry import find_axes
 
@@ -42,6 +42,7 @@ def place_class(
     seed: int,
     n_starts: int,
     start: Tensor | None,
+    mask: Tensor | None,
     tell: Callable[[str], None],
 ) -> Placed:
     """Poses of one class.
@@ -58,6 +59,8 @@ def place_class(
         Take the given poses, align nothing.
     seed, n_starts, start
         As :func:`cryodc.align.align_class` takes them; ``start`` at the box of :func:`cryodc.final_classes.shrink`.
+    mask
+        ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
     tell
         Told of progress, a line at a time.
     """
@@ -81,6 +84,7 @@ def place_class(
         n_starts=n_starts,
         half_sets=halves,
         start=start,
+        mask=None if mask is None else shrink_mask(mask),
         progress=tell,
     )
     scale = volumes.shape[-1] / small.shape[-1]
@@ -95,12 +99,14 @@ def place_class(
     )
 
 
-def on_axes(inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool) -> tuple[Placed, str]:
+def on_axes(
+    inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
+) -> tuple[Placed, str]:
     """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
     if symmetry == "C1" or use_star or not placed.aligned:
         return placed, symmetry if use_star else "C1"
     poses = (placed.rotations, placed.origins_voxels)
-    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent)
+    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent, mask=mask)
     below = np.flatnonzero(maps.fsc[1:] < 0.5)
     radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
     turn, move, agreement = find_axes(maps.average * maps.mask, symmetry, radius)

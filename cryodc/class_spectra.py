@@ -57,15 +57,20 @@ class ClassSpectra:
         ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has, ``(n,)``.
     radius
         Shells that are ever looked at.
+    mask
+        ``(d, h, w)`` that references are multiplied by; by default the sphere that fits the box.
     """
 
-    def __init__(self, volumes: Tensor, weights: Tensor, weight_index: Tensor, radius: float) -> None:
+    def __init__(
+        self, volumes: Tensor, weights: Tensor, weight_index: Tensor, radius: float, mask: Tensor | None = None
+    ) -> None:
         self.box_size = volumes.shape[-1]
         self.ball = fourier_ball(self.box_size, radius, volumes.device)
         self.spectra: Complex[Tensor, "n p"] = ball_spectra(volumes, self.ball)
         self.weights: Float[Tensor, "m p"] = ball_weights(weights, self.ball)
         self.weight_index = weight_index
-        self.mask = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, volumes.device)
+        sphere = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, volumes.device)
+        self.mask = sphere if mask is None else mask
         full = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
         fine = [
             fine_spectrum(

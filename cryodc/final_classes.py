@@ -152,6 +152,11 @@ def shrink(volumes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return fourier_crop(volumes, ALIGNMENT_BOX), crop_weights(weights, ALIGNMENT_BOX)
 
 
+def shrink_mask(mask: Float[Tensor, "d h w"]) -> Tensor:
+    """A mask in the box that poses are searched in."""
+    return fourier_crop(mask[None], min(mask.shape[-1], ALIGNMENT_BOX))[0].clamp(0, 1)
+
+
 def _small(dataset: SubtomogramDataset, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     volumes, weights, index = (tensor.to(device) for tensor in dataset.gather(rows))
     return *shrink(volumes, weights), index

@@ -25,7 +25,7 @@ from cryodc.errors import InputError
 from cryodc.evaluate import evaluate_run
 from cryodc.final_classes import load_final_classes
 from cryodc.half_maps import average_particles
-from cryodc.io.mrc import read_volume
+from cryodc.io.mrc import read_volume, write_volume
 from cryodc.io.run import RunFolder, save_config, write_json
 from cryodc.io.simulation import read_truth
 from cryodc.io.star import particle_block, read_particles, read_star, with_poses, write_star
@@ -36,6 +36,7 @@ from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
 from cryodc.ops.rotations import matrices_from_euler, random_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
+from cryodc.volumes import Volume
 from cryodc.workflow import TrainRequest, describe_run, load_run_particles
 
 BOX = 32
@@ -293,6 +294,18 @@ def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: 
     assert scores.ari == 1.0
     classes = load_final_classes(run, load_clusters(run))
     assert (classes.labels + 1).tolist() == [int(row["class"]) for row in rows]
+
+
+def test_the_mask_of_a_class_takes_the_place_of_its_automatic_one(run: RunFolder, tmp_path: Path) -> None:
+    average_run(run)
+    automatic = [read_volume(run.averages / f"class00{k}_mask.mrc").voxels for k in (1, 2)]
+    given = (1 - torch.linspace(0, 1, BOX)[:, None, None].expand(BOX, BOX, BOX)) * soft_sphere(BOX, 9, 4)
+    path = tmp_path / "half.mrc"
+    write_volume(path, Volume(given.contiguous().numpy(), load_run_particles(run).spacing_angstrom))
+    average_run(run, masks={1: path})
+    np.testing.assert_allclose(read_volume(run.averages / "class001_mask.mrc").voxels, given, atol=1e-6)
+    np.testing.assert_array_equal(read_volume(run.averages / "class002_mask.mrc").voxels, automatic[1])
+    assert json.loads((run.averages / "summary.json").read_text())["masks"] == {"1": str(path)}
 
 
 def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:
