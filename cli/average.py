@@ -40,6 +40,13 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     help="Soft mask to use instead of the automatic one, of all classes or of one (2:mask.mrc). May be given several "
     "times. Where poses are aligned from nothing only a sphere has a meaning.",
 )
+@click.option(
+    "--low-pass",
+    "low_pass",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="Å",
+    help="Resolution up to which poses are first searched for, raised from there; by default five shells of the box.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(
     run: Path | None,
@@ -52,6 +59,7 @@ def average(
     junk: bool,
     symmetry: tuple[str, ...],
     mask: tuple[str, ...],
+    low_pass: float | None,
     as_json: bool,
 ) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
@@ -82,6 +90,7 @@ def average(
         junk=junk,
         symmetries=symmetries,
         masks=masks,
+        low_pass_angstrom=low_pass,
         progress=tell,
     )
     out = console()

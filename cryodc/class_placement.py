@@ -43,6 +43,7 @@ def place_class(
     n_starts: int,
     start: Tensor | None,
     mask: Tensor | None,
+    start_shells: float,
     tell: Callable[[str], None],
 ) -> Placed:
     """Poses of one class.
@@ -57,7 +58,7 @@ def place_class(
         Of the STAR; None to split at random.
     use_star
         Take the given poses, align nothing.
-    seed, n_starts, start
+    seed, n_starts, start, start_shells
         As :func:`cryodc.align.align_class` takes them; ``start`` at the box of :func:`cryodc.final_classes.shrink`.
     mask
         ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
@@ -85,6 +86,7 @@ def place_class(
         half_sets=halves,
         start=start,
         mask=None if mask is None else shrink_mask(mask),
+        start_shells=start_shells,
         progress=tell,
     )
     scale = volumes.shape[-1] / small.shape[-1]

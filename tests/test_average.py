@@ -258,12 +258,14 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
 
 def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolder) -> None:
     told: list[str] = []
-    results = average_run(run, ignore_poses=True, n_starts=1, progress=told.append)
+    results = average_run(run, ignore_poses=True, n_starts=1, low_pass_angstrom=80.0, progress=told.append)
     assert not results[2].aligned
     assert "too few particles" in results[2].note
     assert results[2].resolution_angstrom is None
     assert any(line.startswith("class 1 of 3") for line in told)
-    assert json.loads((run.averages / "summary.json").read_text())["poses"] == "aligned"
+    summary = json.loads((run.averages / "summary.json").read_text())
+    assert summary["poses"] == "aligned"
+    assert "up to shell 4;" in summary["half_sets"]
     assert read_particles(run.averages / "particles.star", check_images=False).poses is not None
 
 
@@ -306,6 +308,16 @@ def test_the_mask_of_a_class_takes_the_place_of_its_automatic_one(run: RunFolder
     np.testing.assert_allclose(read_volume(run.averages / "class001_mask.mrc").voxels, given, atol=1e-6)
     np.testing.assert_array_equal(read_volume(run.averages / "class002_mask.mrc").voxels, automatic[1])
     assert json.loads((run.averages / "summary.json").read_text())["masks"] == {"1": str(path)}
+
+
+def test_a_low_pass_that_nothing_can_start_at_is_refused(run: RunFolder) -> None:
+    """Box 32 at 10 Å: halves are judged by shells 10 to 12, the last before 0.8 of Nyquist, if not before."""
+    for coarse_or_fine in (110.0, 31.9, 15.0):
+        with pytest.raises(InputError, match=r"Nyquist is 20 Å"):
+            average_run(run, ignore_poses=True, low_pass_angstrom=coarse_or_fine)
+    with pytest.raises(InputError, match="taken as they are"):
+        average_run(run, low_pass_angstrom=60.0)
+    assert not run.averages.exists()
 
 
 def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:
