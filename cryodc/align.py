@@ -102,6 +102,7 @@ def align_class(
     start: Float[Tensor, "d h w"] | None = None,
     mask: Float[Tensor, "d h w"] | None = None,
     start_shells: float = START_SHELLS,
+    symmetry: str = "C1",
     progress: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Align the particles of one class from scratch.
@@ -126,19 +127,25 @@ def align_class(
     start_shells
         Shells that poses are first searched in, and that the halves' common start fills; at most
         :func:`most_start_shells`. Later rounds look as far as the halves agree.
+    symmetry
+        Point group of references; only with a ``start`` whose axes lie in its place. Whether halves agree is judged
+        without it: it would make noise agree more often.
     progress
         Told what is being done.
 
     Raises
     ------
     ValueError
-        If there are fewer than 4 particles, a half has fewer than 2, or no shells are left beyond the start.
+        If there are fewer than 4 particles, a half has fewer than 2, a symmetry comes without a start, or no shells
+        are left beyond the start.
     """
     n, device = len(volumes), volumes.device
     if n < 4:
         raise ValueError(f"expected at least 4 particles to align, found {n}")
     if start_shells >= max(most_start_shells(volumes.shape[-1]), START_SHELLS + 1):
         raise ValueError(f"no shells are left to judge halves by beyond a start of {start_shells:g}")
+    if symmetry != "C1" and start is None:
+        raise ValueError("expected a start whose axes are in place")
     generator = torch.Generator().manual_seed(seed)
     if half_sets is None:
         half_sets = balanced_halves(n, seed)
@@ -148,14 +155,15 @@ def align_class(
     finest = _FINEST * (volumes.shape[-1] // 2)
     # Neighbours and noise outside the sphere that every rotation keeps only mislead.
     sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
-    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask)
+    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask, symmetry)
 
     def tell(text: str) -> None:
         if progress is not None:
             progress(text)
 
     reference = _best_start(particles, n_starts, start_shells, generator, tell) if start is None else start
-    reference = _centred(reference) * particles.mask
+    # The axes fix the centre, too.
+    reference = (_centred(reference) if symmetry == "C1" else reference) * particles.mask
 
     # One global search of everybody at low resolution, then halves that never meet again.
     common = low_pass(reference, start_shells - 1.0, 1.0)
@@ -254,8 +262,11 @@ def _finish(
     second.poses = PoseSet(drifted.rotations @ rotation, drifted.shifts - drifted.rotations @ shift, drifted.scores)
     second.sums = particles.sums(second.rows, second.poses.rotations, second.poses.shifts, finest)
     fsc = particles.reference(first.sums, second.sums)[2]
-    shared = int(start_shells)
-    evidence = float(fsc[shared + 1 : shared + 1 + JUDGED_SHELLS].mean())
+    judged, shared = fsc, int(start_shells)
+    if particles.symmetry != "C1":
+        plain = [particles.sums(h.rows, h.poses.rotations, h.poses.shifts, finest, symmetric=False) for h in halves]
+        judged = particles.reference(plain[0], plain[1])[2]
+    evidence = float(judged[shared + 1 : shared + 1 + JUDGED_SHELLS].mean())
     rows, joined = _join(halves)
     independent = (joined.rotations, joined.shifts)
     radius = float(min(finest, max(start_shells, _good_shells(fsc) + 1.0)))

@@ -133,6 +133,7 @@ def average_run(
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
         start = None if final is None else final.starts[label]
+        symmetry = symmetry_of(number, symmetries)
         mask = mask_of(number, inside)
         mask = None if mask is None else mask.to(where)
         placed = place_class(
@@ -147,10 +148,11 @@ def average_run(
             start,
             mask,
             start_shells or START_SHELLS,
+            symmetry,
             tell,
         )
         half_sets[rows] = placed.half_sets
-        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry_of(number, symmetries), use_star, mask)
+        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry, use_star, mask)
         maps = average_particles(
             volumes,
             weights,

@@ -11,6 +11,7 @@ from torch import Tensor
 from cryodc.align import align_class, balanced_halves
 from cryodc.final_classes import shrink, shrink_mask
 from cryodc.half_maps import average_particles
+from cryodc.ops.rotations import resample
 from cryodc.ops.symmetry import find_axes
 
 FOUND_AXES = 0.75
@@ -44,6 +45,7 @@ def place_class(
     start: Tensor | None,
     mask: Tensor | None,
     start_shells: float,
+    symmetry: str,
     tell: Callable[[str], None],
 ) -> Placed:
     """Poses of one class.
@@ -62,6 +64,8 @@ def place_class(
         As :func:`cryodc.align.align_class` takes them; ``start`` at the box of :func:`cryodc.final_classes.shrink`.
     mask
         ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
+    symmetry
+        Point group; where the start's axes are found, references have it and only one of all mates is searched.
     tell
         Told of progress, a line at a time.
     """
@@ -77,6 +81,13 @@ def place_class(
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return Placed(*given, given, halves, False, note)
     small, small_weights = shrink(volumes, weights)
+    searched = "C1"
+    if start is not None and symmetry != "C1":
+        turn, move, agreement = find_axes(start, symmetry, start_shells + 2.0)
+        if agreement >= FOUND_AXES:
+            searched = symmetry
+            start = resample(start[None], turn[None].to(start.device), move[None].to(start.device))[0]
+            note += f"{symmetry} searched (correlation {agreement:.2f} of the start with its mates). "
     found = align_class(
         small,
         small_weights,
@@ -87,6 +98,7 @@ def place_class(
         start=start,
         mask=None if mask is None else shrink_mask(mask),
         start_shells=start_shells,
+        symmetry=searched,
         progress=tell,
     )
     scale = volumes.shape[-1] / small.shape[-1]
