@@ -157,7 +157,8 @@ def make_run(arguments: argparse.Namespace, star: Path, answer: Path) -> tuple[R
         run = clustered_run(star, arguments.out / "run", make(read_truth(answer), arguments.seed))
     before, began, cpu = time.monotonic() - began, time.monotonic(), time.process_time()
     tell = None if arguments.quiet else lambda line: print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
-    average_run(run, seed=arguments.seed, classify=True, progress=tell)
+    symmetries = {int(number): group for number, _, group in (text.partition(":") for text in arguments.symmetry)}
+    average_run(run, seed=arguments.seed, classify=True, symmetries=symmetries, progress=tell)
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     return run, {"clusters": round(before), "average": round(seconds), "average_cpu": round(cpu)}
 
@@ -172,6 +173,9 @@ def main() -> None:
     parser.add_argument("--start", choices=["corrupted", "lumped", "run"], default="corrupted")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--score-only", action="store_true")
+    parser.add_argument(
+        "--symmetry", action="append", default=[], metavar="CLASS:GROUP", help="as cryodc average takes it"
+    )
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
     if arguments.maps is None and not arguments.score_only:

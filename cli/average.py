@@ -1,5 +1,6 @@
 """``cryodc average``."""
 
+import json
 from pathlib import Path
 
 import rich_click as click
@@ -109,8 +110,16 @@ def average(
             result.note,
         )
     out.print(table)
+    unassigned = _unassigned(folder.averages / "summary.json")
+    if unassigned:
+        out.print(f"{unassigned} particles unassigned: no class explains them better than noise would", markup=False)
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     out.print(f"Next: cryodc report {folder.path}", markup=False)
+
+
+def _unassigned(summary: Path) -> int:
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    return int(content.get("classification", {}).get("unassigned", 0))
 
 
 def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
