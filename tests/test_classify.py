@@ -15,7 +15,7 @@ from cryodc.ops.rotations import random_rotations
 from cryodc.ops.wedge import apply_weight
 from cryodc.scores import composition_scores
 
-N = 24
+N = 16
 N_NOISE = 6
 
 
