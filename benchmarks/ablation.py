@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.composition import Overrides, measure
-from benchmarks.recipes import common_parser
+from benchmarks.recipes import common_parser, run
 from cryodc.config import preset_config
 
 _BUDGET = "optimisation.epochs"
@@ -66,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

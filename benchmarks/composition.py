@@ -21,6 +21,7 @@ from benchmarks.recipes import (
     common_parser,
     read_proteins,
     result_file,
+    run,
     save_result,
     set_name,
     simulation_config,
@@ -85,14 +86,14 @@ def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, pr
         device=arguments.device,
         resume=resumed,
     )
-    run, _ = train_run(request)
+    folder_of_run, _ = train_run(request)
     seconds = round(time.monotonic() - began)
     result = {
         "set": set_name(arguments),
         "method": method,
         "seed": arguments.seed,
         "seconds": None if resumed else seconds,
-        **compare(run, truth_file, recipe, arguments.seed),
+        **compare(folder_of_run, truth_file, recipe, arguments.seed),
     }
     save_result(file, result)
 
@@ -147,4 +148,4 @@ def _blind(chosen: Clusters, families: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,7 +18,16 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from benchmarks.recipes import SETS, common_parser, read_proteins, result_file, save_result, set_name, simulation_config
+from benchmarks.recipes import (
+    SETS,
+    common_parser,
+    read_proteins,
+    result_file,
+    run,
+    save_result,
+    set_name,
+    simulation_config,
+)
 from cryodc.data.simulate import SimulatedParticles, simulate_particles
 from cryodc.measurements import Batch, measure
 from cryodc.ops.filters import standardise, view_mask
@@ -138,4 +147,4 @@ def _shell_sums(values: torch.Tensor, shells: torch.Tensor, box: int) -> torch.T
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

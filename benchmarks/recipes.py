@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import platform
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +158,12 @@ def set_name(arguments: argparse.Namespace) -> str:
 
 def result_file(arguments: argparse.Namespace, name: str) -> Path:
     """Where a measurement of a set is kept."""
-    return Path(arguments.results) / f"{set_name(arguments)}.{name}.{arguments.seed}.json"
+    return named_result_file(arguments.results, set_name(arguments), name, arguments.seed)
+
+
+def named_result_file(folder: Path, set_name: str, method: str, seed: int) -> Path:
+    """Where the measurement of a method on particles of this name is kept."""
+    return folder / f"{set_name}.{method}.{seed}.json"
 
 
 def save_result(path: Path, result: dict[str, Any]) -> None:
@@ -177,3 +184,12 @@ def hardware() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark; a user's mistake is one line and exit code 2, without a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print("Error: " + "; ".join(" ".join(line.split()) for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)
