@@ -34,7 +34,8 @@ def test_clean_phantoms_are_told_apart_in_their_true_poses(particles):
     assert adjusted_rand_score(particles.labels, found) > 0.9
 
 
-def test_the_taught_classifier_tells_clean_phantoms_apart_and_never_saw_them(particles):
+def test_the_taught_classifier_tells_clean_phantoms_apart_and_never_saw_them(particles, monkeypatch):
+    monkeypatch.setattr(supervised, "_FRESH_PER_MAP", 40)
     config = SimulationConfig(box_size=16, spacing_angstrom=20.0, snr=float("inf"), max_shift_voxels=0.5)
     fresh = supervised.fresh_particles({name: demo_phantoms()[name] for name in ("wheel", "clamp")}, config)
     seen = []
