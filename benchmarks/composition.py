@@ -19,6 +19,7 @@ from benchmarks.recipes import (
     SETS,
     Recipe,
     common_parser,
+    positive,
     read_proteins,
     result_file,
     run,
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="simulation and run are made below it")
     parser.add_argument("--model", default="dualcontrast")
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=positive)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     parts = [arguments.model, arguments.preset if arguments.preset != "default" else ""]

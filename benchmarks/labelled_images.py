@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from benchmarks.recipes import RESULTS, named_result_file, save_result
+from benchmarks.recipes import RESULTS, named_result_file, positive, save_result
 from cryodc.cluster import cluster_codes
 from cryodc.codes import Codes
 from cryodc.config import Preset
@@ -57,7 +57,7 @@ def image_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--model", choices=sorted(MODELS), default="dualcontrast")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True, help="the run is made below it")
-    parser.add_argument("--epochs", type=int, help="by default those of the preset")
+    parser.add_argument("--epochs", type=positive, help="by default those of the preset")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser

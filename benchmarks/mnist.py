@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import rotate
 
 from benchmarks.labelled_images import LabelledImages, image_parser, measure, method_name
-from benchmarks.recipes import named_result_file, run
+from benchmarks.recipes import named_result_file, positive, run
 from cryodc.errors import InputError
 
 EDGE = 28
@@ -72,15 +72,15 @@ def rotation_bins(degrees: Float[NDArray[np.float64], " n"]) -> Int[NDArray[np.i
 def main() -> None:
     """Measure one model for one seed."""
     parser = image_parser(__doc__)
-    parser.add_argument("--n", type=int, help="digits, drawn by the seed; by default all")
+    parser.add_argument("--n", type=positive, help="digits, drawn by the seed; by default all")
     arguments = parser.parse_args()
     set_name = f"mnist-n{arguments.n}" if arguments.n else "mnist"
     if named_result_file(arguments.results, set_name, method_name(arguments), arguments.seed).exists():
         return
     images, labels = read_digits(arguments.data)
-    if arguments.n is not None:
-        if not 1 <= arguments.n <= len(images):
-            expected = f"1 to {len(images)}, the digits there are"
+    if arguments.n:
+        if arguments.n > len(images):
+            expected = f"at most {len(images)}"
             raise InputError(
                 "there are not so many digits", file=arguments.data, expected=expected, found=str(arguments.n)
             )

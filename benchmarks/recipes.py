@@ -138,13 +138,21 @@ def simulation_config(recipe: Recipe, arguments: argparse.Namespace) -> Simulati
     )
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+    return number
+
+
 def common_parser(description: str | None) -> argparse.ArgumentParser:
     """Options that every benchmark on a set takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--set", choices=sorted(SETS), default="easy")
     parser.add_argument("--data", type=Path, required=True, help="holds maps/")
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--n", type=int, help="particles of each file; by default those of the set")
+    parser.add_argument("--n", type=positive, help="particles of each file; by default those of the set")
     parser.add_argument("--tilt-series", action="store_true", help="simulate every tilt image instead of a wedge")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser

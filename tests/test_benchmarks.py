@@ -94,6 +94,21 @@ def test_table_gives_median_and_range(tmp_path):
     assert lines == ["| method | seeds | ARI |", "|---|---|---|", "| a | 3, 4, 5 | 0.500 (0.200–0.600) |"]
 
 
+def test_table_reads_digits_where_others_have_proteins(tmp_path):
+    rows = [
+        {"factor": factor, "content": {"corrected": 0.5}, "transformation": {"corrected": z}, "sap_corrected": 0.5 - z}
+        for factor, z in (("digit", 0.25), ("rotation", 0.125))
+    ]
+    result = {"set": "mnist", "method": "a", "seed": 3, "ari": 0.2, "disentanglement": rows}
+    (tmp_path / "3.json").write_text(json.dumps(result))
+    head, _, row = table.markdown(table.read_results(tmp_path, "mnist")).splitlines()
+    cells = dict(zip(head.replace("\\|", "/").split(" | "), row.split(" | "), strict=True))
+    assert cells["D(c/c)"] == "0.500"
+    assert cells["D(c/z)"] == "0.250"
+    assert cells["D(z/z), rotation"] == "0.125"
+    assert not any("pose" in name for name in cells)
+
+
 def _scene(folder: Path, box: list[int]) -> None:
     (folder / "000002" / "rgb").mkdir(parents=True)
     picture = np.zeros((48, 60, 3), dtype=np.uint8)

@@ -125,6 +125,20 @@ def test_a_bad_table_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, 
     assert not (tmp_path / "runs").exists()
 
 
+def test_no_epochs_are_a_mistake(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        labelled_images.image_parser("").parse_args(["--data", "a", "--out", str(tmp_path), "--epochs", "0"])
+    assert stopped.value.code == 2
+    assert "expected 1 or more, found 0" in capsys.readouterr().err
+
+
+def test_more_digits_than_there_are_is_a_mistake(tmp_path, monkeypatch):
+    _write_digits(tmp_path / "digits.csv", 20)
+    monkeypatch.setattr(sys, "argv", ["mnist", "--data", str(tmp_path), "--n", "21", "--out", str(tmp_path / "runs")])
+    with pytest.raises(InputError, match="at most 20"):
+        mnist.main()
+
+
 def test_the_camera_turned_about_its_axis_sees_the_same_side():
     sides = Rotation.from_rotvec([[0, 0, 0], [np.pi / 2, 0, 0], [np.pi, 0, 0], [0, np.pi / 2, 0]]).as_matrix()
     turns = Rotation.from_rotvec(np.outer(np.linspace(0, 6, 5), [0, 0, 1])).as_matrix()
