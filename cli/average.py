@@ -1,5 +1,6 @@
 """``cryodc average``."""
 
+import json
 from pathlib import Path
 
 import rich_click as click
@@ -32,6 +33,21 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     metavar="[CLASS:]GROUP",
     help="Point group to impose, C1 to I, of all classes or of one (2:D7). May be given several times.",
 )
+@click.option(
+    "--mask",
+    "mask",
+    multiple=True,
+    metavar="[CLASS:]MRC",
+    help="Soft mask to use instead of the automatic one, of all classes or of one (2:mask.mrc). May be given several "
+    "times. Where poses are aligned from nothing only a sphere has a meaning.",
+)
+@click.option(
+    "--low-pass",
+    "low_pass",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="Å",
+    help="Resolution up to which poses are first searched for, raised from there; by default five shells of the box.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(
     run: Path | None,
@@ -43,6 +59,8 @@ def average(
     iterations: int,
     junk: bool,
     symmetry: tuple[str, ...],
+    mask: tuple[str, ...],
+    low_pass: float | None,
     as_json: bool,
 ) -> None:
     """Average each class of a run, in two halves, with FSC; align it first if need be.
@@ -56,7 +74,7 @@ def average(
 
     from cryodc.average import average_run
 
-    symmetries = _symmetries(symmetry)
+    symmetries, masks = _symmetries(symmetry), _masks(mask)
     folder = resolve_run(run)
 
     def tell(line: str) -> None:
@@ -72,6 +90,8 @@ def average(
         n_rounds=iterations,
         junk=junk,
         symmetries=symmetries,
+        masks=masks,
+        low_pass_angstrom=low_pass,
         progress=tell,
     )
     out = console()
@@ -90,8 +110,16 @@ def average(
             result.note,
         )
     out.print(table)
+    unassigned = _unassigned(folder.averages / "summary.json")
+    if unassigned:
+        out.print(f"{unassigned} particles unassigned: no class explains them better than noise would", markup=False)
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     out.print(f"Next: cryodc report {folder.path}", markup=False)
+
+
+def _unassigned(summary: Path) -> int:
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    return int(content.get("classification", {}).get("unassigned", 0))
 
 
 def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
@@ -109,4 +137,19 @@ def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
         except ValueError as error:
             raise InputError(f"--symmetry {text}: {error}") from error
         found[int(number) if colon else None] = group.strip().upper()
+    return found
+
+
+def _masks(given: tuple[str, ...]) -> dict[int | None, Path]:
+    """``("all.mrc", "1:core.mrc")`` as files by class number; None stands for all others."""
+    from cryodc.errors import InputError
+
+    found: dict[int | None, Path] = {}
+    for text in given:
+        number, colon, name = text.partition(":")
+        if not (colon and number.isdigit()):
+            number, colon, name = "", "", text
+        if colon and (int(number) < 1 or not name):
+            raise InputError("--mask names no class", expected="MRC or CLASS:MRC, such as 2:mask.mrc", found=text)
+        found[int(number) if colon else None] = Path(name)
     return found

@@ -62,6 +62,8 @@ def map_back(
     printer = console()
     for tomogram in written:
         printer.print(f"{tomogram.n_placed} particles: {tomogram.density}", markup=False, soft_wrap=True)
+        if tomogram.n_unassigned:
+            printer.print(f"  unassigned (class 0), left out: {tomogram.n_unassigned}", markup=False)
         if tomogram.outside:
             shown = ", ".join(map(str, tomogram.outside[:_N_SHOWN])) + (
                 ", …" if len(tomogram.outside) > _N_SHOWN else ""

@@ -25,7 +25,8 @@ from cryodc_cli.options import console, resolve_run, run_argument
 def select(run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_confidence: float, out: Path) -> None:
     """Keep particles of some classes, tomograms or confidence as a STAR of their own.
 
-    Rows of clusters.star that meet every criterion are written; every other character of your STAR stays.
+    Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
+    average --classify they are those of averages/particles.star, with its classes, half sets and poses.
 
     Example: cryodc select run/ --keep 1,3-5 --min-confidence 0.9 --out kept.star
     """
@@ -39,7 +40,7 @@ def select(run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_c
     selection = select_run(resolve_run(run), out, classes=classes, tomograms=tomograms, min_confidence=min_confidence)
     table = Table("class", "particles", "kept")
     for number, n_before in selection.n_before.items():
-        table.add_row(str(number), str(n_before), str(selection.n_kept[number]))
+        table.add_row(str(number) if number else "unassigned", str(n_before), str(selection.n_kept[number]))
     printer = console()
     printer.print(table)
     total = sum(selection.n_before.values())

@@ -3,7 +3,7 @@
 1. *Starts.* From one random particle each: stochastic EM over a grid of rotations × shifts. Poses are drawn from
    the posterior at a temperature that lowers the number of poses a particle is spread over; radius grows.
    The start with the best score is kept.
-2. *Halves.* Its map, low-passed to ``START_RADIUS`` shells, is the only thing the two half sets share. Each is
+2. *Halves.* Its map, low-passed to ``start_shells``, is the only thing the two half sets share. Each is
    then aligned to its own average: global searches, then continuous refinement. The FSC between the half maps
    weights each new reference (Wiener) and sets how far in Fourier space the next round looks.
 3. *Verdict.* Beyond the shared shells the halves know nothing of each other, so they agree only if there is
@@ -28,8 +28,14 @@ from cryodc.register import register_map
 from cryodc.start import random_start
 from cryodc.volumes import Volume
 
-START_RADIUS = 5.0
-"""Shells that the half sets' common start fills."""
+START_SHELLS = 5.0
+"""Shells that the half sets' common start fills, unless asked otherwise."""
+
+FEWEST_START_SHELLS = 3
+"""With fewer shells a map has no features to find poses by."""
+
+JUDGED_SHELLS = 3
+"""Shells beyond the start in which halves must agree."""
 
 EVIDENCE_THRESHOLD = 0.35
 """Mean FSC of independently aligned halves, just beyond the shared shells, from which a class counts as aligned."""
@@ -37,6 +43,7 @@ EVIDENCE_THRESHOLD = 0.35
 _SEARCH_STEPS = (16.0, 14.0, 14.0, 12.0)
 _MAX_ROUNDS = 8
 _SETTLED = 0.95
+_FINEST = 0.8
 _STILL_DEGREES = 0.3
 
 
@@ -55,7 +62,7 @@ class Alignment:
     scores
         ``(n,)`` normalised correlation with the final reference, in units of the noise.
     fsc
-        Between the averages of the independently aligned halves, masked by a soft sphere.
+        Between the averages of the independently aligned halves, masked.
     evidence
         Mean FSC over the three shells beyond those that the halves' start shares.
     aligned
@@ -78,6 +85,11 @@ def balanced_halves(n_particles: int, seed: int) -> Int[NDArray[np.int64], " n"]
     return np.where(order % 2 == 0, 1, 2).astype(np.int64)
 
 
+def most_start_shells(box_size: int) -> int:
+    """Shells that a start must stay below, for the shells that halves are judged by to lie within what is looked at."""
+    return int(_FINEST * (box_size // 2)) + 1 - JUDGED_SHELLS
+
+
 @torch.no_grad()
 def align_class(
     volumes: Float[Tensor, "n d h w"],
@@ -88,6 +100,9 @@ def align_class(
     n_starts: int = 4,
     half_sets: Int[NDArray[np.int64], " n"] | None = None,
     start: Float[Tensor, "d h w"] | None = None,
+    mask: Float[Tensor, "d h w"] | None = None,
+    start_shells: float = START_SHELLS,
+    symmetry: str = "C1",
     progress: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Align the particles of one class from scratch.
@@ -105,49 +120,68 @@ def align_class(
     half_sets
         ``(n,)`` 1 or 2, or None for a random split.
     start
-        A map to start from instead of at random; only its first ``START_RADIUS`` shells are used.
+        A map to start from instead of at random; only its first ``start_shells`` are used.
+    mask
+        What references are multiplied by, and the FSC computed within: 0 to 1, the same from all sides, as poses end
+        in an arbitrary frame. By default the sphere that fits the box.
+    start_shells
+        Shells that poses are first searched in, and that the halves' common start fills; at most
+        :func:`most_start_shells`. Later rounds look as far as the halves agree.
+    symmetry
+        Point group of references; only with a ``start`` whose axes lie in its place. Whether halves agree is judged
+        without it: it would make noise agree more often.
     progress
         Told what is being done.
 
     Raises
     ------
     ValueError
-        If there are fewer than 4 particles, or a half has fewer than 2.
+        If there are fewer than 4 particles, a half has fewer than 2, a symmetry comes without a start, or no shells
+        are left beyond the start.
     """
     n, device = len(volumes), volumes.device
     if n < 4:
         raise ValueError(f"expected at least 4 particles to align, found {n}")
+    if start_shells >= max(most_start_shells(volumes.shape[-1]), START_SHELLS + 1):
+        raise ValueError(f"no shells are left to judge halves by beyond a start of {start_shells:g}")
+    if symmetry != "C1" and start is None:
+        raise ValueError("expected a start whose axes are in place")
     generator = torch.Generator().manual_seed(seed)
     if half_sets is None:
         half_sets = balanced_halves(n, seed)
     row_sets = [torch.from_numpy(np.flatnonzero(half_sets == h)).to(device) for h in (1, 2)]
     if min(len(rows) for rows in row_sets) < 2:
         raise ValueError(f"expected at least 2 particles in each half, found {[len(rows) for rows in row_sets]}")
-    finest = 0.8 * (volumes.shape[-1] // 2)
+    finest = _FINEST * (volumes.shape[-1] // 2)
     # Neighbours and noise outside the sphere that every rotation keeps only mislead.
     sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
-    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest)
+    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask, symmetry)
 
     def tell(text: str) -> None:
         if progress is not None:
             progress(text)
 
-    reference = _best_start(particles, n_starts, generator, tell) if start is None else start
-    reference = _centred(reference) * particles.mask
+    reference = _best_start(particles, n_starts, start_shells, generator, tell) if start is None else start
+    # The axes fix the centre, too.
+    reference = (_centred(reference) if symmetry == "C1" else reference) * particles.mask
 
     # One global search of everybody at low resolution, then halves that never meet again.
-    common = low_pass(reference, START_RADIUS - 1.0, 1.0)
-    halves = [_first_pose(particles, rows, common, finest, generator) for rows in row_sets]
-    _settle(particles, halves, finest, generator, tell)
-    return _finish(particles, halves, half_sets, finest)
+    common = low_pass(reference, start_shells - 1.0, 1.0)
+    halves = [_first_pose(particles, rows, common, start_shells, finest, generator) for rows in row_sets]
+    _settle(particles, halves, start_shells, finest, generator, tell)
+    return _finish(particles, halves, half_sets, start_shells, finest)
 
 
 def _best_start(
-    particles: ClassSpectra, n_starts: int, generator: torch.Generator, tell: Callable[[str], None]
+    particles: ClassSpectra,
+    n_starts: int,
+    start_shells: float,
+    generator: torch.Generator,
+    tell: Callable[[str], None],
 ) -> Tensor:
     starts = []
     for s in range(n_starts):
-        starts.append(random_start(particles, generator))
+        starts.append(random_start(particles, generator, finest_shells=start_shells + 1.0))
         tell(f"start {s + 1} of {n_starts}: score {starts[-1][1]:.2f}")
     return max(starts, key=lambda start: start[1])[0]
 
@@ -163,15 +197,21 @@ class _Half:
 
 
 def _first_pose(
-    particles: ClassSpectra, rows: Tensor, reference: Tensor, finest: float, generator: torch.Generator
+    particles: ClassSpectra,
+    rows: Tensor,
+    reference: Tensor,
+    start_shells: float,
+    finest: float,
+    generator: torch.Generator,
 ) -> _Half:
-    poses = particles.search(rows, reference, START_RADIUS, _SEARCH_STEPS[0], _lattice(rows), generator)
+    poses = particles.search(rows, reference, start_shells, _SEARCH_STEPS[0], _lattice(rows), generator)
     return _Half(rows, poses, particles.sums(rows, poses.rotations, poses.shifts, finest), reference)
 
 
 def _settle(
     particles: ClassSpectra,
     halves: list[_Half],
+    start_shells: float,
     finest: float,
     generator: torch.Generator,
     tell: Callable[[str], None],
@@ -190,7 +230,7 @@ def _settle(
         tell(f"round {i}: halves agree to shell {good}")
         if i == _MAX_ROUNDS:
             return
-        radius = float(min(finest, max(START_RADIUS, good + 2.0), START_RADIUS - 0.5 + 1.5 * i))
+        radius = float(min(finest, max(start_shells, good + 2.0), start_shells - 0.5 + 1.5 * i))
         moved = 0.0
         search = i < len(_SEARCH_STEPS) and not settled
         for half in halves:
@@ -209,7 +249,9 @@ def _settle(
         settled = settled or min(half.poses.kept for half in halves) > _SETTLED
 
 
-def _finish(particles: ClassSpectra, halves: list[_Half], half_sets: NDArray[np.int64], finest: float) -> Alignment:
+def _finish(
+    particles: ClassSpectra, halves: list[_Half], half_sets: NDArray[np.int64], start_shells: float, finest: float
+) -> Alignment:
     """Bring the halves together, judge them, and refine everybody on the joint average."""
     # The halves may have drifted apart: register the second on the first, and turn its poses along.
     first, second = halves
@@ -220,10 +262,14 @@ def _finish(particles: ClassSpectra, halves: list[_Half], half_sets: NDArray[np.
     second.poses = PoseSet(drifted.rotations @ rotation, drifted.shifts - drifted.rotations @ shift, drifted.scores)
     second.sums = particles.sums(second.rows, second.poses.rotations, second.poses.shifts, finest)
     fsc = particles.reference(first.sums, second.sums)[2]
-    evidence = float(fsc[int(START_RADIUS) + 1 : int(START_RADIUS) + 4].mean())
+    judged, shared = fsc, int(start_shells)
+    if particles.symmetry != "C1":
+        plain = [particles.sums(h.rows, h.poses.rotations, h.poses.shifts, finest, symmetric=False) for h in halves]
+        judged = particles.reference(plain[0], plain[1])[2]
+    evidence = float(judged[shared + 1 : shared + 1 + JUDGED_SHELLS].mean())
     rows, joined = _join(halves)
     independent = (joined.rotations, joined.shifts)
-    radius = float(min(finest, max(START_RADIUS, _good_shells(fsc) + 1.0)))
+    radius = float(min(finest, max(start_shells, _good_shells(fsc) + 1.0)))
     known = fsc.clamp(0.02, 0.98)
     total = (first.sums[0] + second.sums[0], first.sums[1] + second.sums[1])
     for step in range(2):

@@ -1,19 +1,21 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.align import balanced_halves
+from cryodc.align import FEWEST_START_SHELLS, JUDGED_SHELLS, START_SHELLS, balanced_halves, most_start_shells
 from cryodc.average_files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
+from cryodc.class_masks import mask_of, read_masks
 from cryodc.class_placement import on_axes, place_class, symmetry_of
 from cryodc.cluster import Clusters, load_clusters
 from cryodc.distributed import choose_device
 from cryodc.errors import InputError
-from cryodc.final_classes import classify_run, write_assignments
+from cryodc.final_classes import ALIGNMENT_BOX, classify_run, write_assignments
 from cryodc.fractions import ClassFractions, class_fractions, fractions_table
 from cryodc.half_maps import average_particles
 from cryodc.io.run import RunFolder, write_json, write_text
@@ -33,6 +35,8 @@ def average_run(
     n_rounds: int = 6,
     junk: bool = True,
     symmetries: Mapping[int | None, str] | None = None,
+    masks: Mapping[int | None, Path] | None = None,
+    low_pass_angstrom: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
@@ -56,14 +60,20 @@ def average_run(
     symmetries
         Point group by class number; under None, of all others. Where poses are aligned from nothing, the axes are
         looked for in the average first, and nothing is imposed where they are not found.
+    masks
+        MRC of the averages' box and spacing by class number; under None, of all others. The FSC is computed within it,
+        and references are multiplied by it where poses are aligned from nothing. There it must be the same from all
+        sides. By default the surroundings of the density, and the sphere that fits the box.
+    low_pass_angstrom
+        Resolution up to which poses are first searched for; by default five shells.
     progress
         Told what is being done, a line at a time.
 
     Raises
     ------
     InputError
-        If the run is not clustered, its clusters are of other particles, a symmetry is of no class, or there is no
-        such device.
+        If the run is not clustered, its clusters are of other particles, a symmetry or mask is of no class, a mask
+        does not fit, the low-pass is of nothing or leaves nothing to judge by, or there is no such device.
     """
     clusters = load_clusters(run)
     where = choose_device(device)
@@ -74,17 +84,20 @@ def average_run(
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
-    unknown = [number for number in symmetries or {} if number is not None and number > clusters.n_clusters]
-    if unknown and not classify:
-        raise InputError(
-            "a symmetry is given for a class that is not there",
-            expected=f"classes 1 to {clusters.n_clusters}",
-            found=str(unknown[0]),
-        )
+    if not classify:
+        _require_classes(clusters, {"symmetry": symmetries or {}, "mask": masks or {}})
     dataset = load_run_dataset(run, particles)
     # A pack may be coarser than the images.
     spacing = dataset.particles.spacing_angstrom
     use_star = particles.poses is not None and not ignore_poses
+    inside = read_masks(masks or {}, dataset.particles.box_size, spacing, any_frame=not use_star)
+    if low_pass_angstrom is not None and use_star and not classify:
+        raise InputError(
+            "--low-pass is where the search for poses starts, but those of the STAR are taken as they are",
+            file=run.particles,
+            remedy="add --ignore-poses, or leave --low-pass out",
+        )
+    start_shells = _start_shells(low_pass_angstrom, dataset.particles.box_size, spacing)
     n = len(particles)
     poses = Poses(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3))) if particles.poses is None else particles.poses
     rotations, origins = poses.rotations.copy(), poses.origins_angstrom.copy()
@@ -99,6 +112,7 @@ def average_run(
             n_starts=n_starts,
             n_rounds=n_rounds,
             junk=junk,
+            start_shells=start_shells,
             device=where,
             progress=_prefixed(progress, "classification"),
         )
@@ -119,9 +133,26 @@ def average_run(
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
         start = None if final is None else final.starts[label]
-        placed = place_class(volumes, weights, local, given, wanted, use_star, seed + label, n_starts, start, tell)
+        symmetry = symmetry_of(number, symmetries)
+        mask = mask_of(number, inside)
+        mask = None if mask is None else mask.to(where)
+        placed = place_class(
+            volumes,
+            weights,
+            local,
+            given,
+            wanted,
+            use_star,
+            seed + label,
+            n_starts,
+            start,
+            mask,
+            start_shells or START_SHELLS,
+            symmetry,
+            tell,
+        )
         half_sets[rows] = placed.half_sets
-        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry_of(number, symmetries), use_star)
+        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry, use_star, mask)
         maps = average_particles(
             volumes,
             weights,
@@ -131,6 +162,7 @@ def average_run(
             placed.half_sets,
             placed.independent,
             symmetry,
+            mask,
         )
         rotations[rows] = placed.rotations.double().cpu().numpy()
         origins[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
@@ -141,12 +173,44 @@ def average_run(
     _write_star(run, clusters, particles, None if use_star else Poses(rotations, origins), half_sets)
     fractions = class_fractions(clusters.labels, particles.tomograms, clusters.n_clusters, seed)
     write_text(run.averages / "fractions.csv", fractions_table(fractions))
-    summary = _summary(results, fractions[0], use_star, particles.half_sets is not None, seed)
+    summary = _summary(
+        results, fractions[0], use_star, particles.half_sets is not None, seed, start_shells or START_SHELLS
+    )
+    summary["masks"] = {"all" if number is None else str(number): str(path) for number, path in (masks or {}).items()}
     if classify:
         failed = {"verdict": "no cluster could be aligned: classes are the clusters"}
         summary["classification"] = failed if final is None else final.summary
     write_json(run.averages / "summary.json", summary)
     return results
+
+
+def _start_shells(low_pass_angstrom: float | None, box_size: int, spacing_angstrom: float) -> float | None:
+    """Shells of a box up to this resolution; None for the default."""
+    if low_pass_angstrom is None:
+        return None
+    box_angstrom = box_size * spacing_angstrom
+    below = most_start_shells(min(box_size, ALIGNMENT_BOX))
+    shells = box_angstrom / low_pass_angstrom
+    if not FEWEST_START_SHELLS <= shells < below:
+        raise InputError(
+            "the search for poses cannot start at this resolution",
+            expected=f"--low-pass from {box_angstrom / FEWEST_START_SHELLS:.1f} Å to just above "
+            f"{box_angstrom / below:.1f} Å: {FEWEST_START_SHELLS} shells at least, and {JUDGED_SHELLS} left before "
+            f"the finest that poses are searched at, by which halves are judged",
+            found=f"{low_pass_angstrom:g} Å; Nyquist is {2 * spacing_angstrom:g} Å",
+        )
+    return shells
+
+
+def _require_classes(clusters: Clusters, given: Mapping[str, Mapping[int | None, object]]) -> None:
+    for what, by_class in given.items():
+        unknown = [number for number in by_class if number is not None and number > clusters.n_clusters]
+        if unknown:
+            raise InputError(
+                f"a {what} is given for a class that is not there",
+                expected=f"classes 1 to {clusters.n_clusters}",
+                found=str(unknown[0]),
+            )
 
 
 def _given(poses: Poses, spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -170,12 +234,17 @@ def _write_star(
 
 
 def _summary(
-    results: list[ClassAverage], fractions: ClassFractions, use_star: bool, star_halves: bool, seed: int
+    results: list[ClassAverage],
+    fractions: ClassFractions,
+    use_star: bool,
+    star_halves: bool,
+    seed: int,
+    start_shells: float,
 ) -> dict[str, object]:
     if not use_star:
         halves = (
-            "halves were aligned independently, from a start they share up to shell 5; resolutions beyond it are "
-            "gold standard"
+            f"halves were aligned independently, from a start they share up to shell {start_shells:.3g}; resolutions "
+            "beyond it are gold standard"
         )
     elif star_halves:
         halves = "rlnRandomSubset of the STAR; gold standard if its poses were refined in these halves"

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.align import align_class
+from cryodc.align import START_SHELLS, align_class
 from cryodc.class_mixture import (
     ClassPoses,
     References,
@@ -42,13 +42,15 @@ def start_reference(
     rows: Int[Tensor, " m"],
     seed: int,
     n_starts: int,
+    start_shells: float = START_SHELLS,
 ) -> tuple[References, float] | None:
     """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned."""
     own = halves[rows].cpu().numpy()
     if len(rows) < FEWEST or min(int((own == 1).sum()), int((own == 2).sum())) < 2:
         return None
     volumes, weights, index = inputs
-    found = align_class(volumes[rows], weights, index[rows], seed=seed, n_starts=n_starts, half_sets=own)
+    inputs = (volumes[rows], weights, index[rows])
+    found = align_class(*inputs, seed=seed, n_starts=n_starts, half_sets=own, start_shells=start_shells)
     if not found.aligned:
         return None
     poses = empty_poses(len(particles), 1, halves.device)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.align import align_class, balanced_halves
-from cryodc.final_classes import shrink
+from cryodc.final_classes import shrink, shrink_mask
 from cryodc.half_maps import average_particles
+from cryodc.ops.rotations import resample
 from cryodc.ops.symmetry import find_axes
 
 FOUND_AXES = 0.75
@@ -42,6 +43,9 @@ def place_class(
     seed: int,
     n_starts: int,
     start: Tensor | None,
+    mask: Tensor | None,
+    start_shells: float,
+    symmetry: str,
     tell: Callable[[str], None],
 ) -> Placed:
     """Poses of one class.
@@ -56,8 +60,12 @@ def place_class(
         Of the STAR; None to split at random.
     use_star
         Take the given poses, align nothing.
-    seed, n_starts, start
+    seed, n_starts, start, start_shells
         As :func:`cryodc.align.align_class` takes them; ``start`` at the box of :func:`cryodc.final_classes.shrink`.
+    mask
+        ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
+    symmetry
+        Point group; where the start's axes are found, references have it and only one of all mates is searched.
     tell
         Told of progress, a line at a time.
     """
@@ -73,6 +81,13 @@ def place_class(
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return Placed(*given, given, halves, False, note)
     small, small_weights = shrink(volumes, weights)
+    searched = "C1"
+    if start is not None and symmetry != "C1":
+        turn, move, agreement = find_axes(start, symmetry, start_shells + 2.0)
+        if agreement >= FOUND_AXES:
+            searched = symmetry
+            start = resample(start[None], turn[None].to(start.device), move[None].to(start.device))[0]
+            note += f"{symmetry} searched (correlation {agreement:.2f} of the start with its mates). "
     found = align_class(
         small,
         small_weights,
@@ -81,6 +96,9 @@ def place_class(
         n_starts=n_starts,
         half_sets=halves,
         start=start,
+        mask=None if mask is None else shrink_mask(mask),
+        start_shells=start_shells,
+        symmetry=searched,
         progress=tell,
     )
     scale = volumes.shape[-1] / small.shape[-1]
@@ -95,12 +113,14 @@ def place_class(
     )
 
 
-def on_axes(inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool) -> tuple[Placed, str]:
+def on_axes(
+    inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
+) -> tuple[Placed, str]:
     """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
     if symmetry == "C1" or use_star or not placed.aligned:
         return placed, symmetry if use_star else "C1"
     poses = (placed.rotations, placed.origins_voxels)
-    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent)
+    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent, mask=mask)
     below = np.flatnonzero(maps.fsc[1:] < 0.5)
     radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
     turn, move, agreement = find_axes(maps.average * maps.mask, symmetry, radius)

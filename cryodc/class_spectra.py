@@ -24,6 +24,7 @@ from cryodc.ops.fsc import fourier_shell_correlation
 from cryodc.ops.reconstruct import volume_from_ball
 from cryodc.ops.refine import fine_gradient, refine_poses
 from cryodc.ops.rotations import random_rotations, rotation_grid
+from cryodc.ops.symmetry import asymmetric_unit, symmetrise
 
 _AS_GOOD = 0.99
 
@@ -57,15 +58,30 @@ class ClassSpectra:
         ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has, ``(n,)``.
     radius
         Shells that are ever looked at.
+    mask
+        ``(d, h, w)`` that references are multiplied by; by default the sphere that fits the box.
+    symmetry
+        Point group of references, whose axes lie where :func:`cryodc.ops.rotations.symmetry_rotations` has them:
+        averages are taken over its mates, and of mates only one is searched.
     """
 
-    def __init__(self, volumes: Tensor, weights: Tensor, weight_index: Tensor, radius: float) -> None:
+    def __init__(
+        self,
+        volumes: Tensor,
+        weights: Tensor,
+        weight_index: Tensor,
+        radius: float,
+        mask: Tensor | None = None,
+        symmetry: str = "C1",
+    ) -> None:
         self.box_size = volumes.shape[-1]
         self.ball = fourier_ball(self.box_size, radius, volumes.device)
         self.spectra: Complex[Tensor, "n p"] = ball_spectra(volumes, self.ball)
         self.weights: Float[Tensor, "m p"] = ball_weights(weights, self.ball)
         self.weight_index = weight_index
-        self.mask = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, volumes.device)
+        self.symmetry = symmetry
+        sphere = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, volumes.device)
+        self.mask = sphere if mask is None else mask
         full = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
         fine = [
             fine_spectrum(
@@ -90,11 +106,17 @@ class ClassSpectra:
         return self.ball.shell_mean((power * measured).mean(dim=0) / share.clamp_min(1e-9), share)
 
     def sums(
-        self, rows: Tensor, rotations: Tensor, shifts: Tensor, radius: float, shares: Tensor | None = None
+        self,
+        rows: Tensor,
+        rotations: Tensor,
+        shifts: Tensor,
+        radius: float,
+        shares: Tensor | None = None,
+        symmetric: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Numerator and denominator of an average of particles ``rows``, in the whole ball (0 beyond radius).
 
-        Each counts as one particle, or as its share ``(n,)``.
+        Each counts as one particle, or as its share ``(n,)``; over all mates, unless not ``symmetric``.
         """
         shares = torch.ones(len(rows), device=self.fine.device) if shares is None else shares
         inside = self.ball.mask(radius)
@@ -117,7 +139,10 @@ class ClassSpectra:
                 power = sample_spectrum(self.fine_power[which], rotated)[:, 0]
             part_denominator += (power.clamp_min(0) * part).sum(dim=0)
         numerator[inside], denominator[inside] = part_numerator, part_denominator
-        return numerator, denominator
+        if self.symmetry == "C1" or not symmetric:
+            return numerator, denominator
+        numerator, denominator = symmetrise(numerator, denominator, self.ball, self.symmetry)
+        return numerator * inside, denominator * inside
 
     def volume(self, numerator: Tensor, denominator: Tensor, inverse_ssnr: Tensor) -> Tensor:
         """Wiener-filtered, masked average."""
@@ -161,7 +186,8 @@ class ClassSpectra:
         weights = self.weights[:, inside]
         start = torch.zeros(len(rows), 3, device=spectra.device) if previous is None else previous.shifts
         centred = spectra * phase_ramps(part, start).conj()
-        grid = rotation_grid(step_degrees).to(spectra.device) @ random_rotations(1, generator)[0].to(spectra.device)
+        grid = rotation_grid(step_degrees) @ random_rotations(1, generator)[0]
+        grid = (grid if self.symmetry == "C1" else asymmetric_unit(grid, self.symmetry)).to(spectra.device)
         fine = fine_spectrum(reference[None], radius)[0]
         best_scores, best_rotations, best_shifts = [], [], []
         for g in chunks(len(grid), 2048):

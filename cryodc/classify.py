@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cryodc.align import START_SHELLS
 from cryodc.class_evidence import FEWEST, merge_classes, noise_threshold, start_reference
 from cryodc.class_mixture import (
     ClassPoses,
@@ -35,7 +36,7 @@ UNASSIGNED = -1
 """Label of a particle that belongs to no class."""
 
 _CORE = 80
-_SEARCH_RADIUS = 7.0
+_SEARCH_SHELLS = 7.0
 _TEMPERATURES = (4.0, 2.0, 1.0)
 _PRIOR_WEIGHTS = (1.0, 0.5)
 _SETTLED = 0.005
@@ -92,6 +93,7 @@ def classify_particles(
     n_rounds: int = 6,
     n_splits: int = 2,
     junk: bool = True,
+    start_shells: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Classification | None:
     """Classify particles, starting from clusters.
@@ -114,6 +116,8 @@ def classify_particles(
         How often every class is tried for a split.
     junk
         Leave particles unassigned that no reference explains better than references of noise are explained.
+    start_shells
+        Shells that references start in and poses are searched in; by default as many as alignment starts in, and 7.
     progress
         Told what is being done.
 
@@ -122,7 +126,7 @@ def classify_particles(
     None if no cluster can be aligned: there is nothing to classify with.
     """
     tell = progress or (lambda text: None)
-    loop = _Loop(volumes, weights, weight_index, clusters, half_sets, seed, tell)
+    loop = _Loop(volumes, weights, weight_index, clusters, half_sets, seed, tell, start_shells)
     if not loop.start(confidence, n_starts):
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
@@ -143,6 +147,7 @@ def score_particles(
     weight_index: Int[Tensor, " b"],
     *,
     seed: int = 0,
+    start_shells: float | None = None,
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
     """Labels, scores and posteriors of particles that the references of a classification have not seen."""
     particles = _spectra(volumes, weights, weight_index)
@@ -152,7 +157,7 @@ def score_particles(
     references = References(maps, found.noise.expand(len(maps), -1))
     poses = empty_poses(len(volumes), len(references), volumes.device)
     generator = torch.Generator().manual_seed(seed)
-    radius = min(_SEARCH_RADIUS, found.radius)
+    radius = min(start_shells or _SEARCH_SHELLS, found.radius)
     search_classes(particles, halves, references, radius, poses, list(range(len(references))), generator)
     refine_classes(particles, halves, references, found.radius, poses)
     best = poses.scores.max(dim=1)
@@ -184,12 +189,13 @@ class _Loop:
         half_sets: Tensor,
         seed: int,
         tell: Callable[[str], None],
+        start_shells: float | None,
     ) -> None:
         self.inputs = (volumes, weights, weight_index)
         self.finest = _FINEST * (volumes.shape[-1] // 2)
         self.particles = _spectra(volumes, weights, weight_index)
         self.clusters, self.halves = clusters, half_sets
-        self.seed, self.tell = seed, tell
+        self.seed, self.tell, self.start_shells = seed, tell, start_shells
         self.generator = torch.Generator().manual_seed(seed)
 
     def start(self, confidence: Tensor, n_starts: int) -> bool:
@@ -198,7 +204,8 @@ class _Loop:
         for cluster in range(int(self.clusters.max()) + 1):
             rows = torch.nonzero(self.clusters == cluster)[:, 0]
             core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
-            started = start_reference(self.particles, self.inputs, self.halves, core, self.seed + cluster, n_starts)
+            shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
+            started = start_reference(self.particles, self.inputs, self.halves, core, seed, n_starts, shells)
             evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
             self.tell(f"reference of cluster {cluster + 1}, {len(core)} of {len(rows)} particles: {evidence}")
             if started is not None:
@@ -267,7 +274,14 @@ class _Loop:
         rows = rows[chosen]
         volumes, weights, index = self.inputs
         part = _Loop(
-            volumes[rows], weights, index[rows], worse, self.halves[rows], self.seed + 100 * (label + 1), lambda _: None
+            volumes[rows],
+            weights,
+            index[rows],
+            worse,
+            self.halves[rows],
+            self.seed + 100 * (label + 1),
+            lambda _: None,
+            self.start_shells,
         )
         if not part.start(torch.ones(len(rows), device=rows.device), n_starts=2) or len(part.references) < 2:
             return None
@@ -300,7 +314,7 @@ class _Loop:
         return self.references.radius(self.finest)
 
     def _search(self, labels: list[int]) -> None:
-        radius = min(_SEARCH_RADIUS, self._radius)
+        radius = min(self.start_shells or _SEARCH_SHELLS, self._radius)
         search_classes(self.particles, self.halves, self.references, radius, self.poses, labels, self.generator)
         estimate_noise(self.particles, self.halves, self.references, self.poses)
         self._refine()

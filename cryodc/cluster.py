@@ -66,6 +66,11 @@ class Clusters:
         return int(self.labels.max()) + 1
 
     @property
+    def n_unassigned(self) -> int:
+        """Particles of no class."""
+        return int((self.labels < 0).sum())
+
+    @property
     def sizes(self) -> list[int]:
         """Particles in each cluster."""
         return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]

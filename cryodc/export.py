@@ -53,7 +53,7 @@ def export_run(
         ``relion``: rows of averages/particles.star, every other character kept. ``warp``: a STAR for WarpTools and M,
         the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms.
     classes
-        Class numbers; empty exports all.
+        Class numbers; empty exports all, but not the unassigned (class 0), which have no pose.
     tomogram_size_xyz
         Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
 
@@ -66,7 +66,7 @@ def export_run(
     placements = load_placements(run)
     keep = np.flatnonzero(placements.of_classes(classes))
     star = out / "particles.star"
-    notes: list[str] = []
+    notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
     texts: dict[str, str] = {}
     if "warp" in programs:
         texts["warp.star"], told = _warp(placements, keep, tomogram_size_xyz)

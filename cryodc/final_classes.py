@@ -61,6 +61,7 @@ def classify_run(
     n_starts: int,
     n_rounds: int,
     junk: bool,
+    start_shells: float | None,
     device: torch.device,
     progress: Callable[[str], None],
 ) -> FinalClasses | None:
@@ -72,7 +73,7 @@ def classify_run(
         Of the same particles.
     half_sets
         ``(n,)`` 1 or 2.
-    seed, n_starts, n_rounds, junk, progress
+    seed, n_starts, n_rounds, junk, start_shells, progress
         As :func:`cryodc.classify.classify_particles` takes them.
     device
         Where to compute.
@@ -90,6 +91,7 @@ def classify_run(
         n_starts=n_starts,
         n_rounds=n_rounds,
         junk=junk,
+        start_shells=start_shells,
         progress=progress,
     )
     if found is None:
@@ -99,7 +101,7 @@ def classify_run(
     labels[rows], scores[rows], posterior[rows] = found.labels.cpu(), found.scores.cpu(), found.posterior.cpu()
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
-        scored = score_particles(found, *_small(dataset, some, device), seed=seed)
+        scored = score_particles(found, *_small(dataset, some, device), seed=seed, start_shells=start_shells)
         labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
     final = replace(
         clusters,
@@ -150,6 +152,11 @@ def shrink(volumes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     if box <= ALIGNMENT_BOX:
         return volumes, weights
     return fourier_crop(volumes, ALIGNMENT_BOX), crop_weights(weights, ALIGNMENT_BOX)
+
+
+def shrink_mask(mask: Float[Tensor, "d h w"]) -> Tensor:
+    """A mask in the box that poses are searched in."""
+    return fourier_crop(mask[None], min(mask.shape[-1], ALIGNMENT_BOX))[0].clamp(0, 1)
 
 
 def _small(dataset: SubtomogramDataset, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

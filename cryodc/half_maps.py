@@ -66,6 +66,7 @@ def average_particles(
     half_sets: Int[NDArray[np.int64], " n"],
     independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]] | None = None,
     symmetry: str = "C1",
+    mask: Float[Tensor, "d h w"] | None = None,
 ) -> HalfMaps:
     """Average particles in given poses, and in two halves.
 
@@ -86,6 +87,8 @@ def average_particles(
         Rotations and origins for the half maps, where they differ.
     symmetry
         Point group imposed on every map; poses must have its axes where :func:`symmetry_rotations` has them.
+    mask
+        What the FSC is computed within, 0 to 1; by default the surroundings of the density.
     """
     box_size = volumes.shape[-1]
     ball = fourier_ball(box_size, box_size / 2, volumes.device)
@@ -98,7 +101,7 @@ def average_particles(
     used = weights[torch.unique(weight_index)]
     one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
-    mask = density_mask(halves.mean(dim=0))
+    mask = density_mask(halves.mean(dim=0)) if mask is None else mask
     curves = half_map_fsc(halves, mask)
     fsc = curves.corrected
     if independent is None:

@@ -8,7 +8,7 @@ label volume names its class.
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from cryodc.volumes import Volume
 
 @dataclass(frozen=True)
 class MappedTomogram:
-    """What was written of one tomogram, and the lines of the STAR whose particles lie outside it."""
+    """What was written of one tomogram, the lines of the STAR that lie outside it, and how many have no class."""
 
     name: str
     density: Path
@@ -38,6 +38,7 @@ class MappedTomogram:
     points: tuple[Path, ...]
     n_placed: int
     outside: tuple[int, ...]
+    n_unassigned: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def map_back(
     tomograms
         Names; empty takes all.
     classes
-        Class numbers; empty takes all.
+        Class numbers; empty takes all. Unassigned particles (class 0) have no map and are never placed.
     binning
         Voxels of the output are so many times those of the averages.
     size_xyz
@@ -103,19 +104,22 @@ def map_back(
             remedy="give it: --size X Y Z in voxels of the output, or --tomogram-file",
         )
     spacing, names = placements.spacing_angstrom * binning, placements.tomograms(tomograms)
-    members = {name: np.flatnonzero(_is(placements, name) & of_class) for name in names}
+    members = {name: np.flatnonzero(_is(placements, name)) for name in names}
     if tomogram_file is not None:
         tomogram = Tomogram(tomogram_file)
         spacing, size_xyz = tomogram.spacing_angstrom, (tomogram.shape[2], tomogram.shape[1], tomogram.shape[0])
         mine = match_tomograms(placements.picks, [tomogram_file], skip_others=True)[0]
-        members = {tomogram_stem(tomogram_file.name): mine[of_class[mine]]}
+        members = {tomogram_stem(tomogram_file.name): mine}
     templates = {
         number: load_template(run, number, spacing) for number in sorted(set(placements.classes[of_class].tolist()))
     }
     return [
-        _map_one(placements, templates, name, rows, spacing, size_xyz, out)
+        replace(
+            _map_one(placements, templates, name, rows[of_class[rows]], spacing, size_xyz, out),
+            n_unassigned=int((placements.classes[rows] == 0).sum()),
+        )
         for name, rows in members.items()
-        if len(rows)
+        if of_class[rows].any()
     ]
 
 
@@ -220,7 +224,7 @@ def _map_one(
         points.append(out / f"{stem}_class{number:03d}.csv")
         write_text(points[-1], _points(positions[inside & (placements.classes[rows] == number)]))
     outside = tuple(placements.picks.rows[rows[~inside]].tolist())
-    return MappedTomogram(name, *paths, tuple(points), int(inside.sum()), outside)
+    return MappedTomogram(name, *paths, tuple(points), int(inside.sum()), outside, 0)
 
 
 def _is(placements: Placements, name: str) -> NDArray[np.bool_]:

@@ -41,7 +41,7 @@ class Placements:
     image_spacing_angstrom: float
 
     def of_classes(self, wanted: Collection[int]) -> Bool[NDArray[np.bool_], " n"]:
-        """Which particles are of these classes; all where none is named.
+        """Which particles are of these classes; of any class where none is named: not the unassigned, class 0.
 
         Raises
         ------
@@ -57,7 +57,12 @@ class Placements:
                 expected=f"--class {', '.join(str(number) for number in sorted(present))}",
                 found=", ".join(map(str, unknown)),
             )
-        return np.isin(self.classes, list(wanted)) if wanted else np.ones(len(self.classes), dtype=bool)
+        return np.isin(self.classes, list(wanted)) if wanted else self.classes > 0
+
+    @property
+    def n_unassigned(self) -> int:
+        """Particles of no class."""
+        return int((self.classes == 0).sum())
 
     def tomograms(self, wanted: Sequence[str] = ()) -> list[str]:
         """Names of the tomograms, in the order of the STAR; only these, if any are named.
@@ -98,7 +103,7 @@ def load_placements(run: RunFolder) -> Placements:
             expected="rlnAngleRot, rlnAngleTilt, rlnAnglePsi and rlnClassNumber",
             remedy="run `cryodc average` again",
         )
-    first = require(run.averages / f"class{int(classes.min()):03d}.mrc", "cryodc average")
+    first = require(run.averages / f"class{int(classes[classes > 0].min(initial=1)):03d}.mrc", "cryodc average")
     header = read_header(first)
     spacing = header.spacing_angstrom or 1.0
     image_spacing = read_particles(star, check_images=False).spacing_angstrom or spacing

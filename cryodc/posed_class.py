@@ -4,19 +4,16 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.align import balanced_halves
 from cryodc.data.dataset import SubtomogramDataset
 from cryodc.errors import InputError
-from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, require
 from cryodc.io.star import particle_block, read_star
 from cryodc.measurements import Batch
@@ -134,29 +131,3 @@ def _supported_shells(run: RunFolder, number: int) -> int:
     fsc = np.array([float(row["fsc"]) for row in rows])
     below = np.flatnonzero(fsc[1:] < 0.143)
     return max(3, int(below[0]) if len(below) else len(fsc) - 2)
-
-
-def read_mask(path: Path, members: PosedClass) -> Float[Tensor, "d h w"]:
-    """A mask of the class's box and spacing.
-
-    Raises
-    ------
-    InputError
-        If it has another box or spacing, or values beyond 0 to 1.
-    """
-    volume = read_volume(path)
-    box_size, spacing = members.box_size, members.spacing_angstrom
-    if volume.box_size != box_size or abs(volume.spacing_angstrom - spacing) > 0.01 * spacing:
-        raise InputError(
-            "the mask does not fit the averages",
-            file=path,
-            expected=f"box {box_size} at {spacing:g} Å",
-            found=f"box {volume.box_size} at {volume.spacing_angstrom:g} Å",
-            remedy="make it from a map in averages/",
-        )
-    low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    if low < -1e-3 or high > 1 + 1e-3 or high < 0.5:
-        raise InputError(
-            "this is no mask", file=path, expected="values from 0 to 1, 1 inside", found=f"{low:g} to {high:g}"
-        )
-    return torch.from_numpy(volume.voxels.copy()).clamp(0, 1)

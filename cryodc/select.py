@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cryodc.cluster import load_clusters
 from cryodc.errors import InputError
+from cryodc.final_classes import load_final_classes
 from cryodc.io.run import RunFolder, require
 from cryodc.io.star import StarDocument, particle_block, read_star, write_star
 from cryodc.io.star_blocks import StarBlock
@@ -35,7 +36,10 @@ def select_run(
     tomograms: Collection[str] = (),
     min_confidence: float = 0.0,
 ) -> Selection:
-    """Write the rows of clusters.star that meet every criterion; all else of its text stays.
+    """Write the rows that meet every criterion; all else of the text stays.
+
+    Rows are those of clusters.star, or after ``cryodc average --classify`` those of averages/particles.star with the
+    final classes, as every other verb shows them.
 
     Parameters
     ----------
@@ -44,11 +48,11 @@ def select_run(
     out
         The STAR to write; it must not exist.
     classes
-        Class numbers (rlnClassNumber, from 1) to keep; empty keeps all.
+        Class numbers (rlnClassNumber, from 1) to keep; empty keeps all, the unassigned (0) too.
     tomograms
         Tomograms (rlnTomoName, else rlnMicrographName) to keep; empty keeps all.
     min_confidence
-        Least posterior probability of the class, 0 to 1.
+        Least posterior probability of the class, 0 to 1; above 0 no unassigned particle is kept.
 
     Raises
     ------
@@ -57,17 +61,22 @@ def select_run(
     """
     if out.exists():
         raise InputError("refusing to overwrite", file=out, remedy="choose another --out, or remove this file")
-    clusters = load_clusters(run)
-    document = read_star(require(run.clusters / "clusters.star", "cryodc cluster"))
+    found = load_clusters(run)
+    clusters = load_final_classes(run, found)
+    if clusters is found:
+        document = read_star(require(run.clusters / "clusters.star", "cryodc cluster"))
+    else:
+        document = read_star(require(run.averages / "particles.star", "cryodc average"))
     block = particle_block(document)
     numbers = _class_numbers(document, block)
     present = set(numbers.tolist())
-    _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present)])
+    _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present - {0})])
     keep = np.isin(numbers, list(classes)) if classes else np.ones(len(numbers), dtype=bool)
     keep &= _in_tomograms(document, block, tomograms)
     if min_confidence > 0:
         confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
         name_label = "rlnTomoParticleName" if "rlnTomoParticleName" in block else "rlnImageName"
+        keep &= numbers > 0
         keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in block.column(name_label)])
     if not keep.any():
         criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []

@@ -12,9 +12,12 @@ from cryodc.ops.rotations import random_rotations, rotation_grid
 
 
 def random_start(
-    particles: ClassSpectra, generator: torch.Generator, n_most: int = 60
+    particles: ClassSpectra, generator: torch.Generator, n_most: int = 60, finest_shells: float = 6.0
 ) -> tuple[Float[Tensor, "d h w"], float]:
-    """One random start on at most ``n_most`` particles: its map and its score, the root mean square over them."""
+    """One random start on at most ``n_most`` particles: its map and its score, the root mean square over them.
+
+    It looks no further than ``finest_shells``, and at most to shell 6.
+    """
     device = particles.fine.device
     rows = torch.randperm(len(particles), generator=generator)[:n_most].to(device)
     eye = torch.eye(3, device=device)[None]
@@ -23,14 +26,16 @@ def random_start(
     lattice = shift_lattice(1.8, 1.8, device)
     # Radius, grid step, poses a particle is spread over.
     for radius, step, spread in ((4.0, 25.0, 100.0), (4.0, 25.0, 60.0), (4.0, 22.0, 30.0), (5.0, 20.0, 12.0)):
+        radius = min(radius, finest_shells)
         drawn = _draw(particles, rows, reference, radius, step, spread, lattice, generator)
         parts = [particles.sums(rows[k].repeat_interleave(8), *_flat(drawn, k), radius) for k in _split(len(rows))]
         first, second, _ = particles.reference(parts[0], parts[1])
         reference = 0.5 * (first + second)
     pose: PoseSet | None = None
+    finest = min(6.0, finest_shells)
     for _ in range(2):
-        pose = particles.search(rows, reference, 6.0, 18.0, lattice, generator, pose, n_candidates=2, n_steps=4)
-        parts = [particles.sums(rows[k], pose.rotations[k], pose.shifts[k], 6.0) for k in _split(len(rows))]
+        pose = particles.search(rows, reference, finest, 18.0, lattice, generator, pose, n_candidates=2, n_steps=4)
+        parts = [particles.sums(rows[k], pose.rotations[k], pose.shifts[k], finest) for k in _split(len(rows))]
         first, second, _ = particles.reference(parts[0], parts[1])
         reference = 0.5 * (first + second)
     assert pose is not None

@@ -14,6 +14,7 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from cryodc.align import balanced_halves
+from cryodc.class_masks import read_mask
 from cryodc.conformations import Conformations, find_conformations
 from cryodc.distributed import choose_device
 from cryodc.half_maps import average_particles
@@ -24,7 +25,7 @@ from cryodc.measurements import measure
 from cryodc.ops.correlate import FourierBall, fourier_ball
 from cryodc.ops.fsc import resolution_angstrom
 from cryodc.ops.reconstruct import volume_from_ball
-from cryodc.posed_class import PosedClass, load_posed_class, read_mask, require_aligned
+from cryodc.posed_class import PosedClass, load_posed_class, require_aligned
 from cryodc.scores import compare_with_codes
 from cryodc.volumes import Volume
 
@@ -78,7 +79,7 @@ def find_states(
     summary = require_aligned(run, class_number)
     mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
     members = load_posed_class(run, class_number, max(2, n_states or 2), where)
-    inside = read_mask(mask_file, members).to(where)
+    inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
     tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
     measured, average = measure(members.batches, inside, members.shells)
     found = find_conformations(measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress)

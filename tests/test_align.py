@@ -79,6 +79,21 @@ def test_noise_behind_a_wedge_is_not_aligned(seed: int) -> None:
     assert alignment.evidence < 0.2
 
 
+def test_noise_agrees_only_as_far_as_the_start_it_was_given() -> None:
+    """Einstein from noise: halves of nothing share the shells of their start, and no other."""
+    weight = wedge_from_tilt_range(24, -60, 60)
+    noise = torch.randn(24, 24, 24, 24, generator=torch.Generator().manual_seed(1))
+    volumes = standardise(apply_weight(noise, weight))
+    inputs = (volumes, weight[None], torch.zeros(24, dtype=torch.long))
+    start = phantom("clamp").mean_map(24, 10.0)
+    coarse, fine = (align_class(*inputs, seed=1, start=start, start_shells=s) for s in (3.0, 6.0))
+    assert fine.fsc[4:6].mean() > coarse.fsc[4:6].mean() + 0.2
+    assert not fine.aligned
+    assert not coarse.aligned
+    with pytest.raises(ValueError, match="no shells are left"):
+        align_class(*inputs, seed=1, start=start, start_shells=8.0)
+
+
 def test_the_seed_decides_everything() -> None:
     weight = wedge_from_tilt_range(16, -60, 60)
     noise = torch.randn(8, 16, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -25,7 +25,7 @@ from cryodc.errors import InputError
 from cryodc.evaluate import evaluate_run
 from cryodc.final_classes import load_final_classes
 from cryodc.half_maps import average_particles
-from cryodc.io.mrc import read_volume
+from cryodc.io.mrc import read_volume, write_volume
 from cryodc.io.run import RunFolder, save_config, write_json
 from cryodc.io.simulation import read_truth
 from cryodc.io.star import particle_block, read_particles, read_star, with_poses, write_star
@@ -36,6 +36,7 @@ from cryodc.ops.masks import density_mask
 from cryodc.ops.reconstruct import accumulate, volume_from_ball
 from cryodc.ops.rotations import matrices_from_euler, random_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
+from cryodc.volumes import Volume
 from cryodc.workflow import TrainRequest, describe_run, load_run_particles
 
 BOX = 32
@@ -257,12 +258,14 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
 
 def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolder) -> None:
     told: list[str] = []
-    results = average_run(run, ignore_poses=True, n_starts=1, progress=told.append)
+    results = average_run(run, ignore_poses=True, n_starts=1, low_pass_angstrom=80.0, progress=told.append)
     assert not results[2].aligned
     assert "too few particles" in results[2].note
     assert results[2].resolution_angstrom is None
     assert any(line.startswith("class 1 of 3") for line in told)
-    assert json.loads((run.averages / "summary.json").read_text())["poses"] == "aligned"
+    summary = json.loads((run.averages / "summary.json").read_text())
+    assert summary["poses"] == "aligned"
+    assert "up to shell 4;" in summary["half_sets"]
     assert read_particles(run.averages / "particles.star", check_images=False).poses is not None
 
 
@@ -293,6 +296,28 @@ def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: 
     assert scores.ari == 1.0
     classes = load_final_classes(run, load_clusters(run))
     assert (classes.labels + 1).tolist() == [int(row["class"]) for row in rows]
+
+
+def test_the_mask_of_a_class_takes_the_place_of_its_automatic_one(run: RunFolder, tmp_path: Path) -> None:
+    average_run(run)
+    automatic = [read_volume(run.averages / f"class00{k}_mask.mrc").voxels for k in (1, 2)]
+    given = (1 - torch.linspace(0, 1, BOX)[:, None, None].expand(BOX, BOX, BOX)) * soft_sphere(BOX, 9, 4)
+    path = tmp_path / "half.mrc"
+    write_volume(path, Volume(given.contiguous().numpy(), load_run_particles(run).spacing_angstrom))
+    average_run(run, masks={1: path})
+    np.testing.assert_allclose(read_volume(run.averages / "class001_mask.mrc").voxels, given, atol=1e-6)
+    np.testing.assert_array_equal(read_volume(run.averages / "class002_mask.mrc").voxels, automatic[1])
+    assert json.loads((run.averages / "summary.json").read_text())["masks"] == {"1": str(path)}
+
+
+def test_a_low_pass_that_nothing_can_start_at_is_refused(run: RunFolder) -> None:
+    """Box 32 at 10 Å: halves are judged by shells 10 to 12, the last before 0.8 of Nyquist, if not before."""
+    for coarse_or_fine in (110.0, 31.9, 15.0):
+        with pytest.raises(InputError, match=r"Nyquist is 20 Å"):
+            average_run(run, ignore_poses=True, low_pass_angstrom=coarse_or_fine)
+    with pytest.raises(InputError, match="taken as they are"):
+        average_run(run, low_pass_angstrom=60.0)
+    assert not run.averages.exists()
 
 
 def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:

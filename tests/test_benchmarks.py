@@ -9,12 +9,15 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks import ablation, floors, recipes, supervised, table
+from benchmarks import ablation, floors, hard, recipes, supervised, table
 from benchmarks.bop import read_objects
 from cryodc.config import preset_config
-from cryodc.data.phantoms import demo_phantoms
+from cryodc.data.phantoms import demo_phantoms, phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.errors import InputError
+from cryodc.ops.rotations import random_rotations, resample, symmetry_rotations
+from cryodc.particles import Poses
+from cryodc.scores import pose_errors
 from cryodc.volumes import Volume
 
 
@@ -84,6 +87,32 @@ def test_each_ablation_row_changes_one_setting():
         before, after = (preset_config(preset, 32, s).model_dump() for s in ({"optimisation": {"epochs": 7}}, settings))
         changed = {f"{s}.{k}" for s in before for k in before[s] if before[s][k] != after[s][k]}
         assert changed == (set() if name in ("default", "paper") else {name})
+
+
+def test_pose_errors_are_modulo_axes_wherever_they_lie():
+    """A map of D2 turned and moved: a pose and its mates are the same, one that is 20° off is not."""
+    half = phantom("bilobe").mean_map(24, 14.0)
+    mates = torch.from_numpy(symmetry_rotations("D2")).float()
+    upright = resample(half.expand(4, -1, -1, -1).contiguous(), mates).sum(dim=0)
+    turn = random_rotations(1, torch.Generator().manual_seed(2))
+    voxels = resample(upright[None], turn, torch.tensor([[0.6, -0.4, 0.3]]))[0]
+    truth = Volume(voxels.numpy(), 14.0)
+    generator = torch.Generator().manual_seed(3)
+    rotations = random_rotations(30, generator).double().numpy()
+    origins = torch.randn(30, 3, generator=generator).double().numpy()
+    # truth(x) = upright(T x + s), so its mates are T⁻¹ g T about the point −T⁻¹ s.
+    frame, centre = turn[0].double().numpy(), np.array([0.6, -0.4, 0.3]) * 14.0
+    symmetric = frame.T @ mates.double().numpy()[np.arange(30) % 4] @ frame
+    middle = -frame.T @ centre
+    moved = origins + np.einsum("nij,nj->ni", rotations @ (symmetric - np.eye(3)), middle[None].repeat(30, axis=0))
+    estimated = Poses(rotations @ symmetric, moved)
+    on_axes = hard.poses_on_axes(Poses(rotations, origins), truth, "D2")
+    errors = pose_errors(estimated, on_axes, "D2")
+    assert errors.median_degrees < 2.0
+    assert errors.median_shift_angstrom < 3.0
+    assert pose_errors(estimated, Poses(rotations, origins), "C1").median_degrees > 20.0
+    with pytest.raises(ValueError, match="not D7"):
+        hard.poses_on_axes(Poses(rotations, origins), truth, "D7")
 
 
 def test_table_gives_median_and_range(tmp_path):

@@ -3,14 +3,17 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
+from cryodc.align import align_class
 from cryodc.class_placement import FOUND_AXES
 from cryodc.data.phantoms import phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.half_maps import average_particles
 from cryodc.ops.correlate import ball_spectra, fourier_ball
+from cryodc.ops.filters import standardise
 from cryodc.ops.reconstruct import volume_from_ball
-from cryodc.ops.rotations import random_rotations, resample, symmetry_rotations
-from cryodc.ops.symmetry import find_axes, symmetrise
+from cryodc.ops.rotations import geodesic_degrees, random_rotations, resample, rotation_grid, symmetry_rotations
+from cryodc.ops.symmetry import asymmetric_unit, find_axes, symmetrise
+from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 
 BOX = 24
 
@@ -73,6 +76,38 @@ def test_axes_are_found_wherever_they_lie(group: str) -> None:
     put_back = resample(moved[None], rotation[None], shift[None])[0].numpy()
     for mate in symmetry_rotations(group):
         assert np.corrcoef(turned_by_scipy(put_back, mate).ravel(), put_back.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("group", ["C2", "C7", "D2", "D7", "T", "O", "I"])
+def test_views_of_a_symmetric_map_are_searched_once_and_none_is_missed(group: str) -> None:
+    step = 18.0
+    grid = rotation_grid(step) @ random_rotations(1, torch.Generator().manual_seed(0))[0]
+    unit = asymmetric_unit(grid, group).double().numpy()
+    mates = symmetry_rotations(group)
+    assert len(unit) == pytest.approx(len(grid) / len(mates), rel=0.1)
+    for rotation in random_rotations(100, torch.Generator().manual_seed(1)).double().numpy():
+        nearest = min(geodesic_degrees(unit, rotation @ mate).min() for mate in mates)
+        assert nearest < step
+
+
+def test_particles_are_posed_up_to_a_mate_where_one_of_all_mates_is_searched() -> None:
+    single = phantom("bilobe").mean_map(BOX, 14.0)
+    mates = symmetry_rotations("D2")
+    truth = torch.stack([torch.from_numpy(turned_by_scipy(single.numpy(), mate)) for mate in mates]).sum(dim=0).float()
+    turns = random_rotations(24, torch.Generator().manual_seed(4))
+    volumes = resample(truth.expand(24, -1, -1, -1).contiguous(), turns.transpose(1, 2))
+    weight = wedge_from_tilt_range(BOX, -60, 60)
+    noise = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(5))
+    volumes = standardise(apply_weight(volumes / volumes.std() + noise, weight))
+    found = align_class(volumes, weight[None], torch.zeros(24, dtype=torch.long), start=truth, symmetry="D2")
+    assert found.aligned
+    errors = [
+        min(geodesic_degrees(turn @ mate, pose) for mate in mates)
+        for turn, pose in zip(turns.double().numpy(), found.rotations.double().numpy(), strict=True)
+    ]
+    assert np.median(errors) < 5.0
+    with pytest.raises(ValueError, match="axes are in place"):
+        align_class(volumes, weight[None], torch.zeros(24, dtype=torch.long), symmetry="D2")
 
 
 def test_axes_that_are_not_there_are_not_found() -> None:

@@ -50,7 +50,7 @@ def find_axes(
     fine = fine_spectrum(flat[None], radius_shells)
     centre = _centre_of_mass(volume.cpu())
     coarse = whole.within(min(radius_shells, _COARSE_RADIUS))
-    grid = _asymmetric_unit(rotation_grid(_COARSE_STEP), others)
+    grid = asymmetric_unit(rotation_grid(_COARSE_STEP), symmetry)
     # A few mates, spread over the group, are enough to compare with.
     others = others[np.unique(np.linspace(0, len(others) - 1, _MOST_MATES).round().astype(int))]
     agreement = torch.cat([_agreement(fine, coarse, grid[c], centre, others) for c in chunks(len(grid), 64)])
@@ -59,9 +59,13 @@ def find_axes(
     return _climb(fine, whole, *found[:2], others)
 
 
-def _asymmetric_unit(grid: Float[Tensor, "r 3 3"], mates: Float[Tensor, "m 3 3"]) -> Float[Tensor, "u 3 3"]:
-    """Rotations that are no further from the identity than any of their mates: the others say the same."""
-    own = grid.diagonal(dim1=1, dim2=2).sum(dim=1)
+def asymmetric_unit(grid: Float[Tensor, "r 3 3"], symmetry: str) -> Float[Tensor, "u 3 3"]:
+    """Rotations ``A`` of a symmetric reference that are no further from the identity than any of their mates ``A g``.
+
+    The others show the same view of it.
+    """
+    mates = torch.from_numpy(symmetry_rotations(symmetry)).to(grid)
+    own = grid.diagonal(dim1=1, dim2=2).sum(dim=1) + 1e-5
     nearest = torch.einsum("rij,mji->rm", grid, mates).amax(dim=1)
     return grid[own >= nearest]
 
