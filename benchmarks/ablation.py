@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.composition import Overrides, measure
-from benchmarks.recipes import common_parser
+from benchmarks.recipes import common_parser, positive, run
 from cryodc.config import preset_config
 
 _BUDGET = "optimisation.epochs"
@@ -49,7 +49,9 @@ def main() -> None:
     parser = common_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, required=True, help="simulations and runs are made below it")
-    parser.add_argument("--budget-epochs", type=int, default=preset_config("default", _ANY_BOX).optimisation.epochs)
+    parser.add_argument(
+        "--budget-epochs", type=positive, default=preset_config("default", _ANY_BOX).optimisation.epochs
+    )
     parser.add_argument("--rows", nargs="+", help="only these")
     parser.add_argument("--device", default="auto")
     parser.set_defaults(model="dualcontrast")
@@ -66,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

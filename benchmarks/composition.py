@@ -19,8 +19,10 @@ from benchmarks.recipes import (
     SETS,
     Recipe,
     common_parser,
+    positive,
     read_proteins,
     result_file,
+    run,
     save_result,
     set_name,
     simulation_config,
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="simulation and run are made below it")
     parser.add_argument("--model", default="dualcontrast")
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=positive)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     parts = [arguments.model, arguments.preset if arguments.preset != "default" else ""]
@@ -85,14 +87,14 @@ def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, pr
         device=arguments.device,
         resume=resumed,
     )
-    run, _ = train_run(request)
+    folder_of_run, _ = train_run(request)
     seconds = round(time.monotonic() - began)
     result = {
         "set": set_name(arguments),
         "method": method,
         "seed": arguments.seed,
         "seconds": None if resumed else seconds,
-        **compare(run, truth_file, recipe, arguments.seed),
+        **compare(folder_of_run, truth_file, recipe, arguments.seed),
     }
     save_result(file, result)
 
@@ -147,4 +149,4 @@ def _blind(chosen: Clusters, families: np.ndarray) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

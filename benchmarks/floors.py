@@ -1,14 +1,18 @@
-"""Floors and the ceiling of a set: how far composition goes without learning, and with the true poses.
+"""Floors and ceilings of a set: composition without learning, with the true poses, and with labels.
 
 python -m benchmarks.floors --set hard --data PATH --seed 3
 
 Floors: PCA of masked voxels and k-means; the radial profile and the power spectrum under the weight, which no rotation
-changes, and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), and a
-Gaussian mixture. All are told the number of proteins. Writes one JSON per seed and skips those there are.
+changes, and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), up to
+shell 8, and a Gaussian mixture. These three are told the number of proteins. The other ceiling, ``supervised``, is
+taught with labelled particles simulated anew, for so many --minutes (``benchmarks/supervised.py``), and runs only where
+--methods names it. Writes one JSON per seed and skips those there are.
 """
 
+import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +22,17 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from benchmarks.recipes import SETS, common_parser, read_proteins, result_file, save_result, set_name, simulation_config
+from benchmarks.recipes import (
+    SETS,
+    common_parser,
+    read_proteins,
+    result_file,
+    run,
+    save_result,
+    set_name,
+    simulation_config,
+)
+from benchmarks.supervised import fresh_particles, supervised_labels, time_budget
 from cryodc.data.simulate import SimulatedParticles, simulate_particles
 from cryodc.measurements import Batch, measure
 from cryodc.ops.filters import standardise, view_mask
@@ -28,6 +42,9 @@ from cryodc.scores import composition_scores
 _BATCH = 64
 _N_COMPONENTS = 20
 _N_AXES = 8
+_N_SHELLS = 8
+"""Numbers per particle grow with their cube; at the SNR of these sets there is hardly anything beyond."""
+_SUPERVISED = "supervised"
 
 Labels = Int[NDArray[np.int64], " n"]
 
@@ -73,11 +90,12 @@ def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, sp
     rotations = torch.from_numpy(poses.rotations).float()
     origins = torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float()
 
-    def batches() -> list[Batch]:
-        volumes = standardise(particles.volumes)
-        return [(volumes, particles.weights[particles.weight_index], rotations, origins)]
+    def batches() -> Iterator[Batch]:
+        for rows in torch.arange(len(particles.volumes)).split(_BATCH):
+            weights = particles.weights[particles.weight_index[rows]]
+            yield standardise(particles.volumes[rows]), weights, rotations[rows], origins[rows]
 
-    measured, _ = measure(batches, view_mask(box), box // 2 - 2)
+    measured, _ = measure(batches, view_mask(box), min(_N_SHELLS, box // 2 - 2))
     generator = torch.Generator().manual_seed(seed)
     axes, _ = fit_axes(measured, min(_N_AXES, len(measured) - 1), generator)
     return _mixture(axes.posterior(measured)[0].double().numpy(), n_clusters, seed)
@@ -93,31 +111,49 @@ METHODS: dict[str, Callable[[SimulatedParticles, int, int], Labels]] = {
 def main() -> None:
     """Measure one set for one seed."""
     parser = common_parser(__doc__)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, _SUPERVISED], default=list(METHODS))
+    parser.add_argument("--minutes", type=float, default=10.0, help="of teaching, for supervised")
     arguments = parser.parse_args()
-    files = {name: result_file(arguments, name) for name in arguments.methods}
+    if arguments.minutes <= 0:
+        parser.error("--minutes: expected more than 0")
+    files = {name: result_file(arguments, _method(name, arguments)) for name in arguments.methods}
     missing = {name: file for name, file in files.items() if not file.exists()}
     if not missing:
         return
     recipe = SETS[arguments.set]
-    particles = simulate_particles(read_proteins(recipe, arguments.data), simulation_config(recipe, arguments))
-    labels = recipe.family_of_source()[particles.labels]
+    proteins, config = read_proteins(recipe, arguments.data), simulation_config(recipe, arguments)
+    particles = simulate_particles(proteins, config)
+    families = recipe.family_of_source()
+    labels = families[particles.labels]
     for name, file in missing.items():
         began = time.monotonic()
-        found = METHODS[name](particles, len(recipe.families), arguments.seed)
+        more: dict[str, Any] = {}
+        if name == _SUPERVISED:
+            fresh = fresh_particles(proteins, config)
+            budget = time_budget(arguments.minutes)
+            found, epochs = supervised_labels(particles, fresh, families, arguments.seed, budget)
+            more = {"minutes": arguments.minutes, "epochs": epochs}
+        else:
+            found = METHODS[name](particles, len(recipe.families), arguments.seed)
         scores = composition_scores(found, labels)
         save_result(
             file,
             {
                 "set": set_name(arguments),
-                "method": name,
+                "method": _method(name, arguments),
                 "seed": arguments.seed,
                 "n_particles": len(labels),
                 "ari": round(scores.ari, 4),
                 "accuracy": round(scores.accuracy, 4),
                 "seconds": round(time.monotonic() - began),
+                **more,
             },
         )
+
+
+def _method(name: str, arguments: argparse.Namespace) -> str:
+    """With the minutes where they decide what is found."""
+    return f"{name}-{arguments.minutes:g}min" if name == _SUPERVISED else name
 
 
 def _mixture(features: NDArray[np.float64], n_clusters: int, seed: int) -> Labels:
@@ -138,4 +174,4 @@ def _shell_sums(values: torch.Tensor, shells: torch.Tensor, box: int) -> torch.T
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

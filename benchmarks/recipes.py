@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import platform
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,13 +138,21 @@ def simulation_config(recipe: Recipe, arguments: argparse.Namespace) -> Simulati
     )
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+    return number
+
+
 def common_parser(description: str | None) -> argparse.ArgumentParser:
     """Options that every benchmark on a set takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--set", choices=sorted(SETS), default="easy")
     parser.add_argument("--data", type=Path, required=True, help="holds maps/")
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--n", type=int, help="particles of each file; by default those of the set")
+    parser.add_argument("--n", type=positive, help="particles of each file; by default those of the set")
     parser.add_argument("--tilt-series", action="store_true", help="simulate every tilt image instead of a wedge")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser
@@ -156,7 +166,12 @@ def set_name(arguments: argparse.Namespace) -> str:
 
 def result_file(arguments: argparse.Namespace, name: str) -> Path:
     """Where a measurement of a set is kept."""
-    return Path(arguments.results) / f"{set_name(arguments)}.{name}.{arguments.seed}.json"
+    return named_result_file(arguments.results, set_name(arguments), name, arguments.seed)
+
+
+def named_result_file(folder: Path, set_name: str, method: str, seed: int) -> Path:
+    """Where the measurement of a method on particles of this name is kept."""
+    return folder / f"{set_name}.{method}.{seed}.json"
 
 
 def save_result(path: Path, result: dict[str, Any]) -> None:
@@ -177,3 +192,12 @@ def hardware() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark; a user's mistake is one line and exit code 2, without a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print("Error: " + "; ".join(" ".join(line.split()) for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)

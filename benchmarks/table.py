@@ -17,11 +17,11 @@ from benchmarks.recipes import RESULTS
 Result = dict[str, Any]
 
 
-def _score(factor: str, *path: str) -> Callable[[Result], float | None]:
-    """A number of the row of this factor in ``disentanglement``."""
+def _score(factors: Sequence[str], *path: str) -> Callable[[Result], float | None]:
+    """A number of the row of one of these factors in ``disentanglement``."""
 
     def read(result: Result) -> float | None:
-        value: Any = next((row for row in result.get("disentanglement", []) if row["factor"] == factor), None)
+        value: Any = next((row for row in result.get("disentanglement", []) if row["factor"] in factors), None)
         for key in path:
             value = None if value is None else value[key]
         return value
@@ -29,20 +29,21 @@ def _score(factor: str, *path: str) -> Callable[[Result], float | None]:
     return read
 
 
+_CONTENT = ("protein", "digit", "object")
+_TRANSFORMATION = ("conformation", "pose", "rotation", "viewpoint")
+
 COLUMNS: dict[str, Callable[[Result], float | None]] = {
     "ARI": lambda result: result.get("ari"),
     "accuracy": lambda result: result.get("accuracy"),
     "classes of `-k auto`": lambda result: result.get("auto_k"),
-    "D(c\\|c)": _score("protein", "content", "corrected"),
-    "D(c\\|z)": _score("protein", "transformation", "corrected"),
-    "SAP(c)": _score("protein", "sap_corrected"),
-    "D(z\\|z), conformation": _score("conformation", "transformation", "corrected"),
-    "D(z\\|c), conformation": _score("conformation", "content", "corrected"),
-    "SAP(z), conformation": _score("conformation", "sap_corrected"),
-    "D(z\\|z), pose": _score("pose", "transformation", "corrected"),
-    "D(z\\|c), pose": _score("pose", "content", "corrected"),
-    "SAP(z), pose": _score("pose", "sap_corrected"),
+    "D(c\\|c)": _score(_CONTENT, "content", "corrected"),
+    "D(c\\|z)": _score(_CONTENT, "transformation", "corrected"),
+    "SAP(c)": _score(_CONTENT, "sap_corrected"),
 }
+for _factor in _TRANSFORMATION:
+    COLUMNS[f"D(z\\|z), {_factor}"] = _score((_factor,), "transformation", "corrected")
+    COLUMNS[f"D(z\\|c), {_factor}"] = _score((_factor,), "content", "corrected")
+    COLUMNS[f"SAP(z), {_factor}"] = _score((_factor,), "sap_corrected")
 
 
 def read_results(folder: Path, name: str) -> list[Result]:

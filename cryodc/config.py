@@ -31,10 +31,15 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     kl_weight
         β, of all KL divergences; divided by the number of voxels. 2 is the evidence lower bound under noise of
         variance 1. Harmony's divergence between two views is divided by the length of the content code instead.
+    transformation_kl_weight
+        β of the transformation code's divergence in DualContrast, where it is not ``kl_weight``.
     kl_warm_up_epochs
         β rises from 0 over so many epochs.
     content_weight, transformation_weight
         γ_c and γ_z.
+    shared_transformation
+        What step B decodes with two contents: ``prior`` draws ``z* ~ N(0, I)``, as published; ``posterior`` takes the
+        transformation codes of other particles of the batch, which lie where the decoder has learned.
     decoded_noise
         In step B, give decoded volumes the wedge and the noise of recorded particles before encoding them.
     """
@@ -44,9 +49,11 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     similarity: Similarity = "absolute"
     reconstruction_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=0.1, ge=0)
+    transformation_kl_weight: float | None = Field(default=None, ge=0)
     kl_warm_up_epochs: int = Field(default=0, ge=0)
     content_weight: float = Field(default=1.0, ge=0)
     transformation_weight: float = Field(default=0.5, ge=0)
+    shared_transformation: Literal["prior", "posterior"] = "prior"
     decoded_noise: bool = True
 
 

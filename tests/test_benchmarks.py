@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks import ablation, floors, hard, recipes, table
+from benchmarks import ablation, floors, hard, recipes, supervised, table
 from benchmarks.bop import read_objects
 from cryodc.config import preset_config
 from cryodc.data.phantoms import demo_phantoms, phantom
@@ -35,6 +35,29 @@ def test_clean_phantoms_are_told_apart_by_what_no_rotation_changes(particles):
 def test_clean_phantoms_are_told_apart_in_their_true_poses(particles):
     found = floors.oracle_mixture(particles, 4, seed=0, spacing_angstrom=20.0)
     assert adjusted_rand_score(particles.labels, found) > 0.9
+
+
+def test_the_taught_classifier_tells_clean_phantoms_apart_and_never_saw_them(particles, monkeypatch):
+    monkeypatch.setattr(supervised, "_FRESH_PER_MAP", 40)
+    config = SimulationConfig(box_size=16, spacing_angstrom=20.0, snr=float("inf"), max_shift_voxels=0.5)
+    fresh = supervised.fresh_particles({name: demo_phantoms()[name] for name in ("wheel", "clamp")}, config)
+    seen = []
+
+    def remembered(epoch):
+        seen.append(fresh(epoch))
+        return seen[-1]
+
+    names = list(demo_phantoms())
+    rows = np.flatnonzero(np.isin(particles.labels, [names.index("wheel"), names.index("clamp")]))
+    fields = {**vars(particles), "volumes": particles.volumes[rows], "weight_index": particles.weight_index[rows]}
+    some = type(particles)(**fields)
+    spent = iter([0.0, 0.25, 0.5, 0.75, 1.0])
+    found, epochs = supervised.supervised_labels(some, remembered, np.array([0, 1]), 0, lambda: next(spent))
+    truth = particles.labels[rows] == names.index("clamp")
+    assert np.mean(found == truth) > 0.9
+    assert epochs == len(seen) == 4
+    poses = np.concatenate([particles.poses.rotations, *(simulated.poses.rotations for simulated in seen)])
+    assert len(np.unique(poses.round(6), axis=0)) == len(poses)
 
 
 def test_invariant_features_do_not_change_with_a_quarter_turn(particles):
@@ -98,6 +121,21 @@ def test_table_gives_median_and_range(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "ari": 1.0}))
     lines = table.markdown(table.read_results(tmp_path, "hard")).splitlines()
     assert lines == ["| method | seeds | ARI |", "|---|---|---|", "| a | 3, 4, 5 | 0.500 (0.200–0.600) |"]
+
+
+def test_table_reads_digits_where_others_have_proteins(tmp_path):
+    rows = [
+        {"factor": factor, "content": {"corrected": 0.5}, "transformation": {"corrected": z}, "sap_corrected": 0.5 - z}
+        for factor, z in (("digit", 0.25), ("rotation", 0.125))
+    ]
+    result = {"set": "mnist", "method": "a", "seed": 3, "ari": 0.2, "disentanglement": rows}
+    (tmp_path / "3.json").write_text(json.dumps(result))
+    head, _, row = table.markdown(table.read_results(tmp_path, "mnist")).splitlines()
+    cells = dict(zip(head.replace("\\|", "/").split(" | "), row.split(" | "), strict=True))
+    assert cells["D(c/c)"] == "0.500"
+    assert cells["D(c/z)"] == "0.250"
+    assert cells["D(z/z), rotation"] == "0.125"
+    assert not any("pose" in name for name in cells)
 
 
 def _scene(folder: Path, box: list[int]) -> None:

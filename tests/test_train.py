@@ -103,14 +103,18 @@ def test_the_log_names_every_term(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_step_b_reaches_the_encoder_only(preset: str) -> None:
+@pytest.mark.parametrize("shared", ["prior", "posterior"])
+def test_step_b_reaches_the_encoder_only(preset: str, shared: str) -> None:
     dataset = make_dataset(6)
-    config = preset_config(preset, BOX, {"model": {"width": 8, "max_channels": 16}})
+    overrides = {"model": {"width": 8, "max_channels": 16}, "loss": {"shared_transformation": shared}}
+    config = preset_config(preset, BOX, overrides)
     model = start_state(config, 1, 0, torch.device("cpu")).model
     mask = view_mask(BOX)
     generator = torch.Generator().manual_seed(0)
     content = torch.randn(6, config.model.content_dims)
-    step_b_term(model, content, dataset.weight(torch.arange(6)), mask, config, generator).backward()
+    transformation = torch.randn(6, config.model.transformation_dims, requires_grad=True)
+    step_b_term(model, content, transformation, dataset.weight(torch.arange(6)), mask, config, generator).backward()
+    assert transformation.grad is None
     assert all(parameter.grad is None for parameter in model.decoder.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.transformation_mean.parameters())
 
@@ -121,6 +125,9 @@ def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     rec, kl_c, kl_z, content, negative, _ = (float(terms[name]) for name in TERMS)
     expected = 3 * rec + 0.01 / BOX**3 * (kl_c + kl_z) + 0.06 * content + 0.06 * negative
     assert float(weighted_total(terms, config, 0)) == pytest.approx(expected)
+    apart = preset_config("paper", BOX, {"loss": {"transformation_kl_weight": 0.04, "kl_warm_up_epochs": 4}})
+    risen = expected + 0.01 / BOX**3 * ((0.25 - 1) * kl_c + (4 * 0.25 - 1) * kl_z)
+    assert float(weighted_total(terms, apart, 1)) == pytest.approx(risen)
 
 
 def test_training_lowers_reconstruction_and_content_loss(tmp_path: Path) -> None:

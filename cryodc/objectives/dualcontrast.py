@@ -16,7 +16,7 @@ from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.dualcontrast import DualContrast
 from cryodc.models.networks import Posterior
-from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta, draw_views
+from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta, draw_views, transformation_beta
 
 TERMS = (
     "reconstruction",
@@ -33,10 +33,10 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
     if not isinstance(model, DualContrast):
         raise TypeError(f"expected a DualContrast, found {type(model).__name__}")
     first, second = draw_views(batch, config, generator)
-    terms, content = step_a_terms(model, first, second, batch.mask, config, generator)
+    terms, codes = step_a_terms(model, first, second, batch.mask, config, generator)
     yield Step("all", weighted_total(terms, config, batch.epoch), terms)
     if batch.step % config.optimisation.transformation_every == 0:
-        positive = step_b_term(model, content, batch.weights, batch.mask, config, generator)
+        positive = step_b_term(model, *codes, batch.weights, batch.mask, config, generator)
         yield Step("encoder", config.loss.transformation_weight * positive, {"transformation_positive": positive})
 
 
@@ -50,8 +50,8 @@ def step_a_terms(
     mask: Tensor,
     config: TrainConfig,
     generator: torch.Generator,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Loss terms of step A by name, and the detached content codes of the first view."""
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    """Loss terms of step A by name, and the detached content and transformation codes of the first view."""
     with autocast(config, mask.device):
         q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
         decoded_first, decoded_second = (_decode(model, q, generator) for q in (q_first, q_second))
@@ -71,15 +71,16 @@ def step_a_terms(
     else:
         partner = losses.derangement(len(c_first), generator)
         terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
-    return terms, c_first.detach()
+    return terms, (c_first.detach(), q_first.transformation.mean.detach())
 
 
 def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:
-    """``L = L_rec + β KL + γ_c L_con(c) + γ_z s(z, z(Rx))``: the objective of step A."""
+    """``L = L_rec + β KL(c) + β_z KL(z) + γ_c L_con(c) + γ_z s(z, z(Rx))``: the objective of step A."""
     loss = config.loss
     return (
         loss.reconstruction_weight * terms["reconstruction"]
-        + beta(config, epoch) * (terms["kl_content"] + terms["kl_transformation"])
+        + beta(config, epoch) * terms["kl_content"]
+        + transformation_beta(config, epoch) * terms["kl_transformation"]
         + loss.content_weight * terms["content"]
         + loss.transformation_weight * terms["transformation_negative"]
     )
@@ -88,13 +89,17 @@ def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) ->
 def step_b_term(
     model: DualContrast,
     content: Tensor,
+    transformation: Tensor,
     weights: Tensor | None,
     mask: Tensor,
     config: TrainConfig,
     generator: torch.Generator,
 ) -> Tensor:
     """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: gradients reach the encoder only."""
-    shared = torch.randn(len(content), config.model.transformation_dims, generator=generator, device=content.device)
+    if config.loss.shared_transformation == "prior":
+        shared = torch.randn(transformation.shape, generator=generator, device=content.device)
+    else:
+        shared = transformation[losses.derangement(len(content), generator)]
     other = content[losses.derangement(len(content), generator)]
     with torch.no_grad(), autocast(config, content.device):
         pair = [model.decode(codes, shared) for codes in (content, other)]

@@ -66,13 +66,23 @@ def beta(config: TrainConfig, epoch: int) -> float:
     return kl_weight(config, epoch) / config.model.n_values
 
 
+def transformation_beta(config: TrainConfig, epoch: int) -> float:
+    """The same for the transformation code of DualContrast, whose weight may be another."""
+    own = config.loss.transformation_kl_weight
+    return beta(config, epoch) if own is None else own * _risen(config, epoch) / config.model.n_values
+
+
 def kl_weight(config: TrainConfig, epoch: int) -> float:
     """The configured weight, as far as it has risen."""
-    warm_up = config.loss.kl_warm_up_epochs
-    return config.loss.kl_weight * (1.0 if warm_up == 0 else min(1.0, epoch / warm_up))
+    return config.loss.kl_weight * _risen(config, epoch)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[object]:
     """The precision that networks run in."""
     enabled = config.optimisation.precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _risen(config: TrainConfig, epoch: int) -> float:
+    warm_up = config.loss.kl_warm_up_epochs
+    return 1.0 if warm_up == 0 else min(1.0, epoch / warm_up)

@@ -1,0 +1,158 @@
+"""A model measured on images whose content and transformation are known: what mnist and linemod have in common."""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from benchmarks.recipes import RESULTS, named_result_file, positive, save_result
+from cryodc.cluster import cluster_codes
+from cryodc.codes import Codes
+from cryodc.config import Preset
+from cryodc.data.images import image_dataset
+from cryodc.distributed import choose_device
+from cryodc.encode import encode_particles
+from cryodc.errors import InputError
+from cryodc.io.run import RunFolder, load_config, save_codes, save_config
+from cryodc.leakage.disentanglement import disentangle_labels
+from cryodc.models.registry import MODELS
+from cryodc.scores import composition_scores
+from cryodc.settings import checked_config
+from cryodc.train import train
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images and what is known of each.
+
+    Parameters
+    ----------
+    images
+        ``(n, h, w)``, or ``(n, 3, h, w)`` in colour.
+    content, transformation
+        ``(n,)`` labels.
+    factors
+        What these two labels are, for example ``digit`` and ``rotation``.
+    """
+
+    images: Float[NDArray[np.float32], "n *image"]
+    content: Int[NDArray[np.int64], " n"]
+    transformation: Int[NDArray[np.int64], " n"]
+    factors: tuple[str, str]
+
+    def select(self, rows: Int[NDArray[np.int64], " m"]) -> "LabelledImages":
+        """These images."""
+        return LabelledImages(self.images[rows], self.content[rows], self.transformation[rows], self.factors)
+
+
+def image_parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that every benchmark on images takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", choices=sorted(MODELS), default="dualcontrast")
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True, help="the run is made below it")
+    parser.add_argument("--epochs", type=positive, help="by default those of the preset")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+def split(n: int, n_test: int, seed: int) -> tuple[Int[NDArray[np.int64], " a"], Int[NDArray[np.int64], " b"]]:
+    """Rows to train on and rows to judge, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[n_test:]), np.sort(order[:n_test])
+
+
+def method_name(arguments: argparse.Namespace) -> str:
+    """The model, with the epochs where they are not the preset's."""
+    return f"{arguments.model}-e{arguments.epochs}" if arguments.epochs else str(arguments.model)
+
+
+def measure(
+    arguments: argparse.Namespace, set_name: str, images: LabelledImages, n_test: int, preset: Preset
+) -> dict[str, Any]:
+    """Train on all images but those kept for the test, encode those, judge their codes, and keep the result.
+
+    Goes on with a run that was stopped.
+
+    Raises
+    ------
+    InputError
+        If the images are no such images, a setting is out of range, or the run there had other settings.
+    """
+    least = 10 * len(np.unique(images.content))
+    if n_test < least:
+        raise InputError(
+            "too few images for the test",
+            file=arguments.data,
+            expected=f"{least} of them, 10 for each label",
+            found=f"{n_test}, of {len(images.images)} in all",
+        )
+    method = method_name(arguments)
+    training, test = (images.select(rows) for rows in split(len(images.images), n_test, arguments.seed))
+    run = RunFolder(arguments.out / f"{set_name}.{arguments.seed}" / method)
+    began = time.monotonic()
+    resumed, codes = encode_test(arguments, run, training, test, preset)
+    seconds = round(time.monotonic() - began)
+    result = {
+        "set": set_name,
+        "method": method,
+        "seed": arguments.seed,
+        "seconds": None if resumed else seconds,
+        "n_training": len(training.images),
+        **judge(codes, test, arguments.seed),
+    }
+    save_result(named_result_file(arguments.results, set_name, method, arguments.seed), result)
+    return result
+
+
+def encode_test(
+    arguments: argparse.Namespace, run: RunFolder, training: LabelledImages, test: LabelledImages, preset: Preset
+) -> tuple[bool, Codes]:
+    """Whether the run had begun before, and the codes of the test images."""
+    overrides: dict[str, dict[str, Any]] = {"model": {"name": arguments.model}}
+    if training.images.ndim == 4:
+        overrides["model"]["channels"] = 3
+    if arguments.epochs:
+        overrides["optimisation"] = {"epochs": arguments.epochs}
+    seen, unseen = (image_dataset(images.images, source=arguments.data) for images in (training, test))
+    config = checked_config(preset, seen.box_size, overrides)
+    described = {"settings": config.model_dump(mode="json"), "n": len(seen), "seed": arguments.seed}
+    if run.config.exists() and load_config(run) != described:
+        raise InputError("the run there had other settings", file=run.config, remedy="choose another --out")
+    save_config(run, described)
+    resumed = (run.checkpoints / "last.pt").exists()
+    device = choose_device(arguments.device)
+    model = train(seen, config, run, seed=arguments.seed, device=device, resume=resumed)
+    views = config.optimisation.encoding_views
+    codes = encode_particles(model, unseen, config.views, n_views=views, seed=arguments.seed)
+    save_codes(run, codes)
+    return resumed, codes
+
+
+def judge(codes: Codes, truth: LabelledImages, seed: int) -> dict[str, Any]:
+    """Clusters of the content codes, and what each code tells of each label.
+
+    Accuracies are of logistic regressions, cross-validated among these images, all of them together: their
+    transformation is drawn without regard to their content.
+    """
+    clusters = cluster_codes(codes, len(np.unique(truth.content)), seed=seed)
+    scores, whole = composition_scores(clusters.labels, truth.content), np.zeros(len(codes), dtype=np.int64)
+    labels = zip(truth.factors, (truth.content, truth.transformation), strict=True)
+    rows = [
+        disentangle_labels(factor, codes.content_points, codes.transformation, values, whole)
+        for factor, values in labels
+    ]
+    return {
+        "n_particles": len(codes),
+        "ari": round(scores.ari, 4),
+        "accuracy": round(scores.accuracy, 4),
+        "stability": round(clusters.stability, 3),
+        "disentanglement": [row.to_json() for row in rows],
+    }
