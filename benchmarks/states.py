@@ -1,6 +1,6 @@
 """States of a class with true poses: two states, one state, continuous motion; one line of JSON each.
 
-python benchmarks/states.py [--spike shared/structures/spike]
+python benchmarks/states.py --phantoms clamp --seeds 3 4 5
 """
 
 import argparse
