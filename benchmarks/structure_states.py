@@ -57,6 +57,7 @@ def superpose(files: tuple[Path, ...], residues: tuple[int, int] | None, out: Pa
                     atom.pos = gemmi.Position(best.transform.apply(atom.pos))
         # The assembly of a file is of the frame it had.
         structure.assemblies.clear()
+        structure.raw_remarks = []
         found.append(out / f"state{number}.pdb")
         structure.write_pdb(str(found[-1]))
     return found
