@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from cryodc.data.simulate import (
     tilt_weights,
     weight_index,
 )
-from cryodc.data.specimens import prepare_specimens
+from cryodc.data.specimens import Specimen, prepare_specimens
 from cryodc.half_maps import average_particles
+from cryodc.io.simulation import Truth
 from cryodc.measurements import measure
 
 KINDS = ("two", "one", "continuous")
@@ -40,11 +42,18 @@ def simulate(name: str, kind: str, n: int, snr: float, seed: int) -> tuple[tuple
         truth.states[:] = np.where(truth.states < 0.5, 0.1, 0.9)
     elif kind == "one":
         truth.states[:] = 0.5
+    return posed_particles(specimens, truth, config), truth.states
+
+
+def posed_particles(
+    specimens: Mapping[str, Specimen], truth: Truth, config: SimulationConfig
+) -> tuple[torch.Tensor, ...]:
+    """Simulated volumes, weights and which of them each has, true rotations and origins (voxels)."""
     volumes = torch.cat([batch for _, batch in simulate_batches(specimens, truth, config)])
     rotations = torch.from_numpy(truth.poses.rotations).float()
     origins = torch.from_numpy(truth.poses.origins_angstrom / config.spacing_angstrom).float()
     volumes = (volumes - volumes.mean()) / volumes.std()
-    return (volumes, tilt_weights(config), weight_index(truth, config), rotations, origins), truth.states
+    return volumes, tilt_weights(config), weight_index(truth, config), rotations, origins
 
 
 def analyse(simulated: tuple[torch.Tensor, ...], seed: int, n_states: int | None = None) -> Conformations:

@@ -22,8 +22,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.recipes import run
-from benchmarks.states import analyse
-from cryodc.data.simulate import SimulationConfig, draw_truth, simulate_batches, tilt_weights, weight_index
+from benchmarks.states import analyse, posed_particles
+from cryodc.data.simulate import SimulationConfig, draw_truth
 from cryodc.data.specimens import prepare_specimens
 from cryodc.io.structures import read_structure
 
@@ -69,11 +69,7 @@ def simulate(files: list[Path], n: int, snr: float, seed: int) -> tuple[tuple[to
     structures = {file.stem: read_structure(file) for file in files}
     specimens = prepare_specimens(structures, config.box_size, config.spacing_angstrom)
     truth = draw_truth(specimens, config)
-    volumes = torch.cat([batch for _, batch in simulate_batches(specimens, truth, config)])
-    rotations = torch.from_numpy(truth.poses.rotations).float()
-    origins = torch.from_numpy(truth.poses.origins_angstrom / config.spacing_angstrom).float()
-    volumes = (volumes - volumes.mean()) / volumes.std()
-    return (volumes, tilt_weights(config), weight_index(truth, config), rotations, origins), truth.labels
+    return posed_particles(specimens, truth, config), truth.labels
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 from cryodc.ops.filters import low_pass, standardise
-from cryodc.ops.placements import n_rotation_parameters, rotations
 from cryodc.ops.rotations import random_rotations, resample
+from cryodc.ops.transforms import n_rotation_parameters, rotations
 from cryodc.ops.wedge import apply_weight
 
 

@@ -17,8 +17,8 @@ from cryodc.models.base import Placement, full_precision
 from cryodc.models.config import ModelConfig
 from cryodc.models.networks import Decoder, Encoder, Posterior, certain, gaussian
 from cryodc.models.posed import PosedModel
-from cryodc.ops.placements import invert, n_rotation_parameters, rigid
 from cryodc.ops.rotations import resample
+from cryodc.ops.transforms import invert, n_rotation_parameters, rigid
 
 
 class Harmony(PosedModel):

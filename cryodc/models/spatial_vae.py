@@ -17,7 +17,7 @@ from cryodc.models.base import Placement, full_precision
 from cryodc.models.config import ModelConfig
 from cryodc.models.networks import Encoder, Gaussian, Posterior, gaussian, without_channels
 from cryodc.models.posed import PosedModel
-from cryodc.ops.placements import n_rotation_parameters, rigid, rotations
+from cryodc.ops.transforms import n_rotation_parameters, rigid, rotations
 
 SHIFT_SCALE = 0.1
 """Half-boxes that a shift of one standard deviation of its prior moves an image by."""

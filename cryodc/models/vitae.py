@@ -2,7 +2,7 @@
 
 A first encoder gives a latent ``u ~ q(u | x)`` and from it a transform; the particle is un-warped by the inverse; a
 second encoder gives the content code of what is left; the decoded content is warped back. The transformation code is
-the logarithm of the transform (:func:`cryodc.ops.placements.exponential`), so that minus the code undoes it exactly;
+the logarithm of the transform (:func:`cryodc.ops.transforms.exponential`), so that minus the code undoes it exactly;
 it is the one of the mean of ``q(u | x)`` and is told without a spread.
 
 Networks are the convolutional ones of this package. Reconstructions are compared in the full box under each particle's
@@ -17,8 +17,8 @@ from cryodc.models.base import Placement, full_precision
 from cryodc.models.config import ModelConfig
 from cryodc.models.networks import Decoder, Encoder, Gaussian, Posterior, certain, gaussian, set_to_zero
 from cryodc.models.posed import PosedModel
-from cryodc.ops.placements import exponential
 from cryodc.ops.rotations import resample
+from cryodc.ops.transforms import exponential
 
 
 class VITAE(PosedModel):

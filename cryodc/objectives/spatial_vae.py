@@ -13,7 +13,7 @@ from cryodc.models.base import Model
 from cryodc.models.networks import Gaussian, with_channels
 from cryodc.models.spatial_vae import SpatialVAE, box_points
 from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta
-from cryodc.ops.placements import n_rotation_parameters
+from cryodc.ops.transforms import n_rotation_parameters
 
 TERMS = ("reconstruction", "kl_content", "kl_rotation", "kl_shift")
 
