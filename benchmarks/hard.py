@@ -1,6 +1,6 @@
 """Classification of six complexes much alike: 20S, p97, β-galactosidase, RuBisCO, ClpB and 50S at SNR 0.05, ±60°.
 
-python benchmarks/hard.py --maps PATH --seed 3 --start corrupted --out hard3/
+python -m benchmarks.hard --maps PATH --seed 3 --start corrupted --out hard3/
 
 PATH holds 3j9i, 3cf3, 1f4a, 1bxn, 1qvr and 4v4r_50S as .mrc.gz at 10 Å. Clusters come from ``--start``:
 
@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.recipes import SETS
+from benchmarks.recipes import run as run_benchmark
 from cryodc.align import balanced_halves
 from cryodc.average import average_run
 from cryodc.cluster import cluster_run
@@ -44,7 +46,7 @@ from cryodc.scores import pose_errors
 from cryodc.volumes import Volume
 from cryodc.workflow import TrainRequest, describe_run, load_run_dataset, load_run_particles, train_run
 
-COMPLEXES = ("3j9i", "3cf3", "1f4a", "1bxn", "1qvr", "4v4r_50S")
+COMPLEXES = tuple(source.name for source in SETS["hard"].sources)
 SYMMETRIES = {"3j9i": "D7", "1f4a": "D2", "1bxn": "C4"}
 """Of the maps as deposited: 1bxn is half of a D4 assembly. Their axes lie anywhere."""
 CONFUSED = ("3cf3", "1bxn", "1qvr")
@@ -197,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

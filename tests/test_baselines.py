@@ -26,7 +26,7 @@ from cryodc.models.vitae import VITAE
 from cryodc.objectives.registry import OBJECTIVES
 from cryodc.objectives.spatial_vae import draw_voxels
 from cryodc.objectives.steps import Batch
-from cryodc.ops import placements
+from cryodc.ops import transforms
 from cryodc.ops.filters import view_mask
 from cryodc.ops.rotations import resample
 from cryodc.ops.wedge import wedge_from_tilt_range
@@ -173,8 +173,8 @@ def test_published_settings_are_those_of_the_papers() -> None:
 @pytest.mark.parametrize(("dims", "length"), [(2, 3), (2, 6), (3, 6), (3, 12)])
 def test_a_transform_and_its_inverse_are_the_identity(dims: int, length: int) -> None:
     generator = 0.4 * torch.randn(5, length, generator=torch.Generator().manual_seed(length))
-    matrices, offsets = placements.exponential(generator, dims)
-    back, back_offsets = placements.exponential(-generator, dims)
+    matrices, offsets = transforms.exponential(generator, dims)
+    back, back_offsets = transforms.exponential(-generator, dims)
     torch.testing.assert_close(back @ matrices, torch.eye(dims).expand(5, -1, -1), atol=1e-5, rtol=0)
     zero = torch.einsum("bij,bj->bi", back, offsets) + back_offsets
     torch.testing.assert_close(zero, torch.zeros(5, dims), atol=1e-5, rtol=0)
@@ -202,10 +202,10 @@ def test_vitae_unwarps_what_it_warps() -> None:
 def test_rotations_are_scipys() -> None:
     vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     xyz = Rotation.from_rotvec(vectors.flip(1).numpy()).as_matrix()
-    np.testing.assert_allclose(placements.rotations(vectors), xyz[:, ::-1, ::-1], atol=1e-5)
+    np.testing.assert_allclose(transforms.rotations(vectors), xyz[:, ::-1, ::-1], atol=1e-5)
     # The rotation of the plane is that of space about z.
-    about_z = placements.rotations(torch.tensor([[0.7, 0.0, 0.0]]))[0, 1:, 1:]
-    torch.testing.assert_close(placements.rotations(torch.tensor([[0.7]]))[0], about_z)
+    about_z = transforms.rotations(torch.tensor([[0.7, 0.0, 0.0]]))[0, 1:, 1:]
+    torch.testing.assert_close(transforms.rotations(torch.tensor([[0.7]]))[0], about_z)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
