@@ -33,6 +33,7 @@ from cryodc.evaluate import evaluate_run, match_names
 from cryodc.io.run import RunFolder, load_codes
 from cryodc.io.simulation import read_truth
 from cryodc.leakage.disentanglement import disentangle_labels
+from cryodc.leakage.table import probe_json
 from cryodc.scores import composition_scores
 from cryodc.workflow import TrainRequest, train_run
 
@@ -117,7 +118,7 @@ def simulate_once(folder: Path, recipe: Recipe, arguments: argparse.Namespace) -
 
 
 def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Composition at the true and at the chosen number of classes, and what each code tells of each label."""
+    """Composition at the true and at the chosen number of classes, what each code tells of each label, and leakage."""
     chosen = cluster_run(run, None, seed=seed)
     told = cluster_run(run, len(recipe.families), seed=seed)
     truth = read_truth(truth_file)
@@ -132,7 +133,9 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         disentangle_labels("protein", content, transformation, families, whole),
         disentangle_labels("conformation", content, transformation, sources, families),
     ]
-    poses = [row for row in evaluate_run(run, truth_file).disentanglement if row.factor == "pose"]
+    evaluation = evaluate_run(run, truth_file)
+    poses = [row for row in evaluation.disentanglement if row.factor == "pose"]
+    leakage = evaluation.leakage.rows if evaluation.leakage else ()
     return {
         "n_particles": len(families),
         "ari": round(scores.ari, 4),
@@ -140,6 +143,7 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         "stability": round(told.stability, 3),
         **_blind(chosen, families),
         "disentanglement": [row.to_json() for row in (*labels, *poses)],
+        "leakage": [{"factor": row.name, "content": probe_json(row.content)} for row in leakage],
     }
 
 

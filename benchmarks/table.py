@@ -29,6 +29,18 @@ def _score(factors: Sequence[str], *path: str) -> Callable[[Result], float | Non
     return read
 
 
+def _above_shuffled(factor: str) -> Callable[[Result], float | None]:
+    """R² of a factor from the content code, less that of shuffled particles; 0 where the probe finds nothing."""
+
+    def read(result: Result) -> float | None:
+        probe = next((row["content"] for row in result.get("leakage", []) if row["factor"] == factor), None)
+        if probe is None or probe["value"] is None:
+            return None
+        return float(max(probe["value"], 0.0) - max(probe["shuffled_mean"], 0.0))
+
+    return read
+
+
 _CONTENT = ("protein", "digit", "object")
 _TRANSFORMATION = ("conformation", "pose", "rotation", "viewpoint")
 
@@ -44,6 +56,8 @@ for _factor in _TRANSFORMATION:
     COLUMNS[f"D(z\\|z), {_factor}"] = _score((_factor,), "transformation", "corrected")
     COLUMNS[f"D(z\\|c), {_factor}"] = _score((_factor,), "content", "corrected")
     COLUMNS[f"SAP(z), {_factor}"] = _score((_factor,), "sap_corrected")
+COLUMNS["R² of pose from c"] = _above_shuffled("orientation")
+COLUMNS["R² of wedge from c"] = _above_shuffled("wedge_particle")
 
 
 def read_results(folder: Path, name: str) -> list[Result]:

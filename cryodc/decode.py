@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryodc.codes import Codes
+from cryodc.ops.filters import fourier_pad
 from cryodc.representatives import middle_code, principal_axes
 
 FIRST_QUANTILE, LAST_QUANTILE = 0.05, 0.95
@@ -36,6 +37,35 @@ class DecodingModel(Protocol):
     def eval(self) -> Any:
         """Stop what only training does."""
         ...
+
+
+@dataclass(frozen=True)
+class AtBox:
+    """A model of volumes whose network works at a smaller box; what it decodes is interpolated.
+
+    Parameters
+    ----------
+    model
+        The model.
+    box_size
+        Even, in voxels: of the volumes wanted.
+    """
+
+    model: DecodingModel
+    box_size: int
+
+    def decode(self, content: Tensor, transformation: Tensor) -> Tensor:
+        """``p(x | c, z)``: ``(b, d, h, w)``."""
+        return fourier_pad(self.model.decode(content, transformation).float(), self.box_size)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the model."""
+        return self.model.parameters()
+
+    def eval(self) -> "AtBox":
+        """Stop what only training does."""
+        self.model.eval()
+        return self
 
 
 @dataclass(frozen=True)

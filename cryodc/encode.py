@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from cryodc.codes import Codes
+from cryodc.data.cropped import at_box
 from cryodc.data.dataset import Dataset
 from cryodc.data.views import ViewConfig, random_view, recorded_view
 from cryodc.models.base import Model
@@ -39,6 +40,7 @@ def encode_particles(
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
+    dataset, views = at_box(dataset, views, model.config.box_size)
     mask = view_mask(dataset.box_size, device, dataset.dims)
     model.eval()
     columns: list[list[Tensor]] = [[], [], [], []]

@@ -15,7 +15,7 @@ from cryodc.encoded_run import EncodedRun, load_encoded
 from cryodc.errors import InputError
 from cryodc.galleries import View
 from cryodc.generated_folder import class_folder, origin, write_grid, write_traversal
-from cryodc.io.run import RunFolder, atomic_path, require, require_empty
+from cryodc.io.run import RunFolder, atomic_path, load_config, require, require_empty
 from cryodc.representatives import k_medoids, medoids, spread_codes
 
 GRID = "grid"
@@ -73,7 +73,7 @@ class GenerateRequest:
 
 
 def load_decoder(run: RunFolder, device: str = "auto") -> DecodingModel:
-    """The model whose codes are in codes.npz.
+    """The model whose codes are in codes.npz, decoding at the box of the particles it was trained on.
 
     Raises
     ------
@@ -81,8 +81,10 @@ def load_decoder(run: RunFolder, device: str = "auto") -> DecodingModel:
         If there is no checkpoint, it is damaged, or there is no such device.
     """
     checkpoint = require(run.checkpoints / "last.pt", "cryodc train")
-    model, _ = load_model(checkpoint, choose_device(device))
-    return model
+    model, config = load_model(checkpoint, choose_device(device))
+    described = load_config(run)
+    box_size = int((described.get("pack") or described["dataset"])["box_size"])
+    return model if box_size == config.model.box_size else AtBox(model, box_size)
 
 
 def make_grid(encoded: EncodedRun, model: DecodingModel, request: GenerateRequest) -> TransferGrid:

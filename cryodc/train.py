@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cryodc.checkpoint import TrainingState, load_checkpoint, save_checkpoint, start_state
 from cryodc.config import TrainConfig
+from cryodc.data.cropped import at_box
 from cryodc.data.dataset import Dataset
 from cryodc.distributed import Team, average_gradients, average_number
 from cryodc.errors import InputError
@@ -90,12 +91,14 @@ def train(
     state = start_state(config, n_batches(len(dataset), config, team), seed, device)
     if resume:
         load_checkpoint(run.checkpoints / "last.pt", state, device)
+    dataset, views = at_box(dataset, config.views, config.model.box_size)
+    seen = config.model_copy(update={"views": views})
     share = len(dataset) // team.size
     listener.on_start(state.epoch * share, config.optimisation.epochs * share)
     mask = view_mask(dataset.box_size, device, dataset.dims)
     while state.epoch < config.optimisation.epochs:
         began = time.monotonic()
-        terms = train_epoch(state, dataset, config, mask, seed, team, listener.on_batch)
+        terms = train_epoch(state, dataset, seen, mask, seed, team, listener.on_batch)
         state.epoch += 1
         line = {"epoch": state.epoch, "seconds": round(time.monotonic() - began, 3), **terms}
         state.log.append(line)
@@ -178,13 +181,14 @@ def _require_fit(dataset: Dataset, config: TrainConfig, team: Team) -> None:
     model = config.model
     expected = (model.dims, model.channels, model.box_size)
     found = (dataset.dims, dataset.n_channels, dataset.box_size)
-    if found != expected:
+    cropped = model.dims == 3 and model.box_size < dataset.box_size
+    if found[:2] != expected[:2] or (found != expected and not cropped):
         raise InputError(
             "these particles are not of the shape the model takes",
             file=dataset.source,
             expected="dims {}, channels {}, box {}".format(*expected),
             found="dims {}, channels {}, box {}".format(*found),
-            remedy="set dims, channels and box_size of the section model",
+            remedy="set dims, channels and box_size of the section model; volumes may have a larger box",
         )
 
 

@@ -123,6 +123,18 @@ def test_table_gives_median_and_range(tmp_path):
     assert lines == ["| method | seeds | ARI |", "|---|---|---|", "| a | 3, 4, 5 | 0.500 (0.200–0.600) |"]
 
 
+def test_table_gives_leakage_above_shuffled_particles(tmp_path):
+    def row(factor, value, shuffled):
+        return {"factor": factor, "content": {"value": value, "shuffled_mean": shuffled}}
+
+    rows = [row("orientation", 0.25, -0.1), row("wedge_particle", -0.05, -0.1)]
+    (tmp_path / "3.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "leakage": rows}))
+    head, _, found = table.markdown(table.read_results(tmp_path, "easy")).splitlines()
+    cells = dict(zip(head.split(" | "), found.split(" | "), strict=True))
+    assert cells["R² of pose from c"] == "0.250"
+    assert cells["R² of wedge from c |"] == "0.000 |"
+
+
 def test_table_reads_digits_where_others_have_proteins(tmp_path):
     rows = [
         {"factor": factor, "content": {"corrected": 0.5}, "transformation": {"corrected": z}, "sap_corrected": 0.5 - z}

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -105,3 +106,42 @@ def test_what_the_wedge_hides_costs_nothing() -> None:
         losses.reconstruction(observed, decoded + 5 * hidden, weight, mask),
         losses.reconstruction(observed, decoded, weight, mask),
     )
+
+
+def test_dependence_is_the_mean_over_all_four_particles() -> None:
+    """The U-statistic ``K12 L12 + K12 L34 - 2 K12 L13`` over ordered quadruples (Song et al. 2012), written out."""
+    z, c = codes(20, 6, 3), codes(21, 6, 4)
+    scaled = (z - z.mean(dim=0)) / z.std(dim=0)
+    first = [[math.exp(-float(sum((a - b) ** 2)) / 6) for b in scaled] for a in scaled]
+    second = [[cosine(a, b) for b in c] for a in c]
+
+    def hsic(k: list[list[float]], m: list[list[float]]) -> float:
+        terms = [
+            k[i][j] * m[i][j] + k[i][j] * m[q][r] - 2 * k[i][j] * m[i][q]
+            for i, j, q, r in itertools.permutations(range(6), 4)
+        ]
+        return sum(terms) / len(terms)
+
+    expected = hsic(first, second) / math.sqrt(hsic(first, first) * hsic(second, second))
+    assert float(losses.dependence(z, c)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_dependence_is_nothing_between_independent_codes_and_grows_with_what_they_share() -> None:
+    classes = torch.arange(60) % 4
+    content = torch.eye(4)[classes] + 0.1 * codes(22, 60, 4)
+    free = torch.stack([losses.dependence(codes(seed, 60, 8), content) for seed in range(30, 60)])
+    assert abs(float(free.mean())) < 3 * float(free.std()) / math.sqrt(len(free))
+    told = [float(losses.dependence(codes(23, 60, 8) + share * content.repeat(1, 2), content)) for share in (1, 3, 9)]
+    assert float(free.max()) < told[0] < told[1] < told[2]
+
+
+def test_dependence_moves_z_and_not_c() -> None:
+    z, c = codes(24, 12, 3).requires_grad_(), codes(25, 12, 4).requires_grad_()
+    losses.dependence(z, c).backward()
+    assert z.grad is not None
+    assert float(z.grad.abs().max()) > 0
+    assert c.grad is None
+
+
+def test_three_particles_have_no_estimate_of_dependence() -> None:
+    assert float(losses.dependence(codes(26, 3), codes(27, 3))) == 0

@@ -32,7 +32,7 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
         ``uniform``: of all orientations. ``vector``: a rotation vector with each component in ±90°, as published; in
         2D an angle in ±90°.
     max_shift_voxels
-        Random shift, uniform in a cube (2D: square) of ± this: picks are never centred.
+        Random shift, uniform in a cube (2D: square) of ± this, in voxels of the particles: picks are never centred.
     rotate_both
         Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
     reimpose_weight

@@ -24,7 +24,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     channels
         Of an image: 1, or 3 in colour; volumes have 1.
     box_size
-        Even, 16 to 128 voxels.
+        Even, 16 to 128 voxels: of what the network sees. Volumes of a larger box are Fourier-cropped.
     content_dims, transformation_dims
         Lengths of the two codes. Where the transformation code is an explicit pose its length follows from
         the model; a VAE has none, length 0.

@@ -68,6 +68,14 @@ def similarity(
     return cosine.abs() if kind == "absolute" else cosine.clamp_min(0)
 
 
+def centred(
+    first: Float[Tensor, "b dims"], second: Float[Tensor, "b dims"]
+) -> tuple[Float[Tensor, "b dims"], Float[Tensor, "b dims"]]:
+    """Both less the mean of all: what all codes have in common makes none of them similar."""
+    mean = torch.cat([first, second]).mean(dim=0)
+    return first - mean, second - mean
+
+
 def derangement(n_items: int, generator: torch.Generator | None = None) -> Int[Tensor, " n"]:
     """A random permutation without fixed points: each particle gets another one as its negative.
 
@@ -129,3 +137,34 @@ def transformation_positive(
 ) -> Float[Tensor, ""]:
     """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: one ``z*`` decoded with two contents must read the same."""
     return 1 - similarity(transformation_a, transformation_b, kind).mean()
+
+
+def dependence(transformation: Float[Tensor, "b z"], content: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
+    """How much ``z`` tells of ``c``: the Hilbert–Schmidt independence criterion, normalised; about 0 if nothing.
+
+    The unbiased estimate (Song et al., JMLR 2012, eq. 5) between a Gaussian kernel on ``z``, each component in units of
+    its spread over the batch and the width the square root of its length, and the cosine kernel on ``c``, which is
+    taken as given; over the geometric mean of each with itself (Kornblith et al., ICML 2019). Of fewer than four
+    particles, for which there is no such estimate, 0.
+    """
+    if len(content) < 4:
+        return transformation.sum() * 0.0
+    centred = transformation - transformation.mean(dim=0)
+    scaled = centred / centred.std(dim=0).clamp_min(1e-6)
+    squared = (scaled[:, None] - scaled[None]).square().sum(dim=2)
+    first = torch.exp(-squared / (2 * scaled.shape[1]))
+    directions = F.normalize(content.detach(), dim=1)
+    second = directions @ directions.T
+    scale = (_hsic(first, first).detach() * _hsic(second, second)).clamp_min(1e-12).sqrt()
+    return _hsic(first, second) / scale
+
+
+def _hsic(first: Float[Tensor, "b b"], second: Float[Tensor, "b b"]) -> Float[Tensor, ""]:
+    """Song et al., JMLR 2012, eq. 5, of two kernel matrices."""
+    n = len(first)
+    off_diagonal = 1 - torch.eye(n, device=first.device, dtype=first.dtype)
+    first, second = first * off_diagonal, second * off_diagonal
+    product = (first * second).sum()
+    sums = first.sum() * second.sum() / ((n - 1) * (n - 2))
+    rows = 2 * (first.sum(dim=0) * second.sum(dim=0)).sum() / (n - 2)
+    return (product + sums - rows) / (n * (n - 3))

@@ -25,6 +25,7 @@ TERMS = (
     "content",
     "transformation_negative",
     "transformation_positive",
+    "dependence",
 )
 
 
@@ -62,7 +63,7 @@ def step_a_terms(
         "kl_transformation": losses.kl_divergence(*q_first.transformation)
         + losses.kl_divergence(*q_second.transformation),
         "transformation_negative": losses.transformation_negative(
-            q_first.transformation.mean, q_second.transformation.mean, config.loss.similarity
+            *_compared(q_first.transformation.mean, q_second.transformation.mean, config), config.loss.similarity
         ),
     }
     c_first, c_second = q_first.content.mean, q_second.content.mean
@@ -71,11 +72,14 @@ def step_a_terms(
     else:
         partner = losses.derangement(len(c_first), generator)
         terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
+    # Of the other view, turned otherwise: what both tell is the particle.
+    z_first, z_second = q_first.transformation.mean, q_second.transformation.mean
+    terms["dependence"] = (losses.dependence(z_first, c_second) + losses.dependence(z_second, c_first)) / 2
     return terms, (c_first.detach(), q_first.transformation.mean.detach())
 
 
 def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:
-    """``L = L_rec + β KL(c) + β_z KL(z) + γ_c L_con(c) + γ_z s(z, z(Rx))``: the objective of step A."""
+    """``L_rec + β KL(c) + β_z KL(z) + γ_c L_con(c) + γ_z s(z, z(Rx)) + γ_i D(z, c)``: the objective of step A."""
     loss = config.loss
     return (
         loss.reconstruction_weight * terms["reconstruction"]
@@ -83,6 +87,7 @@ def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) ->
         + transformation_beta(config, epoch) * terms["kl_transformation"]
         + loss.content_weight * terms["content"]
         + loss.transformation_weight * terms["transformation_negative"]
+        + loss.independence_weight * terms["dependence"]
     )
 
 
@@ -108,7 +113,11 @@ def step_b_term(
         pair = [through_mask(random_low_pass(images, config.views, mask.ndim, generator), mask) for images in pair]
     with autocast(config, content.device):
         z_a, z_b = (model.encoder.encode_transformation(images).mean for images in pair)
-    return losses.transformation_positive(z_a, z_b, config.loss.similarity)
+    return losses.transformation_positive(*_compared(z_a, z_b, config), config.loss.similarity)
+
+
+def _compared(first: Tensor, second: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    return losses.centred(first, second) if config.loss.centred_transformation else (first, second)
 
 
 def _decode(model: DualContrast, posterior: Posterior, generator: torch.Generator) -> Tensor:

@@ -73,6 +73,23 @@ def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float
     return torch.fft.fftshift(small, dim=(-3, -2, -1))
 
 
+def fourier_pad(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Resample to a finer even box, interpolating by the Fourier series; the centre and grey values stay."""
+    old = volumes.shape[-1]
+    if box_size == old:
+        return volumes
+    before, after = (box_size - old) // 2, (box_size - old) // 2
+    spectrum = torch.fft.fftshift(torch.fft.fftn(_centre_first(volumes), dim=(-3, -2, -1)), dim=(-3, -2, -1))
+    for axis in (-1, -2, -3):
+        # The Nyquist frequency stands for both signs.
+        first = 0.5 * spectrum.narrow(axis, 0, 1)
+        spectrum = torch.cat([first, spectrum.narrow(axis, 1, old - 1), first], dim=axis)
+        padding = [0, 0] * (-1 - axis) + [before, after - 1]
+        spectrum = F.pad(spectrum, padding)
+    fine = torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(-3, -2, -1)), dim=(-3, -2, -1)).real
+    return torch.fft.fftshift(fine, dim=(-3, -2, -1)) * (box_size / old) ** 3
+
+
 def fourier_shift(
     volumes: Float[Tensor, "*batch d h w"], shifts_voxels: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch d h w"]:
