@@ -8,7 +8,7 @@ from typing import Any
 from cryodc.checkpoint import load_model
 from cryodc.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.codes import Codes
-from cryodc.decode import DecodingModel, TransferGrid, transfer_grid, traverse
+from cryodc.decode import AtBox, DecodingModel, TransferGrid, transfer_grid, traverse
 from cryodc.decoded_pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
 from cryodc.distributed import choose_device
 from cryodc.encoded_run import EncodedRun, load_encoded
