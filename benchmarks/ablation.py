@@ -36,9 +36,11 @@ def rows(epochs: int) -> dict[str, tuple[str, Overrides]]:
         "default": ("default", {"optimisation": budget}),
         "paper": ("paper", {"optimisation": budget}),
     }
+    box_size = preset_config("default", _ANY_BOX).model.box_size
     for setting, value in differences().items():
         section, name = setting.split(".")
-        settings: Overrides = {"optimisation": dict(budget)}
+        # Where views show everything, the box of the network would follow: it has a row of its own.
+        settings: Overrides = {"optimisation": dict(budget), "model": {"box_size": box_size}}
         settings.setdefault(section, {})[name] = value
         table[setting] = ("default", settings)
     return table

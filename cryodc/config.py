@@ -60,7 +60,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     content_weight: float = Field(default=1.0, ge=0)
     transformation_weight: float = Field(default=0.5, ge=0)
     centred_transformation: bool = True
-    independence_weight: float = Field(default=0.0, ge=0)
+    independence_weight: float = Field(default=1.0, ge=0)
     shared_transformation: Literal["prior", "posterior"] = "prior"
     decoded_noise: bool = True
 
@@ -132,6 +132,7 @@ PAPER: Settings = {
         "content_weight": 3 / 50,
         "transformation_weight": 3 / 50,
         "centred_transformation": False,
+        "independence_weight": 0.0,
         "decoded_noise": False,
     },
     "views": _AS_RECORDED,

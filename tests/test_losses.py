@@ -135,6 +135,17 @@ def test_dependence_is_nothing_between_independent_codes_and_grows_with_what_the
     assert float(free.max()) < told[0] < told[1] < told[2]
 
 
+def test_what_all_codes_have_in_common_makes_none_similar() -> None:
+    z, view = codes(30), codes(31)
+    mean = torch.stack([*z, *view]).mean(dim=0)
+    common = torch.full((5,), 50.0)
+    moved = losses.centred(z + common, view + common)
+    for found, expected in zip(moved, (z - mean, view - mean), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert float(losses.transformation_negative(z + common, view + common)) > 0.95
+    assert float(losses.transformation_negative(*moved)) < 0.7
+
+
 def test_dependence_moves_z_and_not_c() -> None:
     z, c = codes(24, 12, 3).requires_grad_(), codes(25, 12, 4).requires_grad_()
     losses.dependence(z, c).backward()

@@ -22,6 +22,7 @@ from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
 from cryodc.models.dualcontrast import DualContrast
 from cryodc.objectives.dualcontrast import TERMS, step_a_terms, step_b_term, weighted_total
+from cryodc.objectives.steps import Batch
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
@@ -122,12 +123,14 @@ def test_step_b_reaches_the_encoder_only(preset: str, shared: str) -> None:
 def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     config = preset_config("paper", BOX)
     terms = {name: torch.tensor(float(i + 1)) for i, name in enumerate(TERMS)}
-    rec, kl_c, kl_z, content, negative, _ = (float(terms[name]) for name in TERMS)
+    rec, kl_c, kl_z, content, negative, _, dependence = (float(terms[name]) for name in TERMS)
     expected = 3 * rec + 0.01 / BOX**3 * (kl_c + kl_z) + 0.06 * content + 0.06 * negative
     assert float(weighted_total(terms, config, 0)) == pytest.approx(expected)
     apart = preset_config("paper", BOX, {"loss": {"transformation_kl_weight": 0.04, "kl_warm_up_epochs": 4}})
     risen = expected + 0.01 / BOX**3 * ((0.25 - 1) * kl_c + (4 * 0.25 - 1) * kl_z)
     assert float(weighted_total(terms, apart, 1)) == pytest.approx(risen)
+    independent = preset_config("paper", BOX, {"loss": {"independence_weight": 0.5}})
+    assert float(weighted_total(terms, independent, 0)) == pytest.approx(expected + 0.5 * dependence)
 
 
 def test_training_lowers_reconstruction_and_content_loss(tmp_path: Path) -> None:
@@ -156,12 +159,13 @@ def test_every_particle_has_a_code_in_input_order(tmp_path: Path) -> None:
 def test_bfloat16_takes_the_same_path_and_stays_close() -> None:
     dataset = make_dataset(6)
     mask = view_mask(BOX)
-    view = recorded_view(dataset.volumes, dataset.weight(torch.arange(6)), mask, ViewConfig())
+    batch = Batch(dataset.volumes, dataset.weight(torch.arange(6)), mask, 0, 0)
+    view = recorded_view(batch.images, batch.weights, mask, ViewConfig())
     totals = []
     for precision in ("float32", "bfloat16"):
         config = small_config(precision=precision)
         model = start_state(config, 1, 0, torch.device("cpu")).model
-        terms, _ = step_a_terms(model, view, view, mask, config, torch.Generator().manual_seed(0))
+        terms, _ = step_a_terms(model, batch, (view, view), config, torch.Generator().manual_seed(0))
         total = weighted_total(terms, config, 0)
         total.backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cryodc.config import TrainConfig
-from cryodc.data.views import View, add_noise, random_low_pass, through_mask
+from cryodc.data.views import View, add_noise, random_low_pass, recorded_view, through_mask
 from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.dualcontrast import DualContrast
@@ -33,8 +33,7 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
     """Step A, and at every so many batches step B."""
     if not isinstance(model, DualContrast):
         raise TypeError(f"expected a DualContrast, found {type(model).__name__}")
-    first, second = draw_views(batch, config, generator)
-    terms, codes = step_a_terms(model, first, second, batch.mask, config, generator)
+    terms, codes = step_a_terms(model, batch, draw_views(batch, config, generator), config, generator)
     yield Step("all", weighted_total(terms, config, batch.epoch), terms)
     if batch.step % config.optimisation.transformation_every == 0:
         positive = step_b_term(model, *codes, batch.weights, batch.mask, config, generator)
@@ -46,13 +45,13 @@ OBJECTIVE = Objective(TERMS, steps)
 
 def step_a_terms(
     model: DualContrast,
-    first: View,
-    second: View,
-    mask: Tensor,
+    batch: Batch,
+    views: tuple[View, View],
     config: TrainConfig,
     generator: torch.Generator,
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     """Loss terms of step A by name, and the detached content and transformation codes of the first view."""
+    (first, second), mask = views, batch.mask
     with autocast(config, mask.device):
         q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
         decoded_first, decoded_second = (_decode(model, q, generator) for q in (q_first, q_second))
@@ -72,9 +71,7 @@ def step_a_terms(
     else:
         partner = losses.derangement(len(c_first), generator)
         terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
-    # Of the other view, turned otherwise: what both tell is the particle.
-    z_first, z_second = q_first.transformation.mean, q_second.transformation.mean
-    terms["dependence"] = (losses.dependence(z_first, c_second) + losses.dependence(z_second, c_first)) / 2
+    terms["dependence"] = _dependence(model, batch, (q_first, q_second), config)
     return terms, (c_first.detach(), q_first.transformation.mean.detach())
 
 
@@ -114,6 +111,19 @@ def step_b_term(
     with autocast(config, content.device):
         z_a, z_b = (model.encoder.encode_transformation(images).mean for images in pair)
     return losses.transformation_positive(*_compared(z_a, z_b, config), config.loss.similarity)
+
+
+def _dependence(
+    model: DualContrast, batch: Batch, posteriors: tuple[Posterior, Posterior], config: TrainConfig
+) -> Tensor:
+    """Mean over both views, each with the content of the other, and the particle as recorded, which z is read from."""
+    recorded = recorded_view(batch.images, batch.weights, batch.mask, config.views).volumes
+    with autocast(config, batch.mask.device):
+        z_recorded = model.encoder.encode_transformation(recorded).mean
+    first, second = posteriors
+    content = (second.content.mean, first.content.mean, (first.content.mean + second.content.mean) / 2)
+    z = (first.transformation.mean, second.transformation.mean, z_recorded)
+    return torch.stack([losses.dependence(*pair) for pair in zip(z, content, strict=True)]).mean()
 
 
 def _compared(first: Tensor, second: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
