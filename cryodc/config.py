@@ -3,13 +3,13 @@
 import copy
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from cryodc.data.views import ViewConfig
 from cryodc.models.config import ModelConfig
 from cryodc.models.losses import Similarity
 
-Preset = Literal["default", "paper", "paper-mnist", "paper-linemod", "paper-starmen"]
+Preset = Literal["default", "paper", "digits", "paper-mnist", "paper-linemod", "paper-starmen"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 Settings = dict[str, dict[str, Any]]
@@ -103,6 +103,12 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     views: ViewConfig = ViewConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
 
+    @model_validator(mode="after")
+    def _check_views(self) -> "TrainConfig":
+        if self.model.dims == 3 and (self.views.stretch > 0 or self.views.bend_voxels > 0):
+            raise ValueError("views.stretch, views.bend_voxels: only images are stretched or bent")
+        return self
+
 
 # One view of each pair is the particle as recorded, and the wedge turns with the other.
 _AS_RECORDED: dict[str, Any] = {
@@ -153,6 +159,34 @@ IMAGES: dict[str, Settings] = {
     },
 }
 
+# What wins on handwritten digits: views that are drawn otherwise, and a short, strongly regularised transformation
+# code, which holds how an image is turned and has no room for what it is.
+DIGITS: Settings = {
+    "model": {
+        "dims": 2,
+        "content_dims": 64,
+        "transformation_dims": 4,
+        "max_channels": 128,
+        "first_stride": 1,
+    },
+    "loss": {
+        "temperature": 0.1,
+        "similarity": "signed",
+        "transformation_kl_weight": 10.0,
+        "transformation_weight": 0.1,
+        "shared_transformation": "posterior",
+        "decoded_noise": False,
+    },
+    "views": {
+        "rotation": "vector",
+        "max_shift_voxels": 1.0,
+        "stretch": 0.25,
+        "bend_voxels": 1.0,
+        "low_pass_shells": None,
+    },
+    "optimisation": {"epochs": 25, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
+}
+
 # Common to the models the paper compares with: particles as recorded, codes as encoded.
 _RECORDED: Settings = {
     "loss": {"kl_weight": 2.0},
@@ -189,8 +223,9 @@ def preset_config(preset: Preset, box_size: int, overrides: Settings | None = No
     ----------
     preset
         For DualContrast ``default``: what wins this package's benchmarks; ``paper``: the published objective and
-        settings for subtomograms; ``paper-mnist``, ``paper-linemod``, ``paper-starmen``: those for images. Of every
-        other model there is one preset, its published settings, by all these names.
+        settings for subtomograms; ``paper-mnist``, ``paper-linemod``, ``paper-starmen``: those for images;
+        ``digits``: what wins on images of handwritten digits. Of every other model there is one preset, its
+        published settings, by all these names.
     box_size
         Of the particles, voxels.
     overrides
@@ -211,12 +246,15 @@ def preset_config(preset: Preset, box_size: int, overrides: Settings | None = No
 
 def _sources(preset: Preset, model: dict[str, Any]) -> list[Settings]:
     name = model.get("name", "dualcontrast")
-    images: list[Settings] = [{"model": {"dims": 2}}] if preset in IMAGES else []
+    flat = preset in IMAGES or preset == "digits"
+    images: list[Settings] = [{"model": {"dims": 2}}] if flat else []
     if name in BASELINES:
         # In space a particle is turned and shifted, and nothing stretches it.
-        rigid = name == "vitae" and model.get("dims", 3) == 3 and preset not in IMAGES
+        rigid = name == "vitae" and model.get("dims", 3) == 3 and not flat
         space: list[Settings] = [{"model": {"transformer": "rigid"}}] if rigid else []
         return [_RECORDED, BASELINES[name], *space, *images]
     if preset == "default":
         return []
+    if preset == "digits":
+        return [DIGITS]
     return [PAPER, *images, IMAGES.get(preset, {})]

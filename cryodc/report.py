@@ -13,12 +13,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment
 from markupsafe import Markup
+from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from cryodc.cluster import Clusters, are_averages_of, load_clusters
 from cryodc.errors import InputError
-from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
+from cryodc.figures import class_name, codes_figure, fsc_figure, loss_figure, number_figure
 from cryodc.final_classes import load_final_classes
+from cryodc.galleries import gallery_png, slices_png
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.leakage.probes import N_SHUFFLES
@@ -32,6 +34,7 @@ from cryodc.volumes import Volume
 T = TypeVar("T")
 
 _N_SAMPLES = 4
+_N_MEMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def write_report(run: RunFolder) -> Path:
         best=_best_resolution(averages),
         fractions=_fractions(run, averages),
         low_pass_angstrom=shelf.low_pass_angstrom,
+        flat=shelf.dims == 2,
+        gallery=_gallery(shelf, clusters),
         samples=_sample_cards(shelf, clusters),
         decoded=_optional(run.codes, lambda: decoded_section(run)),
         leakage=_leakage(run),
@@ -228,14 +233,34 @@ def _sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[Sampl
         shown = shelf.show(int(row))
         if shown.raw is None or shown.filtered is None:
             continue
-        pictures = [
-            data_uri(orthoslices_png(Volume(voxels, particles.spacing_angstrom)))
-            for voxels in (shown.raw, shown.filtered)
-        ]
+        pictures = [data_uri(_picture(voxels, shelf)) for voxels in (shown.raw, shown.filtered)]
         cards.append(
             SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
         )
     return cards
+
+
+def _gallery(shelf: ParticleShelf, clusters: Clusters | None) -> str:
+    """The surest members of each class of images, a class a row; empty for subtomograms, which are averaged."""
+    if clusters is None or shelf.dims == 3:
+        return ""
+    rows = []
+    for label in range(clusters.n_clusters):
+        members = np.flatnonzero(clusters.labels == label)
+        surest = members[np.argsort(-clusters.confidence[members], kind="stable")[:_N_MEMBERS]]
+        images = [shown.raw for shown in map(shelf.show, surest.tolist()) if shown.raw is not None]
+        if images:
+            rows.append((class_name(label + 1), class_colour(label + 1), images))
+    box = shelf.particles.spacing_angstrom * shelf.particles.box_size
+    return data_uri(gallery_png(rows, box_angstrom=box)) if rows else ""
+
+
+def _picture(voxels: NDArray[np.float32], shelf: ParticleShelf) -> bytes:
+    """The central slices of a subtomogram, or an image, as a PNG."""
+    spacing = shelf.particles.spacing_angstrom
+    if shelf.dims == 2:
+        return slices_png([("", "#5b6570", voxels)], box_angstrom=spacing * len(voxels))
+    return orthoslices_png(Volume(voxels, spacing))
 
 
 def _sections(config: dict[str, Any]) -> dict[str, dict[str, str]]:

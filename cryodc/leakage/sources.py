@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cryodc.cluster import load_clusters
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, split_image_name
+from cryodc.io.particle_images import read_metadata
 from cryodc.io.run import RunFolder, load_config, require
 from cryodc.io.star import StarBlock, particle_block, read_particles, read_star
 from cryodc.io.weights import read_weight
@@ -118,7 +119,7 @@ class RunSources:
 
     @cached_property
     def _particles(self) -> ParticleSet:
-        return read_particles(self.run.particles, check_images=False)
+        return read_metadata(self.run.particles)[0]
 
     @cached_property
     def _block(self) -> StarBlock:
