@@ -40,6 +40,9 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     shared_transformation
         What step B decodes with two contents: ``prior`` draws ``z* ~ N(0, I)``, as published; ``posterior`` takes the
         transformation codes of other particles of the batch, which lie where the decoder has learned.
+    exchange_contents
+        Decode each of the two views with the content code of the other: what differs between them, how a particle is
+        turned first of all, can then only come from the transformation code.
     decoded_noise
         In step B, give decoded volumes the wedge and the noise of recorded particles before encoding them.
     """
@@ -54,6 +57,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     content_weight: float = Field(default=1.0, ge=0)
     transformation_weight: float = Field(default=0.5, ge=0)
     shared_transformation: Literal["prior", "posterior"] = "prior"
+    exchange_contents: bool = False
     decoded_noise: bool = True
 
 

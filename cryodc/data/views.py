@@ -114,7 +114,7 @@ def random_view(
         turns = turns @ _draw_stretches(n_particles, config, generator, dims)
     uniform = torch.rand(n_particles, dims, generator=generator, device=volumes.device)
     shifts = (2 * uniform - 1) * config.max_shift_voxels
-    bends = _draw_bends(n_particles, config, generator, mask) if config.bend_voxels > 0 else None
+    bends = draw_bends(n_particles, config, generator, mask) if config.bend_voxels > 0 else None
     rotated = resample(volumes, turns, shifts, bends)
     kept = None
     if weights is not None:
@@ -159,6 +159,15 @@ def hide_block(
     hidden = hidden.reshape(len(volumes), *[1] * (volumes.ndim - 1 - dims), *mask.shape)
     mean = _per_particle(volumes).mean(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
     return torch.where(hidden, mean, volumes)
+
+
+def draw_bends(
+    n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Float[Tensor, "*space"]
+) -> Float[Tensor, "b *space k"]:
+    """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently."""
+    nodes = torch.randn(n_particles, mask.ndim, *[_BEND_NODES] * mask.ndim, generator=generator, device=mask.device)
+    smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
+    return config.bend_voxels * smooth.movedim(1, -1)
 
 
 def random_low_pass(
@@ -230,10 +239,3 @@ def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Gener
 def _draw_stretches(n_particles: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
     uniform = 2 * torch.rand(n_particles, dims, dims, generator=generator, device=generator.device) - 1
     return torch.linalg.matrix_exp(config.stretch * uniform)
-
-
-def _draw_bends(n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Tensor) -> Tensor:
-    """Displacements ``(b, h, w, 2)`` in voxels."""
-    nodes = torch.randn(n_particles, mask.ndim, *[_BEND_NODES] * mask.ndim, generator=generator, device=mask.device)
-    smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
-    return config.bend_voxels * smooth.movedim(1, -1)
