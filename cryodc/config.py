@@ -176,7 +176,9 @@ DIGITS: Settings = {
     "loss": {
         "temperature": 0.1,
         "similarity": "signed",
-        "transformation_kl_weight": 10.0,
+        "kl_weight": 0.5,
+        "transformation_kl_weight": 6.0,
+        "exchange_contents": True,
         "transformation_weight": 0.1,
         "shared_transformation": "posterior",
         "decoded_noise": False,
