@@ -190,7 +190,7 @@ DIGITS: Settings = {
         "bend_voxels": 1.0,
         "low_pass_shells": None,
     },
-    "optimisation": {"epochs": 25, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
+    "optimisation": {"epochs": 20, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
 }
 
 # Common to the models the paper compares with: particles as recorded, codes as encoded.
