@@ -25,7 +25,6 @@ from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.leakage.probes import N_SHUFFLES
 from cryodc.leakage.table import LeakageTable, run_leakage
-from cryodc.particles import ParticleSet
 from cryodc.pictures import class_colour, orthoslices_png, surface_png
 from cryodc.report_decoded import data_uri, decoded_section
 from cryodc.shown_particles import ParticleShelf, load_shelf
@@ -113,12 +112,13 @@ def write_report(run: RunFolder) -> Path:
         fractions=_fractions(run, averages),
         low_pass_angstrom=shelf.low_pass_angstrom,
         flat=shelf.dims == 2,
+        origin=_origin(shelf),
         gallery=_gallery(shelf, clusters),
         samples=_sample_cards(shelf, clusters),
         decoded=_optional(run.codes, lambda: decoded_section(run)),
-        leakage=_leakage(run),
+        leakage=None if shelf.dims == 2 else _leakage(run),
         n_shuffles=N_SHUFFLES,
-        figures=_figures(run, particles, clusters, averages),
+        figures=_figures(run, shelf, clusters, averages),
         plotly_js=Markup(get_plotlyjs()),
     )
     write_text(run.report, page)
@@ -126,7 +126,7 @@ def write_report(run: RunFolder) -> Path:
 
 
 def _figures(
-    run: RunFolder, particles: ParticleSet, clusters: Clusters | None, averages: dict[str, Any] | None
+    run: RunFolder, shelf: ParticleShelf, clusters: Clusters | None, averages: dict[str, Any] | None
 ) -> dict[str, Markup]:
     """Every plot the run has files for, as JSON for the page's script."""
     figures: dict[str, go.Figure] = {}
@@ -135,9 +135,9 @@ def _figures(
         groups["class"] = [int(label) + 1 for label in clusters.labels]
         if len(clusters.trials) > 1:
             figures["number"] = number_figure(clusters.trials, clusters.n_clusters)
-    groups["tomogram"] = list(particles.tomograms)
+    groups[_origin(shelf)] = list(shelf.particles.tomograms)
     if run.codes.exists():
-        codes = load_codes(run).select(particles.names)
+        codes = load_codes(run).select(shelf.particles.names)
         figures["content"] = codes_figure(codes.content_points, codes.names, groups)
         if codes.transformation.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
@@ -238,6 +238,11 @@ def _sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[Sampl
             SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
         )
     return cards
+
+
+def _origin(shelf: ParticleShelf) -> str:
+    """What a particle was cut from."""
+    return "micrograph" if shelf.dims == 2 else "tomogram"
 
 
 def _gallery(shelf: ParticleShelf, clusters: Clusters | None) -> str:

@@ -14,7 +14,7 @@ from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, split_image_name
 from cryodc.io.particle_images import read_metadata
 from cryodc.io.run import RunFolder, load_config
-from cryodc.io.star import particle_block, read_star
+from cryodc.io.star import find_particle_block, read_star
 from cryodc.ops.filters import low_pass, standardise
 from cryodc.particles import ImageReference, ParticleSet
 from cryodc.pictures import read_particle
@@ -98,7 +98,7 @@ def load_shelf(run: RunFolder) -> ParticleShelf:
     config = load_config(run)
     folders = tuple(Path(folder) for folder in config["image_folders"])
     unchecked, dims = read_metadata(run.particles)
-    names = tuple(particle_block(read_star(run.particles)).column("rlnImageName"))
+    names = tuple(find_particle_block(read_star(run.particles)).column("rlnImageName"))
     described = config["dataset"]
     particles = replace(
         unchecked,

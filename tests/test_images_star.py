@@ -185,7 +185,10 @@ def test_the_report_shows_members_of_classes_and_asks_for_no_averages(clustered:
     assert "The surest members of each class" in page
     assert "cryodc average" not in page
     assert f"<b>{BOX}²</b>" in page
-    assert "tomogram" not in re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL).lower()
+    shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
+    assert "tomogram" not in shown
+    assert "wedge" not in shown
+    assert "2 micrographs" in re.sub(r"<[^>]*>", " ", shown).replace("  ", " ")
 
 
 def test_images_that_have_moved_are_left_out_of_the_report(clustered: RunFolder, tmp_path: Path) -> None:
