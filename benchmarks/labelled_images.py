@@ -13,17 +13,37 @@ from numpy.typing import NDArray
 from benchmarks.recipes import RESULTS, named_result_file, positive, save_result
 from cryodc.cluster import cluster_codes
 from cryodc.codes import Codes
-from cryodc.config import Preset
-from cryodc.data.images import image_dataset
+from cryodc.config import PRESETS, Preset, TrainConfig
+from cryodc.data.images import ImageDataset, image_dataset
 from cryodc.distributed import choose_device
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
-from cryodc.io.run import RunFolder, load_config, save_codes, save_config
+from cryodc.io.mrc import write_array
+from cryodc.io.run import RunFolder, load_config, save_codes, save_config, write_text
 from cryodc.leakage.disentanglement import disentangle_labels
 from cryodc.models.registry import MODELS
 from cryodc.scores import composition_scores
 from cryodc.settings import checked_config
 from cryodc.train import train
+
+_STACK = "images.mrcs"
+_STAR = """
+data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnImagePixelSize #2
+_rlnImageSize #3
+_rlnImageDimensionality #4
+1 1.0 {box} 2
+
+data_particles
+
+loop_
+_rlnImageName #1
+_rlnOpticsGroup #2
+{rows}
+"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,7 @@ def image_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=sorted(MODELS), default="dualcontrast")
+    parser.add_argument("--preset", choices=PRESETS, help="of dualcontrast; by default the paper's")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True, help="the run is made below it")
     parser.add_argument("--epochs", type=positive, help="by default those of the preset")
@@ -70,12 +91,13 @@ def split(n: int, n_test: int, seed: int) -> tuple[Int[NDArray[np.int64], " a"],
 
 
 def method_name(arguments: argparse.Namespace) -> str:
-    """The model, with the epochs where they are not the preset's."""
-    return f"{arguments.model}-e{arguments.epochs}" if arguments.epochs else str(arguments.model)
+    """The model, with the preset where it is not the paper's, and the epochs where they are not the preset's."""
+    epochs = f"e{arguments.epochs}" if arguments.epochs else None
+    return "-".join(part for part in (arguments.model, arguments.preset, epochs) if part)
 
 
 def measure(
-    arguments: argparse.Namespace, set_name: str, images: LabelledImages, n_test: int, preset: Preset
+    arguments: argparse.Namespace, set_name: str, images: LabelledImages, n_test: int, published: Preset
 ) -> dict[str, Any]:
     """Train on all images but those kept for the test, encode those, judge their codes, and keep the result.
 
@@ -98,7 +120,7 @@ def measure(
     training, test = (images.select(rows) for rows in split(len(images.images), n_test, arguments.seed))
     run = RunFolder(arguments.out / f"{set_name}.{arguments.seed}" / method)
     began = time.monotonic()
-    resumed, codes = encode_test(arguments, run, training, test, preset)
+    resumed, codes = encode_test(arguments, run, training, test, arguments.preset or published)
     seconds = round(time.monotonic() - began)
     result = {
         "set": set_name,
@@ -115,18 +137,25 @@ def measure(
 def encode_test(
     arguments: argparse.Namespace, run: RunFolder, training: LabelledImages, test: LabelledImages, preset: Preset
 ) -> tuple[bool, Codes]:
-    """Whether the run had begun before, and the codes of the test images."""
+    """Whether the run had begun before, and the codes of the test images.
+
+    Grey images for the test are written into the run folder, so that it can be clustered and shown as any other.
+    """
     overrides: dict[str, dict[str, Any]] = {"model": {"name": arguments.model}}
     if training.images.ndim == 4:
         overrides["model"]["channels"] = 3
     if arguments.epochs:
         overrides["optimisation"] = {"epochs": arguments.epochs}
-    seen, unseen = (image_dataset(images.images, source=arguments.data) for images in (training, test))
+    names = None if test.images.ndim == 4 else [f"{i + 1:06d}@{_STACK}" for i in range(len(test.images))]
+    seen = image_dataset(training.images, source=arguments.data)
+    unseen = image_dataset(test.images, names, source=arguments.data)
     config = checked_config(preset, seen.box_size, overrides)
-    described = {"settings": config.model_dump(mode="json"), "n": len(seen), "seed": arguments.seed}
+    described = describe_run(arguments, run, config, len(seen), unseen)
     if run.config.exists() and load_config(run) != described:
         raise InputError("the run there had other settings", file=run.config, remedy="choose another --out")
     save_config(run, described)
+    if names:
+        write_images(run, unseen)
     resumed = (run.checkpoints / "last.pt").exists()
     device = choose_device(arguments.device)
     model = train(seen, config, run, seed=arguments.seed, device=device, resume=resumed)
@@ -134,6 +163,29 @@ def encode_test(
     codes = encode_particles(model, unseen, config.views, n_views=views, seed=arguments.seed)
     save_codes(run, codes)
     return resumed, codes
+
+
+def describe_run(
+    arguments: argparse.Namespace, run: RunFolder, config: TrainConfig, n_training: int, test: ImageDataset
+) -> dict[str, Any]:
+    """The content of config.yaml. A run is one of the images for the test: they are what it has codes of."""
+    size = {"n_particles": len(test), "box_size": test.box_size, "spacing_angstrom": 1.0}
+    return {
+        "seed": arguments.seed,
+        "star": str(run.particles.resolve()),
+        "image_folders": [str(run.path.resolve())],
+        "n_training": n_training,
+        "dataset": size,
+        "input": {"invert": False},
+        **config.model_dump(mode="json"),
+    }
+
+
+def write_images(run: RunFolder, images: ImageDataset) -> None:
+    """Write images as a stack and a STAR, as if a pixel were 1 Å."""
+    write_array(run.path / _STACK, images.images.numpy(), 1.0)
+    rows = "".join(f"{name} 1\n" for name in images.names)
+    write_text(run.particles, _STAR.format(box=images.box_size, rows=rows))
 
 
 def judge(codes: Codes, truth: LabelledImages, seed: int) -> dict[str, Any]:

@@ -4,7 +4,8 @@ python -m benchmarks.mnist --data PATH --model dualcontrast --seed 3 --out runs/
 
 PATH is a CSV file (.csv or .csv.gz), or a folder that holds one: a digit a row, 28 × 28 grey values and then the label.
 A fifth of the digits is kept for the test. Angles are uniform in ±90°, the range of the published views; the
-transformation label is the quarter of that range. Settings are those of paper-mnist, or the model's own.
+transformation label is the quarter of that range. Settings are those of paper-mnist, of another --preset (digits),
+or the model's own.
 """
 
 from pathlib import Path

@@ -35,10 +35,10 @@ from cryodc_cli.options import (
 )
 @click.option(
     "--preset",
-    type=click.Choice(["default", "paper", "paper-mnist", "paper-linemod", "paper-starmen"]),
+    type=click.Choice(["default", "paper", "digits", "paper-mnist", "paper-linemod", "paper-starmen"]),
     default="default",
     show_default=True,
-    help="Settings to begin with; the last three are for images.",
+    help="Settings to begin with; the last four are for images.",
 )
 @click.option("--epochs", type=int, help="Passes over the particles.  [default: by the preset]")
 @click.option("--batch-size", type=int, help="Particles per step.")

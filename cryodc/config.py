@@ -4,13 +4,13 @@ import copy
 import math
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from cryodc.data.views import ViewConfig
 from cryodc.models.config import ModelConfig
 from cryodc.models.losses import Similarity
 
-Preset = Literal["default", "paper", "paper-mnist", "paper-linemod", "paper-starmen"]
+Preset = Literal["default", "paper", "digits", "paper-mnist", "paper-linemod", "paper-starmen"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 Settings = dict[str, dict[str, Any]]
@@ -46,6 +46,9 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     shared_transformation
         What step B decodes with two contents: ``prior`` draws ``z* ~ N(0, I)``, as published; ``posterior`` takes the
         transformation codes of other particles of the batch, which lie where the decoder has learned.
+    exchange_contents
+        Decode each of the two views with the content code of the other: what differs between them, how a particle is
+        turned first of all, can then only come from the transformation code.
     decoded_noise
         In step B, give decoded volumes the wedge and the noise of recorded particles before encoding them.
     """
@@ -62,6 +65,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     centred_transformation: bool = True
     independence_weight: float = Field(default=1.0, ge=0)
     shared_transformation: Literal["prior", "posterior"] = "prior"
+    exchange_contents: bool = False
     decoded_noise: bool = True
 
 
@@ -110,6 +114,12 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     loss: LossConfig = LossConfig()
     views: ViewConfig = ViewConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
+
+    @model_validator(mode="after")
+    def _check_views(self) -> "TrainConfig":
+        if self.model.dims == 3 and (self.views.stretch > 0 or self.views.bend_voxels > 0):
+            raise ValueError("views.stretch, views.bend_voxels: only images are stretched or bent")
+        return self
 
 
 # One view of each pair is the particle as recorded, and the wedge turns with the other.
@@ -163,6 +173,36 @@ IMAGES: dict[str, Settings] = {
     },
 }
 
+# What wins on handwritten digits: views that are drawn otherwise, and a short, strongly regularised transformation
+# code, which holds how an image is turned and has no room for what it is.
+DIGITS: Settings = {
+    "model": {
+        "dims": 2,
+        "content_dims": 64,
+        "transformation_dims": 4,
+        "max_channels": 128,
+        "first_stride": 1,
+    },
+    "loss": {
+        "temperature": 0.1,
+        "similarity": "signed",
+        "kl_weight": 0.5,
+        "transformation_kl_weight": 6.0,
+        "exchange_contents": True,
+        "transformation_weight": 0.1,
+        "shared_transformation": "posterior",
+        "decoded_noise": False,
+    },
+    "views": {
+        "rotation": "vector",
+        "max_shift_voxels": 1.0,
+        "stretch": 0.25,
+        "bend_voxels": 1.0,
+        "low_pass_shells": None,
+    },
+    "optimisation": {"epochs": 20, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
+}
+
 # Common to the models the paper compares with: particles as recorded, codes as encoded.
 _RECORDED: Settings = {
     "loss": {"kl_weight": 2.0},
@@ -199,8 +239,9 @@ def preset_config(preset: Preset, box_size: int, overrides: Settings | None = No
     ----------
     preset
         For DualContrast ``default``: what wins this package's benchmarks; ``paper``: the published objective and
-        settings for subtomograms; ``paper-mnist``, ``paper-linemod``, ``paper-starmen``: those for images. Of every
-        other model there is one preset, its published settings, by all these names.
+        settings for subtomograms; ``paper-mnist``, ``paper-linemod``, ``paper-starmen``: those for images;
+        ``digits``: what wins on images of handwritten digits. Of every other model there is one preset, its
+        published settings, by all these names.
     box_size
         Of the particles, voxels. ``model.box_size`` follows from it and from what views show, see
         :func:`network_box`.
@@ -242,12 +283,15 @@ def network_box(box_size: int, views: ViewConfig) -> int:
 
 def _sources(preset: Preset, model: dict[str, Any]) -> list[Settings]:
     name = model.get("name", "dualcontrast")
-    images: list[Settings] = [{"model": {"dims": 2}}] if preset in IMAGES else []
+    flat = preset in IMAGES or preset == "digits"
+    images: list[Settings] = [{"model": {"dims": 2}}] if flat else []
     if name in BASELINES:
         # In space a particle is turned and shifted, and nothing stretches it.
-        rigid = name == "vitae" and model.get("dims", 3) == 3 and preset not in IMAGES
+        rigid = name == "vitae" and model.get("dims", 3) == 3 and not flat
         space: list[Settings] = [{"model": {"transformer": "rigid"}}] if rigid else []
         return [_RECORDED, BASELINES[name], *space, *images]
     if preset == "default":
         return []
+    if preset == "digits":
+        return [DIGITS]
     return [PAPER, *images, IMAGES.get(preset, {})]

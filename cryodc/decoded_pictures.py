@@ -14,17 +14,16 @@ from cryodc.shown_particles import ShownParticle, missing_notice
 
 
 def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[bytes, str]:
-    """The grid beside its particles, low-passed; and a sentence on particles that are not shown, or nothing."""
+    """The grid beside its particles; and a sentence on particles that are not shown, or nothing."""
     left = [encoded.shelf.show(row) for row in grid.rows]
     top = [encoded.shelf.show(column) for column in grid.columns]
     numbers = [encoded.class_number(row) for row in grid.rows]
-    is_volume = grid.cells.ndim == 5 and grid.cells.shape[2] != 3
     names = [class_name(number) if number else f"group {i}" for i, number in enumerate(numbers, start=1)]
     picture = grid_png(
         grid.cells,
         view=view,
-        row_particles=_filtered(left) if is_volume else None,
-        column_particles=_filtered(top) if is_volume else None,
+        row_particles=_pictures(left),
+        column_particles=_pictures(top),
         row_names=names,
         row_colours=[class_colour(number) for number in numbers],
         box_angstrom=encoded.box_angstrom,
@@ -74,7 +73,7 @@ def describe_axes(traversal: Traversal) -> list[str]:
     ]
 
 
-def _filtered(shown: Sequence[ShownParticle]) -> list[NDArray[np.float32] | None] | None:
-    """Pictures of the particles; None where there is not one."""
-    pictures = [particle.filtered for particle in shown]
+def _pictures(shown: Sequence[ShownParticle]) -> list[NDArray[np.float32] | None] | None:
+    """Subtomograms low-passed, images as recorded; None where there is not one."""
+    pictures = [p.raw if p.raw is not None and p.raw.ndim == 2 else p.filtered for p in shown]
     return pictures if any(picture is not None for picture in pictures) else None

@@ -130,6 +130,25 @@ def traversal_png(
     return page.png()
 
 
+def gallery_png(rows: Sequence[tuple[str, str, Sequence[Cell]]], *, box_angstrom: float = 0) -> bytes:
+    """Images in rows as a PNG, each with grey values of its own.
+
+    Parameters
+    ----------
+    rows
+        Name, colour and images of each row.
+    box_angstrom
+        Width of an image, for the scale bar; 0 where it is not known.
+    """
+    page = _Page(len(rows), max(len(images) for _, _, images in rows), left=0.8, above=0.05, group=1, lead=0, edge=0.6)
+    for i, (name, colour, images) in enumerate(rows):
+        for j, image in enumerate(images):
+            page.show(i, j, image, _grey_limits([image]))
+        page.label_row(i, name, colour)
+    page.scale_bar(0, 0, box_angstrom)
+    return page.png()
+
+
 def slices_png(rows: Sequence[tuple[str, str, Cell]], *, box_angstrom: float = 0) -> bytes:
     """Every z slice of volumes, low z first, as a PNG; above 48 slices evenly spaced ones.
 

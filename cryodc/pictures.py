@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cryodc.io.mrc import read_array
+from cryodc.io.particle_images import read_image
 from cryodc.ops.filters import low_pass, standardise
 from cryodc.particles import ImageReference
 from cryodc.volumes import Volume
@@ -83,9 +84,9 @@ def surface_threshold(voxels: Float[NDArray[np.float32], "d h w"]) -> float:
 
 
 def read_particle(
-    image: ImageReference, *, invert: bool, low_pass_voxels: float | None = None
-) -> Float[NDArray[np.float32], "d h w"]:
-    """One subtomogram, mean 0 and standard deviation 1, protein white; low-passed on request.
+    image: ImageReference, *, invert: bool, low_pass_voxels: float | None = None, dims: int = 3
+) -> Float[NDArray[np.float32], "*image"]:
+    """One subtomogram or image, mean 0 and standard deviation 1, protein white; low-passed on request.
 
     Parameters
     ----------
@@ -95,18 +96,20 @@ def read_particle(
         Whether the file holds protein black.
     low_pass_voxels
         Finest wavelength kept, in voxels; None keeps all.
+    dims
+        3 for a subtomogram, 2 for an image of a stack.
 
     Raises
     ------
     InputError
         If the file cannot be read.
     """
-    voxels = torch.from_numpy(read_array(image).astype(np.float32))
+    voxels = torch.from_numpy(read_image(image) if dims == 2 else read_array(image).astype(np.float32))
     if invert:
         voxels = -voxels
     if low_pass_voxels is not None:
-        voxels = low_pass(voxels, voxels.shape[-1] / low_pass_voxels)
-    return standardise(voxels).numpy()
+        voxels = low_pass(voxels, voxels.shape[-1] / low_pass_voxels, dims=dims)
+    return standardise(voxels, dims=dims).numpy()
 
 
 def scale_bar_angstrom(box_angstrom: float) -> float:

@@ -13,17 +13,18 @@ import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment
 from markupsafe import Markup
+from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from cryodc.cluster import Clusters, are_averages_of, load_clusters
 from cryodc.errors import InputError
-from cryodc.figures import codes_figure, fsc_figure, loss_figure, number_figure
+from cryodc.figures import class_name, codes_figure, fsc_figure, loss_figure, number_figure
 from cryodc.final_classes import load_final_classes
+from cryodc.galleries import gallery_png, slices_png
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, load_config, write_text
 from cryodc.leakage.probes import N_SHUFFLES
 from cryodc.leakage.table import LeakageTable, run_leakage
-from cryodc.particles import ParticleSet
 from cryodc.pictures import class_colour, orthoslices_png, surface_png
 from cryodc.report_decoded import data_uri, decoded_section
 from cryodc.shown_particles import ParticleShelf, load_shelf
@@ -32,6 +33,7 @@ from cryodc.volumes import Volume
 T = TypeVar("T")
 
 _N_SAMPLES = 4
+_N_MEMBERS = 12
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,14 @@ def write_report(run: RunFolder) -> Path:
         best=_best_resolution(averages),
         fractions=_fractions(run, averages),
         low_pass_angstrom=shelf.low_pass_angstrom,
+        flat=shelf.dims == 2,
+        origin=_origin(shelf),
+        gallery=_gallery(shelf, clusters),
         samples=_sample_cards(shelf, clusters),
         decoded=_optional(run.codes, lambda: decoded_section(run)),
-        leakage=_leakage(run),
+        leakage=None if shelf.dims == 2 else _leakage(run),
         n_shuffles=N_SHUFFLES,
-        figures=_figures(run, particles, clusters, averages),
+        figures=_figures(run, shelf, clusters, averages),
         plotly_js=Markup(get_plotlyjs()),
     )
     write_text(run.report, page)
@@ -121,7 +126,7 @@ def write_report(run: RunFolder) -> Path:
 
 
 def _figures(
-    run: RunFolder, particles: ParticleSet, clusters: Clusters | None, averages: dict[str, Any] | None
+    run: RunFolder, shelf: ParticleShelf, clusters: Clusters | None, averages: dict[str, Any] | None
 ) -> dict[str, Markup]:
     """Every plot the run has files for, as JSON for the page's script."""
     figures: dict[str, go.Figure] = {}
@@ -130,9 +135,9 @@ def _figures(
         groups["class"] = [int(label) + 1 for label in clusters.labels]
         if len(clusters.trials) > 1:
             figures["number"] = number_figure(clusters.trials, clusters.n_clusters)
-    groups["tomogram"] = list(particles.tomograms)
+    groups[_origin(shelf)] = list(shelf.particles.tomograms)
     if run.codes.exists():
-        codes = load_codes(run).select(particles.names)
+        codes = load_codes(run).select(shelf.particles.names)
         figures["content"] = codes_figure(codes.content_points, codes.names, groups)
         if codes.transformation.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
@@ -228,14 +233,39 @@ def _sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[Sampl
         shown = shelf.show(int(row))
         if shown.raw is None or shown.filtered is None:
             continue
-        pictures = [
-            data_uri(orthoslices_png(Volume(voxels, particles.spacing_angstrom)))
-            for voxels in (shown.raw, shown.filtered)
-        ]
+        pictures = [data_uri(_picture(voxels, shelf)) for voxels in (shown.raw, shown.filtered)]
         cards.append(
             SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
         )
     return cards
+
+
+def _origin(shelf: ParticleShelf) -> str:
+    """What a particle was cut from."""
+    return "micrograph" if shelf.dims == 2 else "tomogram"
+
+
+def _gallery(shelf: ParticleShelf, clusters: Clusters | None) -> str:
+    """The surest members of each class of images, a class a row; empty for subtomograms, which are averaged."""
+    if clusters is None or shelf.dims == 3:
+        return ""
+    rows = []
+    for label in range(clusters.n_clusters):
+        members = np.flatnonzero(clusters.labels == label)
+        surest = members[np.argsort(-clusters.confidence[members], kind="stable")[:_N_MEMBERS]]
+        images = [shown.raw for shown in map(shelf.show, surest.tolist()) if shown.raw is not None]
+        if images:
+            rows.append((class_name(label + 1), class_colour(label + 1), images))
+    box = shelf.particles.spacing_angstrom * shelf.particles.box_size
+    return data_uri(gallery_png(rows, box_angstrom=box)) if rows else ""
+
+
+def _picture(voxels: NDArray[np.float32], shelf: ParticleShelf) -> bytes:
+    """The central slices of a subtomogram, or an image, as a PNG."""
+    spacing = shelf.particles.spacing_angstrom
+    if shelf.dims == 2:
+        return slices_png([("", "#5b6570", voxels)], box_angstrom=spacing * len(voxels))
+    return orthoslices_png(Volume(voxels, spacing))
 
 
 def _sections(config: dict[str, Any]) -> dict[str, dict[str, str]]:

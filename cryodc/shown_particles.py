@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, split_image_name
+from cryodc.io.particle_images import read_metadata
 from cryodc.io.run import RunFolder, load_config
-from cryodc.io.star import particle_block, read_particles, read_star
+from cryodc.io.star import find_particle_block, read_star
 from cryodc.ops.filters import low_pass, standardise
 from cryodc.particles import ImageReference, ParticleSet
 from cryodc.pictures import read_particle
@@ -21,10 +22,10 @@ from cryodc.pictures import read_particle
 
 @dataclass(frozen=True)
 class ShownParticle:
-    """One particle as recorded and low-passed, ``(d, h, w)`` each, or why it cannot be shown."""
+    """One particle as recorded and low-passed, ``(d, h, w)`` or ``(h, w)`` each, or why it cannot be shown."""
 
-    raw: Float[NDArray[np.float32], "d h w"] | None
-    filtered: Float[NDArray[np.float32], "d h w"] | None
+    raw: Float[NDArray[np.float32], "*image"] | None
+    filtered: Float[NDArray[np.float32], "*image"] | None
     problem: str = ""
 
 
@@ -42,6 +43,8 @@ class ParticleShelf:
         Where images were when the run began.
     invert
         Whether files hold protein black.
+    dims
+        3 for subtomograms, 2 for images.
     low_pass_voxels
         Finest wavelength of the filtered copy.
     """
@@ -50,6 +53,7 @@ class ParticleShelf:
     image_names: tuple[str, ...]
     folders: tuple[Path, ...]
     invert: bool
+    dims: int = 3
     low_pass_voxels: float = 6
 
     @property
@@ -64,11 +68,13 @@ class ParticleShelf:
         if path is None:
             return ShownParticle(None, None, "the image is no longer where it was")
         try:
-            raw = read_particle(ImageReference(path, section), invert=self.invert)
+            raw = read_particle(ImageReference(path, section), invert=self.invert, dims=self.dims)
         except InputError as error:
             return ShownParticle(None, None, error.problem)
         voxels = torch.from_numpy(raw)
-        filtered = standardise(low_pass(voxels, voxels.shape[-1] / self.low_pass_voxels))
+        filtered = standardise(
+            low_pass(voxels, voxels.shape[-1] / self.low_pass_voxels, dims=self.dims), dims=self.dims
+        )
         return ShownParticle(raw, filtered.numpy())
 
 
@@ -91,12 +97,12 @@ def load_shelf(run: RunFolder) -> ParticleShelf:
     """
     config = load_config(run)
     folders = tuple(Path(folder) for folder in config["image_folders"])
-    unchecked = read_particles(run.particles, check_images=False)
-    names = tuple(particle_block(read_star(run.particles)).column("rlnImageName"))
+    unchecked, dims = read_metadata(run.particles)
+    names = tuple(find_particle_block(read_star(run.particles)).column("rlnImageName"))
     described = config["dataset"]
     particles = replace(
         unchecked,
         box_size=int(described["box_size"]),
         spacing_angstrom=float(described["spacing_angstrom"]),
     )
-    return ParticleShelf(particles, names, folders, bool(config["input"]["invert"]))
+    return ParticleShelf(particles, names, folders, bool(config["input"]["invert"]), dims)

@@ -1,14 +1,22 @@
+import re
+import shutil
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
+from cryodc.checkpoint import load_model
 from cryodc.cluster import cluster_run
 from cryodc.errors import InputError
+from cryodc.generate import GenerateRequest, generate_run
 from cryodc.io.images import ImageFinder
 from cryodc.io.particle_images import holds_images, read_image_particles, read_images
+from cryodc.io.run import RunFolder, load_codes, load_config, save_config
 from cryodc.io.star import read_star
+from cryodc.report import write_report
+from cryodc.shown_particles import load_shelf
 from cryodc.workflow import TrainRequest, prepare_run, train_run
 
 BOX = 16
@@ -137,3 +145,55 @@ def test_image_settings_for_subtomograms_are_refused(tmp_path: Path) -> None:
     request = TrainRequest(tmp_path / "sim" / "particles.star", tmp_path / "run", preset="paper-mnist")
     with pytest.raises(InputError, match="settings are for images"):
         prepare_run(request)
+
+
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A trained and clustered run of images; shared, so never write into it."""
+    folder = tmp_path_factory.mktemp("images")
+    overrides = {"model": {"width": 8, "max_channels": 16, "hidden": 16}, "optimisation": {"epochs": 1}}
+    run, _ = train_run(TrainRequest(write_project(folder), folder / "run", overrides=overrides))
+    cluster_run(run, 2)
+    return run
+
+
+def test_a_grid_of_images_is_what_the_model_decodes(clustered: RunFolder, tmp_path: Path) -> None:
+    codes = load_codes(clustered)
+    model, _ = load_model(clustered.checkpoints / "last.pt")
+    told: list[str] = []
+    request = GenerateRequest(tmp_path / "seen", content_from=("2",), transformation_from=("5",), n_particles=3)
+    generate_run(clustered, request, told.append)
+    assert not any("not shown" in line for line in told)
+    with torch.no_grad():
+        expected = model.decode(torch.from_numpy(codes.content[1:2]), torch.from_numpy(codes.transformation[4:5]))[0]
+    with mrcfile.open(tmp_path / "seen" / "grid" / "row01_column01.mrc") as file:
+        np.testing.assert_allclose(file.data.reshape(BOX, BOX), expected, atol=1e-5)
+    assert {"grid", "codes.png", "particles.png"} <= {path.name for path in (tmp_path / "seen").iterdir()}
+
+
+def test_the_particle_beside_a_grid_is_its_image_as_recorded(clustered: RunFolder) -> None:
+    shown = load_shelf(clustered).show(0)
+    with mrcfile.open(clustered.path.parent / "b.mrcs") as stack:
+        image = stack.data[5]
+    assert shown.raw is not None
+    np.testing.assert_allclose(shown.raw, (image - image.mean()) / image.std(), atol=1e-5)
+
+
+def test_the_report_shows_members_of_classes_and_asks_for_no_averages(clustered: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(clustered.path, tmp_path / "run"))
+    page = write_report(run).read_text()
+    assert "The surest members of each class" in page
+    assert "cryodc average" not in page
+    assert f"<b>{BOX}²</b>" in page
+    shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
+    assert "tomogram" not in shown
+    assert "wedge" not in shown
+    assert "2 micrographs" in re.sub(r"<[^>]*>", " ", shown).replace("  ", " ")
+
+
+def test_images_that_have_moved_are_left_out_of_the_report(clustered: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(clustered.path, tmp_path / "run"))
+    config = load_config(run)
+    save_config(run, {**config, "image_folders": [str(tmp_path / "elsewhere")]})
+    page = write_report(run).read_text()
+    assert "No member is shown" in page

@@ -8,15 +8,18 @@ import yaml
 from cryodc.checkpoint import load_model, start_state
 from cryodc.config import preset_config
 from cryodc.data.images import image_dataset
-from cryodc.data.views import ViewConfig, hide_block, random_view, through_mask
+from cryodc.data.views import View, ViewConfig, draw_bends, hide_block, random_view, through_mask
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
 from cryodc.models.config import ModelConfig
-from cryodc.models.networks import BlurPool, make_trunk
+from cryodc.models.dualcontrast import DualContrast
+from cryodc.models.networks import BlurPool, Gaussian, make_trunk
 from cryodc.models.registry import build_model
+from cryodc.objectives.dualcontrast import step_a_terms
 from cryodc.objectives.steps import beta
 from cryodc.ops.filters import view_mask
+from cryodc.ops.rotations import resample
 from cryodc.train import train
 
 BOX = 16
@@ -136,6 +139,76 @@ def test_fresh_noise_is_another_in_each_view_and_not_in_the_target() -> None:
     assert float(correlations.mean()) == pytest.approx(1 / 5**0.5, abs=0.05)
     residual = view.volumes - view.volumes.mean(0)
     assert float((residual[0] * residual[1]).mean()) == pytest.approx(0, abs=0.15)
+
+
+def test_a_stretched_view_keeps_a_blob_in_place_and_changes_its_axes() -> None:
+    y = torch.arange(32) - 16
+    disc = torch.exp(-(y[:, None] ** 2 + y**2) / 18.0).expand(60, -1, -1)
+    settings = {"rotation": "vector", "max_shift_voxels": 0, "low_pass_shells": None}
+    ratios = []
+    for stretch in (0.0, 0.3):
+        config = ViewConfig(stretch=stretch, **settings)
+        view = random_view(disc, None, torch.ones(32, 32), config, torch.Generator().manual_seed(0))
+        mass = view.target - view.target.amin(dim=(1, 2), keepdim=True)
+        mass = mass / mass.sum(dim=(1, 2), keepdim=True)
+        points = torch.stack(torch.meshgrid(y, y, indexing="ij")).float().reshape(2, -1)
+        assert (mass.flatten(1) @ points.T).abs().amax() < 0.1
+        widths = torch.linalg.eigvalsh(torch.einsum("bn,in,jn->bij", mass.flatten(1), points, points))
+        ratios.append((widths[:, 1] / widths[:, 0]).sqrt())
+    assert ratios[0].amax() < 1.03
+    # A matrix exponential with entries up to 0.3 stretches one axis against the other by at most exp(1.2).
+    assert 1.1 < ratios[1].mean() < ratios[1].amax() < 3.33
+
+
+def test_a_bent_view_moves_points_by_the_asked_distance_and_neighbours_together() -> None:
+    coordinates = torch.stack(torch.meshgrid(*[torch.arange(32.0)] * 2, indexing="ij"))
+    images = coordinates.expand(200, -1, -1, -1).reshape(400, 32, 32)
+    bends = torch.stack([torch.zeros(32, 32), torch.ones(32, 32)], dim=-1).expand(400, -1, -1, -1)
+    eye = torch.eye(2).expand(400, -1, -1)
+    inside = (..., slice(2, -2), slice(2, -2))
+    moved = resample(images, eye, displacements_voxels=bends)[inside] - images[inside]
+    torch.testing.assert_close(moved[0::2], torch.zeros_like(moved[0::2]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved[1::2], torch.ones_like(moved[1::2]), atol=1e-4, rtol=0)
+    config = ViewConfig(bend_voxels=1.5)
+    drawn = draw_bends(200, config, torch.Generator().manual_seed(0), torch.ones(32, 32))
+    nodes = drawn[:, [0, -1]][:, :, [0, -1]]
+    assert float(nodes.std()) == pytest.approx(1.5, rel=0.08)
+    steps = (drawn[:, 1:] - drawn[:, :-1]).abs()
+    assert float(steps.mean()) < 0.3
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_exchanged_contents_leave_the_pose_to_the_transformation_code(
+    exchanged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = preset_config("default", BOX, {"model": SMALL, "loss": {"exchange_contents": exchanged}})
+    model = DualContrast(config.model).eval()
+    views = [View(image, image, None) for image in noise_images(8).split(4)]
+    codes = [model.encode(view.volumes) for view in views]
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def decode(content: torch.Tensor, transformation: torch.Tensor) -> torch.Tensor:
+        seen.append((content, transformation))
+        return DualContrast.decode(model, content, transformation)
+
+    monkeypatch.setattr(Gaussian, "sample", lambda self, generator=None: self.mean)
+    monkeypatch.setattr(model, "decode", decode)
+    step_a_terms(model, *views, torch.ones(BOX, BOX), config, torch.Generator())
+    contents = codes[::-1] if exchanged else codes
+    for (content, transformation), wanted, own in zip(seen, contents, codes, strict=True):
+        torch.testing.assert_close(content, wanted.content.mean)
+        torch.testing.assert_close(transformation, own.transformation.mean)
+
+
+@pytest.mark.parametrize("setting", [{"stretch": 0.1}, {"bend_voxels": 1.0}])
+def test_volumes_are_neither_stretched_nor_bent(setting: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="only images"):
+        preset_config("default", 32, {"views": setting})
+
+
+def test_the_preset_for_digits_is_of_images_for_every_model() -> None:
+    for name in ("dualcontrast", "harmony", "vitae", "vae"):
+        assert preset_config("digits", 28, {"model": {"name": name}}).model.dims == 2
 
 
 def test_a_view_in_the_plane_turns_every_colour_alike() -> None:

@@ -13,6 +13,7 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
@@ -21,6 +22,8 @@ from cryodc.ops.filters import low_pass, standardise
 from cryodc.ops.rotations import random_rotations, resample
 from cryodc.ops.transforms import n_rotation_parameters, rotations
 from cryodc.ops.wedge import apply_weight
+
+_BEND_NODES = 5
 
 
 class ViewConfig(BaseModel, extra="forbid", frozen=True):
@@ -35,6 +38,12 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
         Random shift, uniform in a cube (2D: square) of ± this, in voxels of the particles: picks are never centred.
     rotate_both
         Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
+    stretch
+        Images: each view is stretched and sheared by the exponential of a 2 × 2 matrix whose entries are uniform in ±
+        this. A content code made equal for such views is that of a shape however it was drawn.
+    bend_voxels
+        Images: each view is bent by smooth random displacements of this standard deviation, drawn at nodes a quarter of
+        the box apart and interpolated between them (Simard et al., ICDAR 2003).
     reimpose_weight
         Re-impose the particle's own weight after rotating.
     low_pass_shells
@@ -49,6 +58,8 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     rotation: Literal["uniform", "vector"] = "uniform"
     max_shift_voxels: float = Field(default=2.0, ge=0)
     rotate_both: bool = True
+    stretch: float = Field(default=0.0, ge=0, le=1)
+    bend_voxels: float = Field(default=0.0, ge=0)
     reimpose_weight: bool = True
     low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
     fresh_noise: float = Field(default=0.0, ge=0)
@@ -99,9 +110,12 @@ def random_view(
     """
     n_particles, dims = len(volumes), mask.ndim
     turns = _draw_rotations(n_particles, config, generator, dims)
+    if config.stretch > 0:
+        turns = turns @ _draw_stretches(n_particles, config, generator, dims)
     uniform = torch.rand(n_particles, dims, generator=generator, device=volumes.device)
     shifts = (2 * uniform - 1) * config.max_shift_voxels
-    rotated = resample(volumes, turns, shifts)
+    bends = draw_bends(n_particles, config, generator, mask) if config.bend_voxels > 0 else None
+    rotated = resample(volumes, turns, shifts, bends)
     kept = None
     if weights is not None:
         kept = rotate_weights(weights, turns)
@@ -145,6 +159,15 @@ def hide_block(
     hidden = hidden.reshape(len(volumes), *[1] * (volumes.ndim - 1 - dims), *mask.shape)
     mean = _per_particle(volumes).mean(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
     return torch.where(hidden, mean, volumes)
+
+
+def draw_bends(
+    n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Float[Tensor, "*space"]
+) -> Float[Tensor, "b *space k"]:
+    """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently."""
+    nodes = torch.randn(n_particles, mask.ndim, *[_BEND_NODES] * mask.ndim, generator=generator, device=mask.device)
+    smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
+    return config.bend_voxels * smooth.movedim(1, -1)
 
 
 def random_low_pass(
@@ -211,3 +234,8 @@ def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Gener
     uniform = 2 * torch.rand(n_rotations, n_rotation_parameters(dims), generator=generator, device=generator.device) - 1
     # A quarter turn at most, as published, or in the plane all the way round.
     return rotations(uniform * (math.pi / 2 if config.rotation == "vector" else math.pi))
+
+
+def _draw_stretches(n_particles: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
+    uniform = 2 * torch.rand(n_particles, dims, dims, generator=generator, device=generator.device) - 1
+    return torch.linalg.matrix_exp(config.stretch * uniform)

@@ -1,5 +1,8 @@
 """2D single-particle STAR files: ``000001@stack.mrcs`` rows whose optics groups say rlnImageDimensionality 2."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -9,8 +12,9 @@ from cryodc.io.images import ImageFinder, resolve_images
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
 from cryodc.io.optics import common_pixel_size, common_value, read_optics
 from cryodc.io.repeats import repeated_names
+from cryodc.io.star import read_particles
 from cryodc.io.star_layout import find_particle_block, holds_tilt_stacks
-from cryodc.io.star_text import StarDocument
+from cryodc.io.star_text import StarDocument, read_star
 from cryodc.io.tilt_images import check_stacks
 from cryodc.particles import ImageReference, ParticleSet
 
@@ -32,10 +36,16 @@ def holds_images(document: StarDocument) -> bool:
     return flat and not _OF_TOMOGRAMS & {*find_particle_block(document).labels}
 
 
-def read_image_particles(document: StarDocument, finder: ImageFinder) -> ParticleSet:
+def read_image_particles(document: StarDocument, finder: ImageFinder, check_images: bool = True) -> ParticleSet:
     """Read the particles of such a STAR, and the header of every stack.
 
     A particle is named by its rlnImageName; in place of a tomogram it has its micrograph.
+
+    Parameters
+    ----------
+    check_images
+        Look for every stack and read its header. Without, no file needs to exist, and a box size that the STAR does
+        not state is 0.
 
     Raises
     ------
@@ -49,34 +59,13 @@ def read_image_particles(document: StarDocument, finder: ImageFinder) -> Particl
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
     names = cells["rlnImageName"]
-    images, missing = resolve_images(finder, names, row_list, document.source, True, "stack")
+    images, missing = resolve_images(finder, names, row_list, document.source, check_images, "stack")
     problems = repeated_names(document.source, names, row_list) + missing
     if problems:
         raise problems[0].error
     spacing = common_pixel_size(document, groups)
     stated = common_value(document, groups, "box_size", "box size")
-    first = {image.file: row for image, row in zip(images[::-1], row_list[::-1], strict=True)}
-    stacks = [ImageReference(file) for file in first]
-    size, sizes = check_stacks(stacks, list(first.values()), document.source, stated, spacing)
-    n_images = dict(zip(first, sizes, strict=True))
-    for image, name, row in zip(images, names, row_list, strict=True):
-        n = n_images[image.file]
-        if image.section is None or not 0 <= image.section < n:
-            raise InputError(
-                "this is not an image of its stack",
-                file=document.source,
-                row=row,
-                expected=f"000001@{image.file} to {n:06d}@{image.file}",
-                found=name,
-            )
-    if size % 2 or not 16 <= size <= 128:
-        raise InputError(
-            "images of this size cannot be trained on",
-            file=document.source,
-            expected="an even number of pixels from 16 to 128",
-            found=str(size),
-            remedy="extract the particles again, scaled to such a box",
-        )
+    size = _check_sections(document, images, row_list, stated, spacing) if check_images else int(stated or 0)
     return ParticleSet(
         source=document.source,
         names=tuple(names),
@@ -87,6 +76,20 @@ def read_image_particles(document: StarDocument, finder: ImageFinder) -> Particl
         box_size=size,
         spacing_angstrom=spacing,
     )
+
+
+def read_metadata(path: Path) -> tuple[ParticleSet, int]:
+    """Particles of a STAR of subtomograms or of images, and in how many dimensions they are; no image needs to exist.
+
+    Raises
+    ------
+    InputError
+        As :func:`cryodc.io.star.read_particles` without its images, or as :func:`read_image_particles`.
+    """
+    document = read_star(path)
+    if holds_images(document):
+        return read_image_particles(document, ImageFinder.beside(path, None), check_images=False), 2
+    return read_particles(path, check_images=False), 3
 
 
 def read_images(particles: ParticleSet) -> Float[NDArray[np.float32], "n h w"]:
@@ -103,13 +106,64 @@ def read_images(particles: ParticleSet) -> Float[NDArray[np.float32], "n h w"]:
     for i, image in enumerate(particles.images):
         members.setdefault(image.file, []).append(i)
     for indices in members.values():
-        path = particles.images[indices[0]].path
-        header = read_header(path)
-        try:
-            stack = np.memmap(path, header.dtype, "r", header.data_offset, header.file_shape)
-        except ValueError as error:
-            raise wrong_length(header, path.stat().st_size) from error
-        except OSError as error:
-            raise unreadable(path, error) from error
+        stack = _open_stack(particles.images[indices[0]].path)
         images[indices] = stack[np.array([particles.images[i].section for i in indices], dtype=np.int64)]
     return images
+
+
+def read_image(reference: ImageReference) -> Float[NDArray[np.float32], "h w"]:
+    """Read one image of a stack.
+
+    Raises
+    ------
+    InputError
+        If the stack cannot be read, or does not hold the image.
+    """
+    stack = _open_stack(reference.path)
+    if reference.section is None or not 0 <= reference.section < len(stack):
+        raise InputError(
+            "this is not an image of its stack",
+            file=reference.path,
+            expected=f"1 to {len(stack)}",
+            found=str(reference),
+        )
+    return np.array(stack[reference.section], dtype=np.float32)
+
+
+def _open_stack(path: Path) -> NDArray[np.generic]:
+    header = read_header(path)
+    try:
+        return np.memmap(path, header.dtype, "r", header.data_offset, header.file_shape)
+    except ValueError as error:
+        raise wrong_length(header, path.stat().st_size) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _check_sections(
+    document: StarDocument, images: Sequence[ImageReference], rows: list[int], stated: float | None, spacing: float
+) -> int:
+    """Size of the images, every one of which is in its stack."""
+    first = {image.file: row for image, row in zip(images[::-1], rows[::-1], strict=True)}
+    stacks = [ImageReference(file) for file in first]
+    size, sizes = check_stacks(stacks, list(first.values()), document.source, stated, spacing)
+    n_images = dict(zip(first, sizes, strict=True))
+    for image, row in zip(images, rows, strict=True):
+        n = n_images[image.file]
+        if image.section is None or not 0 <= image.section < n:
+            raise InputError(
+                "this is not an image of its stack",
+                file=document.source,
+                row=row,
+                expected=f"000001@{image.file} to {n:06d}@{image.file}",
+                found=str(image),
+            )
+    if size % 2 or not 16 <= size <= 128:
+        raise InputError(
+            "images of this size cannot be trained on",
+            file=document.source,
+            expected="an even number of pixels from 16 to 128",
+            found=str(size),
+            remedy="extract the particles again, scaled to such a box",
+        )
+    return size

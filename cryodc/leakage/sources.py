@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from cryodc.cluster import load_clusters
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder, split_image_name
+from cryodc.io.particle_images import read_metadata
 from cryodc.io.run import RunFolder, load_config, require
-from cryodc.io.star import StarBlock, particle_block, read_particles, read_star
+from cryodc.io.star import StarBlock, find_particle_block, particle_block, read_particles, read_star
 from cryodc.io.weights import read_weight
 from cryodc.ops.wedge import missing_moments, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet, Poses
@@ -118,11 +119,11 @@ class RunSources:
 
     @cached_property
     def _particles(self) -> ParticleSet:
-        return read_particles(self.run.particles, check_images=False)
+        return read_metadata(self.run.particles)[0]
 
     @cached_property
     def _block(self) -> StarBlock:
-        return particle_block(read_star(self.run.particles))
+        return find_particle_block(read_star(self.run.particles))
 
     @cached_property
     def _weight_names(self) -> list[str]:

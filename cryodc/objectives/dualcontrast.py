@@ -15,7 +15,7 @@ from cryodc.data.views import View, add_noise, random_low_pass, recorded_view, t
 from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.dualcontrast import DualContrast
-from cryodc.models.networks import Posterior
+from cryodc.models.networks import Gaussian
 from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta, draw_views, transformation_beta
 
 TERMS = (
@@ -54,7 +54,11 @@ def step_a_terms(
     (first, second), mask = views, batch.mask
     with autocast(config, mask.device):
         q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
-        decoded_first, decoded_second = (_decode(model, q, generator) for q in (q_first, q_second))
+        c_for_first, c_for_second = q_first.content, q_second.content
+        if config.loss.exchange_contents:
+            c_for_first, c_for_second = c_for_second, c_for_first
+        decoded_first = _decode(model, c_for_first, q_first.transformation, generator)
+        decoded_second = _decode(model, c_for_second, q_second.transformation, generator)
     terms = {
         "reconstruction": losses.reconstruction(first.target, decoded_first, first.weights, mask)
         + losses.reconstruction(second.target, decoded_second, second.weights, mask),
@@ -130,5 +134,5 @@ def _compared(first: Tensor, second: Tensor, config: TrainConfig) -> tuple[Tenso
     return losses.centred(first, second) if config.loss.centred_transformation else (first, second)
 
 
-def _decode(model: DualContrast, posterior: Posterior, generator: torch.Generator) -> Tensor:
-    return model.decode(posterior.content.sample(generator), posterior.transformation.sample(generator))
+def _decode(model: DualContrast, content: Gaussian, transformation: Gaussian, generator: torch.Generator) -> Tensor:
+    return model.decode(content.sample(generator), transformation.sample(generator))

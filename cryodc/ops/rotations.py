@@ -137,8 +137,9 @@ def resample(
     images: Float[Tensor, "b *image"],
     matrices: Float[Tensor, "b k k"],
     offsets_voxels: Float[Tensor, "b k"] | None = None,
+    displacements_voxels: Float[Tensor, "b *space k"] | None = None,
 ) -> Float[Tensor, "b *image"]:
-    """Rotate and shift a batch of volumes or images: ``out(x) = in(M x + t)``, linear, zero outside.
+    """Rotate, shift and bend a batch of volumes or images: ``out(x) = in(M x + t + u(x))``, linear, zero outside.
 
     ``x`` is in voxels from the box centre, index ``N // 2`` (the DC voxel), so a dot there never moves under
     rotation. With a particle's pose ``(A, o)``: the aligned particle is ``M = A, t = −o``; the particle made
@@ -152,6 +153,8 @@ def resample(
         ``(b, k, k)``: 3D on zyx vectors, 2D on yx vectors.
     offsets_voxels
         ``(b, k)`` zyx or yx, in voxels.
+    displacements_voxels
+        ``(b, *space, k)`` u at every voxel, zyx or yx; none if not given.
     """
     dims = matrices.shape[-1]
     space = images.shape[-dims:]
@@ -166,6 +169,8 @@ def resample(
     theta = torch.cat([linear.flip(1, 2), constant.flip(1)[:, :, None]], dim=2)
     channelled = images.reshape(len(images), -1, *space)
     grid = F.affine_grid(theta, list(channelled.shape), align_corners=True)
+    if displacements_voxels is not None:
+        grid = grid + (scale * displacements_voxels).flip(-1)
     return F.grid_sample(channelled, grid, align_corners=True, padding_mode="zeros").reshape(images.shape)
 
 
