@@ -115,7 +115,7 @@ def find_conformations(
                 break
             trials.append(judge.trial(k))
             tell(f"{k} states: {trials[-1].better:.1f} standard errors better, stability {trials[-1].stability:.2f}")
-            if len(trials) > 1 and not (trials[-1].holds or trials[-2].holds):
+            if len(trials) > 1 and not (trials[-1].promises_more or trials[-2].holds):
                 break
         known = judge.models
     chosen = n_states or max((trial.n_states for trial in trials if trial.holds), default=1)

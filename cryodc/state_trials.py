@@ -75,6 +75,14 @@ class StateTrial:
         return preferred and self.stability >= STABLE and not self.is_motion
 
     @property
+    def promises_more(self) -> bool:
+        """Whether it holds, or fails only because halves divide the states differently, as too few do.
+
+        Three states apart from one another are two in three ways.
+        """
+        return self.better >= SUPPORTED and self.gain >= MIN_GAIN and not self.is_motion
+
+    @property
     def is_motion(self) -> bool:
         """Whether particles rather lie along an axis than in states."""
         return self.axes_better >= SUPPORTED or self.valley > VALLEY

@@ -7,14 +7,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from cryodc.class_placement import FOUND_AXES
 from cryodc.errors import InputError
 from cryodc.ops.mates import fit_mates, off_symmetric, turned_maps
-from cryodc.ops.missing_data import Measurements
+from cryodc.ops.missing_data import Measurements, average_of
 from cryodc.ops.rotations import resample, symmetry_rotations
 from cryodc.ops.symmetry import find_axes
-
-FOUND_AXES = 0.75
-"""Correlation of the class's map with its mates from which it counts as nearly symmetric."""
 
 _N_RANDOM_STARTS = 2
 
@@ -84,8 +82,8 @@ def relax_symmetry(
 
     Returns
     -------
-    The particles in their mates, relative to the average over all mates; that average; and of each particle the element
-    ``g``: its pose is ``A g``, its origin as before.
+    The particles in their mates, relative to their average; that average; and of each particle the element ``g``: its
+    pose is ``A g``, its origin as before.
     """
     device = particles.power.device
     group = torch.from_numpy(symmetry_rotations(symmetry)).float().to(device)
@@ -103,7 +101,9 @@ def relax_symmetry(
         else:
             mates = _onto(first, broken, mates, group, relative)
         chosen[rows] = mates
-    return _in_mates(relative, chosen, group), symmetric, group[chosen]
+    relaxed = _in_mates(relative, chosen, group)
+    rest = average_of(relaxed)
+    return relaxed.relative_to(rest), symmetric + rest, group[chosen]
 
 
 def _break(particles: Measurements, group: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,10 @@ def _break(particles: Measurements, group: Tensor, generator: torch.Generator) -
     starts = [torch.zeros(n, dtype=torch.long)]
     starts += [torch.randint(order, (n,), generator=generator) for _ in range(_N_RANDOM_STARTS)]
     fits = [fit_mates(particles, one_hot(start, order).float()[:, None].to(group.device), group) for start in starts]
-    maps, memberships, _ = max(fits, key=lambda fit: fit[2])
+    maps, memberships, likelihood = max(fits, key=lambda fit: fit[2])
+    if likelihood <= 0:
+        # The symmetric average explains the particles as well: nothing tells mates apart, and poses stay.
+        return torch.zeros_like(maps[0]), torch.zeros(n, dtype=torch.long, device=group.device)
     return maps[0], memberships[:, 0].argmax(dim=1)
 
 
