@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from cryodc.data.simulate import (
     weight_index,
 )
 from cryodc.data.specimens import Specimen, prepare_specimens
-from cryodc.half_maps import average_particles
+from cryodc.half_maps import HalfMaps, average_particles
 from cryodc.io.simulation import Truth
 from cryodc.measurements import measure
 
@@ -56,15 +56,21 @@ def posed_particles(
     return volumes, tilt_weights(config), weight_index(truth, config), rotations, origins
 
 
-def analyse(simulated: tuple[torch.Tensor, ...], seed: int, n_states: int | None = None) -> Conformations:
-    """As ``cryodc states`` does after ``cryodc average``."""
+def analyse(
+    simulated: tuple[torch.Tensor, ...], seed: int, numbers: Sequence[int | None] = (None,)
+) -> list[Conformations]:
+    """As ``cryodc states`` does after ``cryodc average``, once for each number of states."""
     volumes, weights, index, rotations, origins = simulated
     halves = balanced_halves(len(volumes), seed)
     maps = average_particles(volumes, weights, index, rotations, origins, halves)
+    particles, _ = measure(lambda: [(volumes, weights[index], rotations, origins)], maps.mask, supported_shells(maps))
+    return [find_conformations(particles, halves, number, seed=seed) for number in numbers]
+
+
+def supported_shells(maps: HalfMaps) -> int:
+    """Shells before the half maps' FSC first falls below 0.143; at least 3."""
     below = np.flatnonzero(maps.fsc[1:] < 0.143)
-    shells = max(3, int(below[0]) if len(below) else len(maps.fsc) - 2)
-    particles, _ = measure(lambda: [(volumes, weights[index], rotations, origins)], maps.mask, shells)
-    return find_conformations(particles, halves, n_states, seed=seed)
+    return max(3, int(below[0]) if len(below) else len(maps.fsc) - 2)
 
 
 def main() -> None:
@@ -80,7 +86,7 @@ def main() -> None:
     for name, kind, snr, seed in cases:
         particles, states = simulate(name, kind, arguments.n, snr, seed)
         begun = time.perf_counter()
-        found = analyse(particles, seed)
+        (found,) = analyse(particles, seed)
         result: dict[str, Any] = {
             "phantom": name,
             "kind": kind,

@@ -1,42 +1,52 @@
-"""States of real complexes in true poses: spikes with their RBD down or up, tetrasomes as their DNA turns.
+"""States of real complexes: spikes with their RBD down or up, tetrasomes as their DNA turns.
 
-python -m benchmarks.structure_states --data PATH --set spike-6vyb --snr 0.1 --seeds 3 4 5
+python -m benchmarks.structure_states --data PATH --set spike-6vyb --poses estimated --snr 0.1 --seeds 3 4 5
 
 PATH holds structures/. The states are superposed on the first: spikes on S2 (residues 700 to 1140, protomers in the
 cyclic order that fits best), tetrasomes on all Cα. Particles are simulated from them (box 32, 10 Å, ±60°), and what
-``cryodc states`` does after ``cryodc average`` is asked for as many states as there are, and for its own number. One
-line of JSON each.
+``cryodc states`` does after ``cryodc average`` is asked for as many states as there are, and for its own number: in
+true poses, or in those that ``cryodc average`` finds from nothing, without and with the point group relaxed. A
+measurement whose file is in the results is not made again.
 """
 
 import argparse
 import itertools
-import json
-import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.recipes import run
-from benchmarks.states import analyse, posed_particles
+from benchmarks.recipes import RESULTS, named_result_file, run, save_result
+from benchmarks.states import analyse, posed_particles, supported_shells
+from cryodc.align import START_SHELLS
+from cryodc.class_placement import place_class
+from cryodc.conformations import Conformations, find_conformations
 from cryodc.data.simulate import SimulationConfig, draw_truth
 from cryodc.data.specimens import prepare_specimens
+from cryodc.half_maps import average_particles
 from cryodc.io.structures import read_structure
+from cryodc.measurements import measure
+from cryodc.symmetry_relaxation import put_on_axes, relax_symmetry
 
 _TETRASOME = "nucleosome/1KX5_cryst_tetrasome_coiled_for_web_state{}.pdb.gz"
 
 SETS = {
-    "spike-6vyb": (("spike/6vxx.pdb.gz", "spike/6vyb.pdb.gz"), (700, 1140), 400),
-    "spike-6vsb": (("spike/6vxx.pdb.gz", "spike/6vsb.pdb.gz"), (700, 1140), 400),
-    "tetrasome": (tuple(_TETRASOME.format(k) for k in range(6)), None, 100),
+    "spike-6vyb": (("spike/6vxx.pdb.gz", "spike/6vyb.pdb.gz"), (700, 1140), 400, "C3"),
+    "spike-6vsb": (("spike/6vxx.pdb.gz", "spike/6vsb.pdb.gz"), (700, 1140), 400, "C3"),
+    "spike-6vxx": (("spike/6vxx.pdb.gz",), (700, 1140), 400, "C3"),
+    "tetrasome": (tuple(_TETRASOME.format(k) for k in range(6)), None, 100, "C2"),
 }
-"""Files, the residues they are superposed on, and how many particles of each."""
+"""Files, the residues they are superposed on, how many particles of each, and the point group that is relaxed."""
 
 Chains = list[dict[int, gemmi.Position]]
+Particles = tuple[torch.Tensor, ...]
+Labels = NDArray[np.int64]
 
 
 def superpose(files: tuple[Path, ...], residues: tuple[int, int] | None, out: Path) -> list[Path]:
@@ -72,39 +82,72 @@ def simulate(files: list[Path], n: int, snr: float, seed: int) -> tuple[tuple[to
     return posed_particles(specimens, truth, config), truth.labels
 
 
+def true_poses(particles: Particles, labels: Labels, seed: int) -> dict[str, Any]:
+    """What is found in true poses."""
+    n_states = int(labels.max()) + 1
+    told, chosen = analyse(particles, seed, (n_states, None))
+    return compared(labels, told, chosen)
+
+
+def estimated_poses(particles: Particles, labels: Labels, seed: int, symmetry: str) -> dict[str, Any]:
+    """What is found in poses aligned from nothing, as they are and with the point group relaxed."""
+    volumes, weights, index = particles[:3]
+    unknown = torch.eye(3).expand(len(volumes), 3, 3), torch.zeros(len(volumes), 3)
+    placed = place_class(
+        volumes, weights, index, unknown, None, False, seed, 2, None, None, START_SHELLS, "C1", lambda _: None
+    )
+    poses = (placed.rotations, placed.origins_voxels)
+    maps = average_particles(volumes, weights, index, *poses, placed.half_sets, placed.independent)
+    shells = supported_shells(maps)
+    poses, mask = put_on_axes(maps.average, maps.mask, poses, symmetry, float(shells))
+    measured, average = measure(lambda: [(volumes, weights[index], *poses)], mask, shells)
+    n_states = int(labels.max()) + 1
+    plain = find_conformations(measured, placed.half_sets, n_states, seed=seed)
+    relaxed = relax_symmetry(measured, average, placed.half_sets, symmetry, seed)[0]
+    told, chosen = (find_conformations(relaxed, placed.half_sets, n, seed=seed) for n in (n_states, None))
+    as_aligned = round(float(adjusted_rand_score(labels, plain.labels)), 3)
+    return {"aligned": placed.aligned, "ari_not_relaxed": as_aligned} | compared(labels, told, chosen)
+
+
+def compared(labels: Labels, told: Conformations, chosen: Conformations) -> dict[str, Any]:
+    """States found, the number given or not, against the true ones."""
+    return {
+        "ari": round(float(adjusted_rand_score(labels, told.labels)), 3),
+        "n_states_found": chosen.n_states,
+        "ari_found": round(float(adjusted_rand_score(labels, chosen.labels)), 3),
+        "verdict": chosen.verdict,
+    }
+
+
 def main() -> None:
-    """Print a line for every SNR and seed."""
+    """Measure and keep what has not been measured, for every SNR and seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="holds structures/")
     parser.add_argument("--set", choices=sorted(SETS), default="spike-6vyb")
+    parser.add_argument("--poses", choices=("true", "estimated"), default="true")
     parser.add_argument("--snr", type=float, nargs="+", default=[0.1, 0.05])
     parser.add_argument("--n", type=int)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    names, residues, n_default = SETS[arguments.set]
+    names, residues, n_default, symmetry = SETS[arguments.set]
+    n = arguments.n or n_default
     with tempfile.TemporaryDirectory() as folder:
         files = superpose(tuple(arguments.data / "structures" / name for name in names), residues, Path(folder))
         for snr, seed in itertools.product(arguments.snr, arguments.seeds):
-            particles, labels = simulate(files, arguments.n or n_default, snr, seed)
+            particles_of = f"{arguments.set}-snr{snr:g}" + (f"-n{n}" if n != n_default else "")
+            kept = named_result_file(arguments.results, particles_of, f"states-{arguments.poses}", seed)
+            if kept.exists():
+                print(kept.read_text(), end="")
+                continue
+            particles, labels = simulate(files, n, snr, seed)
             begun = time.perf_counter()
-            told, chosen = (analyse(particles, seed, n_states) for n_states in (len(files), None))
-            print(
-                json.dumps(
-                    {
-                        "set": arguments.set,
-                        "snr": snr,
-                        "seed": seed,
-                        "n": arguments.n or n_default,
-                        "ari": round(float(adjusted_rand_score(labels, told.labels)), 3),
-                        "n_states_found": chosen.n_states,
-                        "ari_found": round(float(adjusted_rand_score(labels, chosen.labels)), 3),
-                        "seconds": round(time.perf_counter() - begun, 1),
-                        "verdict": chosen.verdict,
-                        "cores": os.cpu_count(),
-                    }
-                ),
-                flush=True,
-            )
+            if arguments.poses == "true":
+                found = true_poses(particles, labels, seed)
+            else:
+                found = estimated_poses(particles, labels, seed, symmetry)
+            settings = {"set": arguments.set, "poses": arguments.poses, "snr": snr, "seed": seed, "n": n}
+            save_result(kept, settings | found | {"seconds": round(time.perf_counter() - begun, 1)})
 
 
 def _carbons(model: gemmi.Model, residues: tuple[int, int] | None) -> Chains:

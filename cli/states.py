@@ -23,6 +23,14 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="MRC, 0 to 1: where states may differ.  [default: the class's mask]",
 )
+@click.option(
+    "--relax-symmetry",
+    "relax",
+    default="C1",
+    show_default=True,
+    metavar="GROUP",
+    help="Point group that the class nearly has: a particle may lie in any mate of its pose.",
+)
 @seed_option
 @device_option
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1), help="Starts of each fit.")
@@ -32,6 +40,7 @@ def states(
     class_number: int,
     n_states: str,
     mask: Path | None,
+    relax: str,
     seed: int,
     device: str,
     starts: int,
@@ -55,7 +64,7 @@ def states(
         error_console().print(line, style="dim", markup=False)
 
     found = find_states(
-        folder, class_number, number, mask=mask, seed=seed, device=device, n_starts=starts, progress=tell
+        folder, class_number, number, mask=mask, relax=relax, seed=seed, device=device, n_starts=starts, progress=tell
     )
     out = console()
     written = folder.states / f"class{class_number:03d}"

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.ops.missing_data import Measurements, average_of
-from cryodc.state_trials import MIN_PARTICLES, N_AXES, STABLE, SUPPORTED, Fitter, Judge, StateTrial, by_size
-
-MAX_STATES = 6
+from cryodc.state_trials import MAX_STATES, MIN_PARTICLES, N_AXES, STABLE, SUPPORTED, Fitter, Judge, StateTrial, by_size
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def find_conformations(
     axes, _ = fitter.axes(rest, min(N_AXES, n - 1))
     halves = [torch.from_numpy(np.flatnonzero(half_sets == half)).to(particles.power.device) for half in (1, 2)]
     trials: list[StateTrial] = []
-    axes_supported = 0
+    axes_supported, known = 0, {}
     if n >= MIN_PARTICLES and min(len(rows) for rows in halves) >= MIN_PARTICLES // 4:
         judge = Judge(particles, halves, fitter)
         axes_supported = judge.n_axes
@@ -117,10 +115,11 @@ def find_conformations(
                 break
             trials.append(judge.trial(k))
             tell(f"{k} states: {trials[-1].better:.1f} standard errors better, stability {trials[-1].stability:.2f}")
-            if len(trials) > 1 and not (trials[-1].holds or trials[-2].holds):
+            if len(trials) > 1 and not (trials[-1].promises_more or trials[-2].holds):
                 break
+        known = judge.models
     chosen = n_states or max((trial.n_states for trial in trials if trial.holds), default=1)
-    model, _ = fitter.states(rest, chosen, axes)
+    model, _ = fitter.states(rest, chosen, axes, known.get(chosen, ()))
     memberships = model.posterior(rest)[0].double().cpu().numpy()
     labels, confidence = by_size(memberships)
     mean, covariance, _ = axes.posterior(rest)

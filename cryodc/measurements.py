@@ -1,6 +1,6 @@
 """Measurements of a class: what each aligned particle says of a map, in units of its noise."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Complex, Float
@@ -65,25 +65,22 @@ def measure(
                     volumes, weights = fourier_crop(volumes, small), crop_weights(weights, small)
                 yield volumes * sphere, weights, rotations, origins * (small / box_size)
 
-    seen = torch.zeros(1, len(ball), dtype=torch.complex64, device=mask.device)
-    power = torch.zeros(1, len(ball), device=mask.device)
-    for batch in cropped():
-        data, known = aligned_spectra(*batch, ball)
-        seen += data.sum(dim=0)
-        power += known.sum(dim=0)
-    average = (seen / (power + 0.02 * ball.shell_mean(power)[:, ball.shells].clamp_min(1e-12)))[0]
+    data, power = _joined([aligned_spectra(*batch, ball) for batch in cropped()])
+    total = power.sum(dim=0)
+    average = data.sum(dim=0) / (total + 0.02 * ball.shell_mean(total)[ball.shells].clamp_min(1e-12))
     fine = fine_spectrum(volume_from_ball(average, ball)[None] * sphere, float(shells))[0]
     average = ball_spectra(volume_from_ball(average, ball)[None] * sphere, ball)[0]
-    parts = []
-    for batch in cropped():
-        model = _seen_as(fine, ball, *batch[1:]) * sphere
-        parts.append((*aligned_spectra(*batch, ball), aligned_spectra(model, *batch[1:], ball)[0]))
-    data, power, model = (torch.cat([part[i] for part in parts]) for i in range(3))
+    seen = [aligned_spectra(_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:], ball)[:1] for batch in cropped()]
+    (model,) = _joined(seen)
     noise = _noise(data - model, power, ball, float(sphere.square().mean()))[ball.shells]
     scales = _scales(data, model, average / noise)
     small_mask = mask if small == box_size else fourier_crop(mask, small).clamp(0, 1)
     data = (data - scales[:, None] * model) * (scales[:, None] / noise)
     return Measurements(data, power * (scales.square()[:, None] / noise), ball, small_mask), average
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
 def _seen_as(fine: Tensor, ball: FourierBall, weights: Tensor, rotations: Tensor, origins: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def shallowest_valley(
     """
     members = [features[labels == label] for label in range(labels.max() + 1)]
     ratios = [
-        _valley(first @ axis, second @ axis)
+        valley_between(first @ axis, second @ axis)
         for i, first in enumerate(members)
         for second in members[:i]
         for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
@@ -160,7 +160,11 @@ def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: Ga
     return float(np.mean(scores))
 
 
-def _valley(above: Float[NDArray[np.float64], " a"], below: Float[NDArray[np.float64], " b"]) -> float:
+def valley_between(above: Float[NDArray[np.float64], " a"], below: Float[NDArray[np.float64], " b"]) -> float:
+    """Lowest density between the peaks of two groups on a line, each given the same weight, over the lower peak.
+
+    0 is nothing in between; 1 no gap, too few points (3 of each) or groups that lie the wrong way round.
+    """
     if min(len(above), len(below)) < 3 or np.median(above) <= np.median(below):
         return 1.0
     weights = np.concatenate([np.full(len(part), 0.5 / len(part)) for part in (above, below)])

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from cryodc.mixture import VALLEY, shallowest_valley
+from cryodc.mixture import VALLEY, valley_between
 from cryodc.ops.missing_data import AxisModel, Measurements, StateModel, average_of, fit_axes, fit_states
 
 MIN_PARTICLES = 20
@@ -30,8 +30,11 @@ MIN_GAIN = 0.1
 _CLEARLY = 1.1
 """Axes bend to a particle's own amplitude, which states do not: by less than a tenth that is no sign of motion."""
 
-N_AXES = 3
-"""Principal axes that are looked for."""
+MAX_STATES = 6
+"""States that are tried at most where no number is given."""
+
+N_AXES = MAX_STATES - 1
+"""Principal axes that are looked for: as many as so many states could lie along."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,14 @@ class StateTrial:
         return preferred and self.stability >= STABLE and not self.is_motion
 
     @property
+    def promises_more(self) -> bool:
+        """Whether it holds, or fails only because halves divide the states differently, as too few do.
+
+        Three states apart from one another are two in three ways.
+        """
+        return self.better >= SUPPORTED and self.gain >= MIN_GAIN and not self.is_motion
+
+    @property
     def is_motion(self) -> bool:
         """Whether particles rather lie along an axis than in states."""
         return self.axes_better >= SUPPORTED or self.valley > VALLEY
@@ -87,13 +98,15 @@ class Fitter:
         """Principal axes, from random coordinates."""
         return fit_axes(particles, n_axes, torch.Generator().manual_seed(self.seed))
 
-    def states(self, particles: Measurements, n_states: int, axes: AxisModel) -> tuple[StateModel, float]:
-        """The best of several starts: k-means of the coordinates along one axis, two axes and so on."""
+    def states(
+        self, particles: Measurements, n_states: int, axes: AxisModel, known: Sequence[StateModel] = ()
+    ) -> tuple[StateModel, float]:
+        """The best of several starts: known models, and k-means of the coordinates along one axis, two and so on."""
         if n_states == 1:
             model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
             return model, 0.0
         coordinates = axes.posterior(particles)[0].double().cpu().numpy()
-        fits = []
+        fits = [fit_states(particles, model.posterior(particles)[0]) for model in known]
         for start in range(self.n_starts):
             used = coordinates[:, : 1 + start % coordinates.shape[1]]
             distinct = len(np.unique(used, axis=0))
@@ -115,6 +128,7 @@ class Judge:
             self.rest.append(particles.relative_to(average_of(own)))
             self.axes.append(fitter.axes(self.rest[-1].select(rows), min(N_AXES, len(rows) - 1))[0])
         self.best = np.zeros(len(particles))
+        self.models: dict[int, list[StateModel]] = {}
         self.along_axes = self._score_axes()
         self.n_axes = self._supported_axes()
 
@@ -134,6 +148,7 @@ class Judge:
             self.fitter.states(rest.select(rows), n_states, axes)[0]
             for rest, rows, axes in zip(self.rest, self.halves, self.axes, strict=True)
         ]
+        self.models[n_states] = models
         scores = self._held_out(models)
         first, second = (
             model.posterior(rest)[0].argmax(dim=1).cpu().numpy() for model, rest in zip(models, self.rest, strict=True)
@@ -153,15 +168,14 @@ class Judge:
         return trial
 
     def _valley(self, model: StateModel, half: int) -> float:
-        """Between the states of one half, among the particles of the other."""
+        """Between the states of one half least apart, among the particles of the other, on the line from map to map."""
         others = self.rest[half].select(self.halves[1 - half])
-        labels, _ = by_size(model.posterior(others)[0].double().cpu().numpy())
-        features = self.axes[half].posterior(others)[0].double().cpu().numpy()
-        if labels.max() + 1 < len(model.maps):
-            return 1.0
-        within = features - np.stack([features[labels == label].mean(axis=0) for label in labels])
-        scatter = within.T @ within / len(within) + 1e-6 * np.eye(features.shape[1])
-        return shallowest_valley(features, labels, np.linalg.inv(scatter))
+        labels = model.posterior(others)[0].argmax(dim=1)
+        members = [others.select(torch.nonzero(labels == state)[:, 0]) for state in range(len(model.maps))]
+        return max(
+            valley_between(*(members[k].along(model.maps[i], model.maps[j]).double().cpu().numpy() for k in (j, i)))
+            for i, j in itertools.combinations(range(len(members)), 2)
+        )
 
     def _held_out(self, models: Sequence[StateModel | AxisModel]) -> NDArray[np.float64]:
         scores = np.zeros(len(self.best))

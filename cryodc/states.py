@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ from cryodc.align import balanced_halves
 from cryodc.class_masks import read_mask
 from cryodc.conformations import Conformations, find_conformations
 from cryodc.distributed import choose_device
+from cryodc.errors import InputError
 from cryodc.half_maps import average_particles
-from cryodc.io.mrc import write_volume
+from cryodc.io.mrc import read_volume, write_volume
 from cryodc.io.run import RunFolder, load_codes, require, write_json, write_text
-from cryodc.io.star import particle_block, read_star, write_star
+from cryodc.io.star import particle_block, read_star, with_poses, write_star
 from cryodc.measurements import measure
 from cryodc.ops.correlate import FourierBall, fourier_ball
 from cryodc.ops.fsc import resolution_angstrom
 from cryodc.ops.reconstruct import volume_from_ball
+from cryodc.ops.rotations import symmetry_rotations
+from cryodc.particles import Poses
 from cryodc.posed_class import PosedClass, load_posed_class, require_aligned
 from cryodc.scores import compare_with_codes
+from cryodc.symmetry_relaxation import put_on_axes, relax_symmetry
 from cryodc.volumes import Volume
 
 STATE_LABEL = "cryodcState"
@@ -42,6 +46,7 @@ def find_states(
     n_states: int | None = None,
     *,
     mask: Path | None = None,
+    relax: str = "C1",
     seed: int = 0,
     device: str = "auto",
     n_starts: int = 4,
@@ -59,6 +64,8 @@ def find_states(
         N, or None for the largest number that held-out particles support.
     mask
         MRC of the box and spacing of the averages, 0 to 1: where states may differ. By default the class's mask.
+    relax
+        Point group that the class nearly has: each particle may lie in any mate of its pose. C1: none.
     seed
         Same seed, same result.
     device
@@ -71,23 +78,32 @@ def find_states(
     Raises
     ------
     InputError
-        If the run has no averages, no such class, the class is not aligned or too small, the mask does not fit, or
-        there is no such device.
+        If the run has no averages, no such class, the class is not aligned or too small, the mask does not fit, there
+        is no such point group, the average has no such axes, or there is no such device.
     """
     tell = progress or (lambda _: None)
     where = choose_device(device)
+    relax = _point_group(relax)
     summary = require_aligned(run, class_number)
     mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
     members = load_posed_class(run, class_number, max(2, n_states or 2), where)
     inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
     tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
+    n_moved = 0
+    if relax != "C1":
+        members, inside = _on_axes(run, members, inside, relax)
     measured, average = measure(members.batches, inside, members.shells)
+    if relax != "C1":
+        measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
+        members = replace(members, rotations=members.rotations @ mates)
+        n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
+        tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
     found = find_conformations(measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress)
     folder = run.states / f"class{class_number:03d}"
     _clear(folder, tell)
     states = _write_states(folder, members, found)
     _write_axes(folder, members, average, found.axes, measured.ball)
-    _write_star(run, folder, members, found)
+    _write_star(run, folder, members, found, relax != "C1")
     _write_coordinates(folder, members, found)
     write_json(
         folder / "summary.json",
@@ -106,11 +122,30 @@ def find_states(
             "transformation_codes": _code_agreement(run, members, found, seed),
             "finest_angstrom": round(members.box_size * members.spacing_angstrom / members.shells, 2),
             "mask": str(mask_file),
+            "relaxed_symmetry": relax,
+            "moved_to_a_mate": n_moved,
             "half_sets": summary["half_sets"],
             "seed": seed,
         },
     )
     return found
+
+
+def _point_group(symbol: str) -> str:
+    try:
+        symmetry_rotations(symbol)
+    except ValueError as error:
+        raise InputError(f"--relax-symmetry {symbol}: {error}") from error
+    return symbol.strip().upper()
+
+
+def _on_axes(run: RunFolder, members: PosedClass, inside: Tensor, symmetry: str) -> tuple[PosedClass, Tensor]:
+    """The class, and the mask, in the frame of the group's axes, which are looked for in its average."""
+    average = read_volume(require(run.averages / f"class{members.number:03d}.mrc", "cryodc average"))
+    voxels = torch.from_numpy(average.voxels).float().to(inside.device)
+    poses = (members.rotations, members.origins_voxels)
+    (rotations, origins), mask = put_on_axes(voxels, inside, poses, symmetry, float(members.shells))
+    return replace(members, rotations=rotations, origins_voxels=origins), mask
 
 
 def _clear(folder: Path, tell: Callable[[str], None]) -> None:
@@ -171,10 +206,14 @@ def _volume(voxels: Tensor, members: PosedClass) -> Volume:
     return Volume(voxels.cpu().numpy().astype(np.float32), members.spacing_angstrom)
 
 
-def _write_star(run: RunFolder, folder: Path, members: PosedClass, found: Conformations) -> None:
+def _write_star(run: RunFolder, folder: Path, members: PosedClass, found: Conformations, reposed: bool) -> None:
     document = read_star(run.averages / "particles.star")
     name = particle_block(document).name
     mine = document.with_rows(name, members.rows)
+    if reposed:
+        origins = members.origins_voxels.double().cpu().numpy() * members.spacing_angstrom
+        poses = Poses(members.rotations.double().cpu().numpy(), origins)
+        mine = with_poses(mine, poses, members.particles)
     mine = mine.with_column(name, STATE_LABEL, [str(label + 1) for label in found.labels])
     write_star(mine, folder / "particles.star")
     for state in range(found.n_states):

@@ -110,6 +110,30 @@ def test_a_states_map_is_the_mean_over_those_who_measured_and_lies_in_the_mask()
     assert float(empty.maps[0].norm() / truth.norm()) < 0.02
 
 
+def test_a_particle_lies_on_the_line_between_two_maps_where_it_was_made() -> None:
+    particles, maps = small_measurements()
+    shares = torch.tensor([-0.5, 0.0, 0.3, 1.0, 1.4])
+    truth = maps[0] + shares[:, None] * (maps[1] - maps[0])
+    made = Measurements(particles.power * truth, particles.power, particles.ball, particles.mask)
+    torch.testing.assert_close(made.along(maps[0], maps[1]), shares, atol=1e-5, rtol=0)
+
+
+def test_six_states_are_found_where_two_differ_more_than_all_the_others() -> None:
+    """The largest axes part the two; the others are no less apart for that."""
+    generator = torch.Generator().manual_seed(5)
+    ball = fourier_ball(12, 5.0)
+    truth = torch.arange(240) % 6
+    sizes = torch.tensor([4.0, 4.0, 1.0, 1.0, 1.0, 1.0])
+    maps = torch.complex(*(0.35 * torch.randn(2, 6, len(ball), generator=generator))) * sizes[:, None]
+    noise = torch.complex(*(torch.randn(2, 240, len(ball), generator=generator) / 2**0.5))
+    power = (torch.rand(240, len(ball), generator=generator) > 0.3).float()
+    data = power * (maps[truth] - maps.mean(dim=0) + noise)
+    particles = Measurements(data, power, ball, torch.ones(12, 12, 12))
+    found = find_conformations(particles, balanced_halves(240, 0))
+    assert found.n_states == 6
+    assert adjusted_rand_score(truth.numpy(), found.labels) == 1
+
+
 def test_two_states_are_found_and_said_to_be_supported() -> None:
     rotations, origins = randomly_posed(60, 1)
     truth = torch.arange(60) % 2
@@ -244,6 +268,10 @@ def test_what_cannot_be_used_is_refused(averaged: RunFolder, tmp_path: Path) -> 
     write_volume(small, Volume(np.ones((16, 16, 16), np.float32), SPACING))
     with pytest.raises(InputError, match="does not fit"):
         find_states(averaged, 1, mask=small)
+    with pytest.raises(InputError, match="--relax-symmetry X9"):
+        find_states(averaged, 1, relax="X9")
+    with pytest.raises(InputError, match="no C5 axes"):
+        find_states(averaged, 1, relax="C5")
     average = averaged.averages / "class001.mrc"
     with pytest.raises(InputError, match="no mask"):
         find_states(averaged, 1, mask=average)

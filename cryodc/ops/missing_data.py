@@ -70,6 +70,12 @@ class Measurements:
         """Log-likelihood of each map for each particle, in nats, less that of an empty map."""
         return 2 * self.projections(maps) - self.power @ maps.abs().square().T
 
+    def along(self, first: Complex[Tensor, " p"], second: Complex[Tensor, " p"]) -> Float[Tensor, " n"]:
+        """Where on the line from one map to another each particle fits best: 0 the first, 1 the second."""
+        line = second - first
+        fitted = self.projections(line[None])[:, 0] - self.power @ (first * line.conj()).real
+        return fitted / (self.power @ line.abs().square()).clamp_min(1e-12)
+
 
 @dataclass(frozen=True)
 class StateModel:
