@@ -1,6 +1,6 @@
 """Alignment from nothing, one protein at a time: how far the average agrees with the truth, and is noise called noise.
 
-python benchmarks/align.py --maps PATH --seeds 3 4 5
+python -m benchmarks.align --maps PATH --seeds 3 4 5
 
 PATH holds 3j9i, 4cr2, 4v4r and 1bxn as .mrc.gz. Without --maps the four phantoms of the demo are aligned. Prints one
 JSON line per protein and seed, and one per seed for as many particles of pure noise.
@@ -17,10 +17,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.recipes import positive, run
 from cryodc.align import Alignment, align_class
 from cryodc.data.phantoms import Phantom, demo_phantoms
 from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
 from cryodc.data.simulation_folder import choose_proteins
+from cryodc.errors import InputError
 from cryodc.half_maps import average_particles
 from cryodc.map_agreement import compare_maps
 from cryodc.ops.filters import standardise
@@ -80,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--maps", type=Path)
     parser.add_argument("--only", nargs="+", help="names of the proteins to run, and noise")
-    parser.add_argument("--n", type=int, default=80)
+    parser.add_argument("--n", type=positive, default=80)
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     arguments = parser.parse_args()
@@ -88,6 +90,9 @@ def main() -> None:
     if arguments.maps is not None:
         proteins = choose_proteins(None, [arguments.maps / f"{name}.mrc.gz" for name in COMPLEXES])
     names = arguments.only or [*proteins, "noise"]
+    for name in names:
+        if name not in (*proteins, "noise"):
+            raise InputError("no such protein", expected=", ".join([*proteins, "noise"]), found=f"--only {name}")
     base = SimulationConfig(n_per_map=arguments.n, snr=arguments.snr)
     for seed in arguments.seeds:
         config = replace(base, seed=seed)
@@ -98,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 
 import torch
-from real_ribosome import band_correlations
 
+from benchmarks.real_ribosome import band_correlations
+from benchmarks.recipes import run
 from cryodc.align import balanced_halves
 from cryodc.data.dataset import load_dataset
+from cryodc.errors import InputError
 from cryodc.half_maps import average_particles
 from cryodc.import_stacks import import_tilt_stacks
 from cryodc.io.mrc import read_volume
@@ -30,10 +32,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--hand", default="auto", choices=["auto", "1", "-1"])
     arguments = parser.parse_args()
-    (star,) = (arguments.data / "tilt_stacks").glob("*_optimisation_set.star")
+    found = sorted((arguments.data / "tilt_stacks").glob("*_optimisation_set.star"))
+    if len(found) != 1:
+        raise InputError(
+            "expected one optimisation set",
+            file=arguments.data / "tilt_stacks",
+            found=str(len(found)),
+            remedy="--data holds tilt_stacks/*_optimisation_set.star",
+        )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        summary = import_tilt_stacks(star, Path(folder) / "subtomos", hand=arguments.hand)
+        summary = import_tilt_stacks(found[0], Path(folder) / "subtomos", hand=arguments.hand)
         seconds = time.perf_counter() - start
         dataset = load_dataset(read_particles(summary.star))
     poses = dataset.particles.poses
@@ -65,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.recipes import positive, run
 from cryodc.checkpoint import start_state
 from cryodc.config import preset_config
 from cryodc.data.dataset import SubtomogramDataset
@@ -47,10 +48,10 @@ Round = Callable[[SubtomogramDataset, list[torch.Tensor]], None]
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--n", type=positive, default=20_000)
     parser.add_argument("--box", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=4, help="Training batches in a round.")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", type=positive, default=4, help="Training batches in a round.")
+    parser.add_argument("--rounds", type=positive, default=7)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -223,4 +224,4 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.recipes import positive, run
 from cryodc.check import CheckReport, CheckSettings, check_particles
 from cryodc.data.simulate import SimulationConfig
 from cryodc.data.simulation_folder import choose_proteins, write_simulation
@@ -173,7 +174,7 @@ def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[10])
-    parser.add_argument("--n", type=int, default=60, help="particles of each of two phantoms")
+    parser.add_argument("--n", type=positive, default=60, help="particles of each of two phantoms")
     parser.add_argument("--snr", type=float, default=0.1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -234,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.recipes import positive, run
 from cryodc.align import align_class, balanced_halves
 from cryodc.data.dataset import load_dataset
 from cryodc.half_maps import average_particles
@@ -42,7 +43,7 @@ def main() -> None:
     """Print one line for each way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--average", type=Path, help="compare this map alone: run/averages/class001.mrc")
     arguments = parser.parse_args()
     dataset = load_dataset(read_particles(arguments.data / "particles.star", arguments.data))
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from benchmarks.recipes import positive, run
 from cryodc.align import balanced_halves
 from cryodc.conformations import Conformations, find_conformations
 from cryodc.data.phantoms import phantom
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--phantoms", nargs="+", default=["clamp"])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--snr", type=float, nargs="+", default=[0.1, 0.05])
-    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--n", type=positive, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5])
     arguments = parser.parse_args()
     cases = itertools.product(arguments.phantoms, arguments.kinds, arguments.snr, arguments.seeds)
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

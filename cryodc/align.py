@@ -8,12 +8,15 @@
    weights each new reference (Wiener) and sets how far in Fourier space the next round looks.
 3. *Verdict.* Beyond the shared shells the halves know nothing of each other, so they agree only if there is
    something to agree on. Noise aligned to a reference agrees inside them and nowhere else.
-4. *Together.* Half maps are registered, and all poses refined once more against the joint average, within the
+4. *Symmetry.* If a point group is asked for, its axes are looked for as soon as the halves agree beyond their common
+   start, and both halves are turned to have them in place. From then on references have the group, and of all mates
+   one is searched.
+5. *Together.* Half maps are registered, and all poses refined once more against the joint average, within the
    resolution the independent halves have shown.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.class_spectra import ClassSpectra, PoseSet
+from cryodc.half_sets import Half, agreeing_shells, join_halves, turn_onto_axes
 from cryodc.ops.correlate import shift_lattice
 from cryodc.ops.filters import low_pass, soft_sphere
 from cryodc.register import register_map
@@ -67,6 +71,10 @@ class Alignment:
         Mean FSC over the three shells beyond those that the halves' start shares.
     aligned
         Whether the evidence reaches the threshold.
+    symmetry
+        The point group references had in the end, its axes in place; C1 where it was not found.
+    symmetry_note
+        What was found of the group asked for.
     """
 
     rotations: Float[Tensor, "n 3 3"]
@@ -77,6 +85,8 @@ class Alignment:
     fsc: Float[NDArray[np.float64], " shells"]
     evidence: float
     aligned: bool
+    symmetry: str = "C1"
+    symmetry_note: str = ""
 
 
 def balanced_halves(n_particles: int, seed: int) -> Int[NDArray[np.int64], " n"]:
@@ -128,24 +138,22 @@ def align_class(
         Shells that poses are first searched in, and that the halves' common start fills; at most
         :func:`most_start_shells`. Later rounds look as far as the halves agree.
     symmetry
-        Point group of references; only with a ``start`` whose axes lie in its place. Whether halves agree is judged
-        without it: it would make noise agree more often.
+        Point group that references have once its axes are found, see
+        :func:`cryodc.ops.half_map_symmetry.find_confirmed_axes`. Whether halves agree is judged without it: it would
+        make noise agree more often.
     progress
         Told what is being done.
 
     Raises
     ------
     ValueError
-        If there are fewer than 4 particles, a half has fewer than 2, a symmetry comes without a start, or no shells
-        are left beyond the start.
+        If there are fewer than 4 particles, a half has fewer than 2, or no shells are left beyond the start.
     """
     n, device = len(volumes), volumes.device
     if n < 4:
         raise ValueError(f"expected at least 4 particles to align, found {n}")
     if start_shells >= max(most_start_shells(volumes.shape[-1]), START_SHELLS + 1):
         raise ValueError(f"no shells are left to judge halves by beyond a start of {start_shells:g}")
-    if symmetry != "C1" and start is None:
-        raise ValueError("expected a start whose axes are in place")
     generator = torch.Generator().manual_seed(seed)
     if half_sets is None:
         half_sets = balanced_halves(n, seed)
@@ -155,21 +163,20 @@ def align_class(
     finest = _FINEST * (volumes.shape[-1] // 2)
     # Neighbours and noise outside the sphere that every rotation keeps only mislead.
     sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
-    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask, symmetry)
+    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask)
 
     def tell(text: str) -> None:
         if progress is not None:
             progress(text)
 
     reference = _best_start(particles, n_starts, start_shells, generator, tell) if start is None else start
-    # The axes fix the centre, too.
-    reference = (_centred(reference) if symmetry == "C1" else reference) * particles.mask
+    reference = _centred(reference) * particles.mask
 
     # One global search of everybody at low resolution, then halves that never meet again.
     common = low_pass(reference, start_shells - 1.0, 1.0)
     halves = [_first_pose(particles, rows, common, start_shells, finest, generator) for rows in row_sets]
-    _settle(particles, halves, start_shells, finest, generator, tell)
-    return _finish(particles, halves, half_sets, start_shells, finest)
+    note = _settle(particles, halves, start_shells, finest, symmetry, generator, tell)
+    return replace(_finish(particles, halves, half_sets, start_shells, finest), symmetry_note=note)
 
 
 def _best_start(
@@ -186,16 +193,6 @@ def _best_start(
     return max(starts, key=lambda start: start[1])[0]
 
 
-@dataclass
-class _Half:
-    """Particles of one half set, their poses, what these add up to, and the reference they make."""
-
-    rows: Tensor
-    poses: PoseSet
-    sums: tuple[Tensor, Tensor]
-    reference: Tensor
-
-
 def _first_pose(
     particles: ClassSpectra,
     rows: Tensor,
@@ -203,33 +200,40 @@ def _first_pose(
     start_shells: float,
     finest: float,
     generator: torch.Generator,
-) -> _Half:
+) -> Half:
     poses = particles.search(rows, reference, start_shells, _SEARCH_STEPS[0], _lattice(rows), generator)
-    return _Half(rows, poses, particles.sums(rows, poses.rotations, poses.shifts, finest), reference)
+    return Half(rows, poses, particles.sums(rows, poses.rotations, poses.shifts, finest), reference)
 
 
 def _settle(
     particles: ClassSpectra,
-    halves: list[_Half],
+    halves: list[Half],
     start_shells: float,
     finest: float,
+    symmetry: str,
     generator: torch.Generator,
     tell: Callable[[str], None],
-) -> None:
-    """Rounds of new references and new poses, each half by itself, until poses rest.
+) -> str:
+    """Rounds of new references and new poses, each half by itself, until poses rest; what was found of a symmetry.
 
     Poses are searched for everywhere until hardly any is bettered by that, then only refined.
     """
-    settled = False
+    settled, note = False, ""
     for i in range(1, _MAX_ROUNDS + 1):
         first, second, fsc = particles.reference(halves[0].sums, halves[1].sums)
+        beyond = agreeing_shells(fsc) >= start_shells + JUDGED_SHELLS
+        if particles.symmetry != symmetry and beyond and i < len(_SEARCH_STEPS):
+            note = turn_onto_axes(particles, halves, (first, second), symmetry, fsc, finest)
+            tell(note)
+            if particles.symmetry == symmetry:
+                first, second, fsc = particles.reference(halves[0].sums, halves[1].sums)
         halves[0].reference, halves[1].reference = first, second
-        joined = _join(halves)
+        joined = join_halves(halves)
         particles.estimate_noise(joined[0], 0.5 * (first + second), joined[1])
-        good = _good_shells(fsc)
+        good = agreeing_shells(fsc)
         tell(f"round {i}: halves agree to shell {good}")
         if i == _MAX_ROUNDS:
-            return
+            return note
         radius = float(min(finest, max(start_shells, good + 2.0), start_shells - 0.5 + 1.5 * i))
         moved = 0.0
         search = i < len(_SEARCH_STEPS) and not settled
@@ -245,12 +249,13 @@ def _settle(
             moved = max(moved, _median_angle(before.rotations, half.poses.rotations))
             half.sums = particles.sums(half.rows, half.poses.rotations, half.poses.shifts, finest)
         if not search and moved < _STILL_DEGREES:
-            return
+            return note
         settled = settled or min(half.poses.kept for half in halves) > _SETTLED
+    return note
 
 
 def _finish(
-    particles: ClassSpectra, halves: list[_Half], half_sets: NDArray[np.int64], start_shells: float, finest: float
+    particles: ClassSpectra, halves: list[Half], half_sets: NDArray[np.int64], start_shells: float, finest: float
 ) -> Alignment:
     """Bring the halves together, judge them, and refine everybody on the joint average."""
     # The halves may have drifted apart: register the second on the first, and turn its poses along.
@@ -267,9 +272,9 @@ def _finish(
         plain = [particles.sums(h.rows, h.poses.rotations, h.poses.shifts, finest, symmetric=False) for h in halves]
         judged = particles.reference(plain[0], plain[1])[2]
     evidence = float(judged[shared + 1 : shared + 1 + JUDGED_SHELLS].mean())
-    rows, joined = _join(halves)
+    rows, joined = join_halves(halves)
     independent = (joined.rotations, joined.shifts)
-    radius = float(min(finest, max(start_shells, _good_shells(fsc) + 1.0)))
+    radius = float(min(finest, max(start_shells, agreeing_shells(fsc) + 1.0)))
     known = fsc.clamp(0.02, 0.98)
     total = (first.sums[0] + second.sums[0], first.sums[1] + second.sums[1])
     for step in range(2):
@@ -285,27 +290,12 @@ def _finish(
         fsc.double().cpu().numpy(),
         evidence,
         evidence >= EVIDENCE_THRESHOLD,
+        particles.symmetry,
     )
-
-
-def _join(halves: list[_Half]) -> tuple[Tensor, PoseSet]:
-    """All rows in order, and their poses."""
-    rows = torch.cat([half.rows for half in halves])
-    order = rows.argsort()
-    rotations, shifts, scores = (
-        torch.cat([getattr(half.poses, name) for half in halves])[order] for name in ("rotations", "shifts", "scores")
-    )
-    return rows[order], PoseSet(rotations, shifts, scores)
 
 
 def _lattice(like: Tensor) -> Tensor:
     return shift_lattice(2.6, 1.5, like.device)
-
-
-def _good_shells(fsc: Tensor, threshold: float = 0.143) -> int:
-    """Shells before the FSC first falls below the threshold."""
-    below = torch.nonzero(fsc[1:] < threshold)[:, 0]
-    return int(below[0]) if len(below) else len(fsc) - 1
 
 
 def _centred(volume: Tensor) -> Tensor:

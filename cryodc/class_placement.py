@@ -11,11 +11,7 @@ from torch import Tensor
 from cryodc.align import align_class, balanced_halves
 from cryodc.final_classes import shrink, shrink_mask
 from cryodc.half_maps import average_particles
-from cryodc.ops.rotations import resample
-from cryodc.ops.symmetry import find_axes
-
-FOUND_AXES = 0.75
-"""Correlation of a map with its mates from which the axes of a point group count as found."""
+from cryodc.ops.half_map_symmetry import RESOLVED, find_confirmed_axes
 
 MIN_PARTICLES_TO_ALIGN = 8
 """Below this a class is averaged as it stands and marked as not aligned."""
@@ -23,7 +19,7 @@ MIN_PARTICLES_TO_ALIGN = 8
 
 @dataclass(frozen=True)
 class Placed:
-    """Poses of a class: final, and those that each half set found without the other."""
+    """Poses of a class, final and as each half set found without the other; and the group whose axes they have."""
 
     rotations: Float[Tensor, "n 3 3"]
     origins_voxels: Float[Tensor, "n 3"]
@@ -31,6 +27,7 @@ class Placed:
     half_sets: Int[NDArray[np.int64], " n"]
     aligned: bool
     note: str
+    symmetry: str = "C1"
 
 
 def place_class(
@@ -65,7 +62,7 @@ def place_class(
     mask
         ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
     symmetry
-        Point group; where the start's axes are found, references have it and only one of all mates is searched.
+        Point group; as :func:`cryodc.align.align_class` takes it.
     tell
         Told of progress, a line at a time.
     """
@@ -81,13 +78,6 @@ def place_class(
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return Placed(*given, given, halves, False, note)
     small, small_weights = shrink(volumes, weights)
-    searched = "C1"
-    if start is not None and symmetry != "C1":
-        turn, move, agreement = find_axes(start, symmetry, start_shells + 2.0)
-        if agreement >= FOUND_AXES:
-            searched = symmetry
-            start = resample(start[None], turn[None].to(start.device), move[None].to(start.device))[0]
-            note += f"{symmetry} searched (correlation {agreement:.2f} of the start with its mates). "
     found = align_class(
         small,
         small_weights,
@@ -98,7 +88,7 @@ def place_class(
         start=start,
         mask=None if mask is None else shrink_mask(mask),
         start_shells=start_shells,
-        symmetry=searched,
+        symmetry=symmetry,
         progress=tell,
     )
     scale = volumes.shape[-1] / small.shape[-1]
@@ -107,9 +97,17 @@ def place_class(
         if found.aligned
         else f"halves aligned independently do not agree (FSC {found.evidence:.2f} beyond their common start)"
     )
+    if found.symmetry != "C1":
+        note += f"; {found.symmetry_note}; searched and imposed"
     turn, move = found.independent
     return Placed(
-        found.rotations, found.origins_voxels * scale, (turn, move * scale), found.half_sets, found.aligned, note
+        found.rotations,
+        found.origins_voxels * scale,
+        (turn, move * scale),
+        found.half_sets,
+        found.aligned,
+        note,
+        found.symmetry,
     )
 
 
@@ -119,18 +117,20 @@ def on_axes(
     """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
     if symmetry == "C1" or use_star or not placed.aligned:
         return placed, symmetry if use_star else "C1"
+    if placed.symmetry == symmetry:
+        return placed, symmetry
     poses = (placed.rotations, placed.origins_voxels)
     maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent, mask=mask)
-    below = np.flatnonzero(maps.fsc[1:] < 0.5)
+    below = np.flatnonzero(maps.fsc[1:] < RESOLVED)
     radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
-    turn, move, agreement = find_axes(maps.average * maps.mask, symmetry, radius)
-    if agreement < FOUND_AXES:
-        note = f"; no {symmetry} axes found (correlation {agreement:.2f}): not imposed"
-        return replace(placed, note=placed.note + note), "C1"
-    turn, move = turn.to(poses[0].device), move.to(poses[0].device)
-    (rotations, origins), independent = ((r @ turn, o - r @ move) for r, o in (poses, placed.independent))
-    note = f"{placed.note}; {symmetry} imposed (correlation {agreement:.2f})"
-    return Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note), symmetry
+    axes = find_confirmed_axes(maps.average * maps.mask, maps.halves, maps.mask, symmetry, radius)
+    if not axes.found:
+        return replace(placed, note=f"{placed.note}; no {symmetry} axes found ({axes.evidence}): not imposed"), "C1"
+    (rotations, origins), independent = (
+        (r @ axes.rotation, o - r @ axes.shift) for r, o in (poses, placed.independent)
+    )
+    note = f"{placed.note}; {symmetry} imposed ({axes.evidence})"
+    return Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note, symmetry), symmetry
 
 
 def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:

@@ -9,7 +9,18 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks import ablation, floors, hard, recipes, supervised, table
+from benchmarks import (
+    ablation,
+    align,
+    floors,
+    hard,
+    import_tilt_stacks,
+    real_ribosome,
+    recipes,
+    supervised,
+    symmetry,
+    table,
+)
 from benchmarks.bop import read_objects
 from cryodc.config import preset_config
 from cryodc.data.phantoms import demo_phantoms, phantom
@@ -182,3 +193,23 @@ def test_a_missing_file_is_named(tmp_path):
     (tmp_path / "000002" / "scene_gt_info.json").unlink()
     with pytest.raises(InputError, match=r"scene_gt_info\.json"):
         read_objects(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (align, ["--maps", "nowhere"]),
+        (align, ["--only", "titin"]),
+        (real_ribosome, ["--data", "nowhere"]),
+        (import_tilt_stacks, ["--data", "nowhere"]),
+        (symmetry, ["--data", "nowhere"]),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(module, options, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", *options])
+    with pytest.raises(SystemExit) as stopped:
+        recipes.run(module.main)
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert len(told.splitlines()) == 1

@@ -3,6 +3,7 @@
 More than 600 headers, broken one field at a time or several at once, by the field's own meaning.
 """
 
+import gzip
 import struct
 import warnings
 from pathlib import Path
@@ -119,6 +120,33 @@ def test_more_voxels_than_the_file_holds_take_no_memory(
     assert caught.value.file == path
     assert caught.value.expected is not None
     assert str(1024 + 4 * edges[0] * edges[1] * edges[2]) in caught.value.expected
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("mode", [0, 2])
+def test_more_than_65535_planes_are_read(tmp_path: Path, order: str, mode: int) -> None:
+    path = tmp_path / "a.mrc"
+    header = bytearray(1024)
+    struct.pack_into(f"{order}4i", header, 0, 2, 1, 65536, mode)
+    struct.pack_into(f"{order}3i", header, 64, 1, 2, 3)
+    struct.pack_into("4s", header, 208, b"MAP ")
+    voxels = (np.arange(2 * 65536) % 100).astype(order + _DTYPES[mode])
+    path.write_bytes(bytes(header) + voxels.tobytes())
+    np.testing.assert_array_equal(read_array(path).ravel(), voxels.astype(np.float32))
+
+
+def test_a_compressed_file_that_cannot_hold_what_its_header_claims_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrc.gz"
+    header = bytearray(1024)
+    struct.pack_into("<4i", header, 0, 65535, 65535, 65535, 2)
+    struct.pack_into("<3i", header, 64, 1, 2, 3)
+    struct.pack_into("4s", header, 208, b"MAP ")
+    path.write_bytes(gzip.compress(bytes(header) + b"\0" * 2**20))
+    with pytest.raises(InputError, match="too short for what its header claims") as caught:
+        read_array(path)
+    assert caught.value.file == path
+    packed = gzip.compress(bytes(2**22))
+    assert 1032 * len(packed) >= 2**22
 
 
 @settings(max_examples=60, **SETTINGS)

@@ -17,6 +17,9 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryodc.errors import InputError
 
+_MOST_EXPANSION = 1032
+"""Bytes that one byte of a gzip file can stand for: deflate repeats at most 258 bytes in two bits."""
+
 _HEADER_BYTES = 1024
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _STACK_SPACE_GROUP = 401
@@ -102,7 +105,8 @@ def read_header(path: Path) -> MrcHeader:
     ------
     InputError
         If the file is missing, no MRC file, of a mode without real numbers, or of another length than its
-        header claims: truncated files are found here. (The length of a ``.gz`` shows only when it is read.)
+        header claims: truncated files are found here. (The length of a ``.gz`` shows only
+        when it is read; no more is read than the header claims.)
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -121,6 +125,14 @@ def read_header(path: Path) -> MrcHeader:
     header = _parse_header(path, head)
     if n_bytes is not None and n_bytes != header.n_bytes:
         raise wrong_length(header, n_bytes)
+    if n_bytes is None and header.n_bytes > _MOST_EXPANSION * path.stat().st_size:
+        raise InputError(
+            "the compressed file is too short for what its header claims",
+            file=path,
+            expected=f"{header.n_bytes:,} bytes when read",
+            found=f"{path.stat().st_size:,} bytes, which hold at most {_MOST_EXPANSION} times as many",
+            remedy="copy or reconstruct it again",
+        )
     return header
 
 
@@ -218,19 +230,8 @@ def _parse_header(path: Path, head: bytes) -> MrcHeader:
             found=f"{len(head)} bytes",
             remedy="copy or reconstruct it again",
         )
-    for order in ("<", ">"):
-        raw = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order), 1)[0]
-        columns, rows, planes, mode = (int(raw[field]) for field in ("nx", "ny", "nz", "mode"))
-        # Read in the wrong order, a small number is a huge one: 65,536 is 256 from the other side.
-        if 0 <= mode < 256 and all(0 < edge < 1 << 16 for edge in (columns, rows, planes)):
-            break
-    else:
-        raise InputError(
-            "this is not an MRC file",
-            file=path,
-            expected="an MRC header with positive dimensions",
-            found="dimensions or a mode that no byte order makes sense of",
-        )
+    order, raw = _read_fields(path, head)
+    columns, rows, planes, mode = (int(raw[field]) for field in ("nx", "ny", "nz", "mode"))
     if mode not in _MODES:
         raise InputError(
             "this MRC mode cannot be used",
@@ -264,6 +265,28 @@ def _parse_header(path: Path, head: bytes) -> MrcHeader:
         spacing_zyx_angstrom=(z, y, x),
         is_flat=not float(raw["dmin"]) < float(raw["dmax"]) and not float(raw["dmin"]) > float(raw["dmax"]),
     )
+
+
+def _read_fields(path: Path, head: bytes) -> tuple[str, Any]:
+    """The byte order that makes sense of a header, and its fields.
+
+    Read in the wrong order, a small number is a huge one: 65,536 is 256 from the other side. Where both make sense, the
+    one whose longest edge is the shorter is right: of 64 × 64 × 65,536 the other is 2³⁰ × 2³⁰ × 256.
+    """
+    found = []
+    for order in ("<", ">"):
+        raw = np.frombuffer(head, HEADER_DTYPE.newbyteorder(order), 1)[0]
+        edges = [int(raw[field]) for field in ("nx", "ny", "nz")]
+        if 0 <= int(raw["mode"]) < 256 and min(edges) > 0:
+            found.append((max(edges), order, raw))
+    if not found:
+        raise InputError(
+            "this is not an MRC file",
+            file=path,
+            expected="an MRC header with positive dimensions",
+            found="dimensions or a mode that no byte order makes sense of",
+        )
+    return min(found, key=lambda each: each[0])[1:]
 
 
 def _spacing(edge_angstrom: float, n_intervals: int) -> float:

@@ -40,6 +40,22 @@ def fourier_shell_correlation(
     return torch.where(empty, torch.zeros_like(norm), cross / norm.clamp_min(1e-300)).cpu().numpy()
 
 
+def shell_product(
+    first: Float[Tensor, "d h w"], second: Float[Tensor, "d h w"]
+) -> Float[NDArray[np.float64], " shells"]:
+    """``Re Σ F₁ F₂*`` over each Fourier shell, DC to Nyquist: what an FSC is before it is normalised.
+
+    Parameters
+    ----------
+    first, second
+        Real cubes of one even box size.
+    """
+    box_size = first.shape[-1]
+    product = (torch.fft.rfftn(first.double()) * torch.fft.rfftn(second.double()).conj()).real
+    count = hermitian_count(box_size, first.device).double()
+    return _shell_sums(product * count, shell_index(box_size, first.device)).cpu().numpy()
+
+
 def shell_frequencies(box_size: int, spacing_angstrom: float) -> Float[NDArray[np.float64], " shells"]:
     """Spatial frequency of each FSC shell, in Å⁻¹."""
     return np.arange(box_size // 2 + 1) / (box_size * spacing_angstrom)
