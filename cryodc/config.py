@@ -190,6 +190,8 @@ DIGITS: Settings = {
         "transformation_kl_weight": 6.0,
         "exchange_contents": True,
         "transformation_weight": 0.1,
+        "centred_transformation": False,
+        "independence_weight": 0.0,
         "shared_transformation": "posterior",
         "decoded_noise": False,
     },

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from cryodc.class_placement import FOUND_AXES
 from cryodc.errors import InputError
+from cryodc.ops.half_map_symmetry import FOUND_AXES
 from cryodc.ops.mates import fit_mates, off_symmetric, turned_maps
 from cryodc.ops.missing_data import Measurements, average_of
 from cryodc.ops.rotations import resample, symmetry_rotations

@@ -15,7 +15,7 @@ from cryodc.data.views import View, add_noise, random_low_pass, recorded_view, t
 from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.dualcontrast import DualContrast
-from cryodc.models.networks import Gaussian
+from cryodc.models.networks import Gaussian, Posterior
 from cryodc.objectives.steps import Batch, Objective, Step, autocast, beta, draw_views, transformation_beta
 
 TERMS = (
