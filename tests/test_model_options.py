@@ -17,7 +17,7 @@ from cryodc.models.dualcontrast import DualContrast
 from cryodc.models.networks import BlurPool, Gaussian, make_trunk
 from cryodc.models.registry import build_model
 from cryodc.objectives.dualcontrast import step_a_terms
-from cryodc.objectives.steps import beta
+from cryodc.objectives.steps import Batch, beta
 from cryodc.ops.filters import view_mask
 from cryodc.ops.rotations import resample
 from cryodc.train import train
@@ -193,7 +193,8 @@ def test_exchanged_contents_leave_the_pose_to_the_transformation_code(
 
     monkeypatch.setattr(Gaussian, "sample", lambda self, generator=None: self.mean)
     monkeypatch.setattr(model, "decode", decode)
-    step_a_terms(model, *views, torch.ones(BOX, BOX), config, torch.Generator())
+    batch = Batch(noise_images(4), None, torch.ones(BOX, BOX), 0, 0)
+    step_a_terms(model, batch, (views[0], views[1]), config, torch.Generator())
     contents = codes[::-1] if exchanged else codes
     for (content, transformation), wanted, own in zip(seen, contents, codes, strict=True):
         torch.testing.assert_close(content, wanted.content.mean)
