@@ -77,6 +77,12 @@ def leader_first(team: Team, work: Callable[[], T]) -> T:
     return result[0] if team.leads else work()
 
 
+def wait_for_all(team: Team) -> None:
+    """Go on when every process has come here, however long it takes."""
+    if team.size > 1:
+        dist.barrier(group=dist.new_group(backend="gloo", timeout=_PATIENCE))
+
+
 def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> None:
     """Replace every gradient by its mean over the team."""
     if team.size == 1:

@@ -15,7 +15,7 @@ from cryodc.codes import Codes
 from cryodc.config import Preset, TrainConfig
 from cryodc.data.dataset import Dataset, SubtomogramDataset, load_dataset
 from cryodc.data.images import image_dataset
-from cryodc.distributed import Team, choose_device, join_team, leader_first
+from cryodc.distributed import Team, choose_device, join_team, leader_first, wait_for_all
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
 from cryodc.io.images import ImageFinder
@@ -138,6 +138,8 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         dataset = image_dataset(-images if request.invert else images, particles.names, particles.source)
     else:
         dataset = _open_dataset(run, particles, described, team, listener)
+    # A process that looks after this whether the folder holds a run would find its own.
+    wait_for_all(team)
     if team.leads and not request.resume:
         write_star(document, run.particles)
         save_config(run, described)

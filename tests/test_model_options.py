@@ -14,7 +14,7 @@ from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
 from cryodc.models.config import ModelConfig
 from cryodc.models.dualcontrast import DualContrast
-from cryodc.models.networks import BlurPool, Gaussian, make_trunk
+from cryodc.models.networks import BlurPool, Gaussian, Upsampling, make_trunk, make_upsampling
 from cryodc.models.registry import build_model
 from cryodc.objectives.dualcontrast import step_a_terms
 from cryodc.objectives.steps import Batch, beta
@@ -41,6 +41,28 @@ def test_blur_pool_is_a_binomial_filter_before_every_second_voxel(dims: int) -> 
         before, at, after = (padded.take(range(s, n - 2 + s), axis=axis) for s in range(3))
         padded = (before + 2 * at + after) / 4
     np.testing.assert_allclose(found, padded[(..., *[slice(None, None, 2)] * dims)], atol=1e-6)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_upsampling_repeats_voxels_and_convolves(dims: int) -> None:
+    layer = Upsampling(3, 5, dims)
+    features = torch.randn(2, 3, *[5] * dims, generator=torch.Generator().manual_seed(0))
+    convolve = torch.nn.functional.conv2d if dims == 2 else torch.nn.functional.conv3d
+    repeated = torch.nn.functional.interpolate(features, scale_factor=2, mode="nearest")
+    expected = convolve(repeated, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(features), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_even_and_odd_voxels_of_what_is_flat_are_decoded_alike() -> None:
+    flat = torch.ones(1, 8, 6, 6, 6)
+    spread = {}
+    for upsampling in ("nearest", "transposed"):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layer = make_upsampling(8, 1, ModelConfig(box_size=16, upsampling=upsampling))
+        spread[upsampling] = float(layer(flat)[..., 2:-2, 2:-2, 2:-2].detach().std())
+    assert spread["nearest"] < 1e-5
+    assert spread["transposed"] > 1e-2
 
 
 def test_blurred_features_move_less_under_a_shift() -> None:
@@ -297,7 +319,7 @@ def test_a_run_from_before_there_were_models_resumes(tmp_path: Path) -> None:
     request = TrainRequest(tmp_path / "sim" / "particles.star", tmp_path / "run", overrides=overrides)
     run, codes = train_run(request)
     described = yaml.safe_load(run.config.read_text())
-    for name in ("name", "dims", "channels", "downsampling", "blocks_per_level", "first_stride"):
+    for name in ("name", "dims", "channels", "downsampling", "blocks_per_level", "first_stride", "upsampling"):
         del described["model"][name]
     run.config.write_text(yaml.safe_dump(described))
     _, same = train_run(TrainRequest(**{**request.__dict__, "resume": True}))

@@ -462,3 +462,32 @@ def test_the_command_packs_at_the_spacing_asked(star: Path, tmp_path: Path) -> N
     assert finished.returncode == 0, finished.stderr
     assert "24 particles, box 12, 26.6667 Å" in finished.stdout
     assert np.load(tmp_path / "particles.pack" / "volumes.npy", mmap_mode="r").shape == (24, 12, 12, 12)
+
+
+LATE_PROCESS = """
+import sys
+import time
+from pathlib import Path
+import torch
+from cryodc.distributed import join_team
+from cryodc.workflow import TrainRequest, prepare_run
+star, out = map(Path, sys.argv[1:])
+with join_team(torch.device("cpu")) as team:
+    time.sleep(3 * team.rank)
+    prepare_run(TrainRequest(star, out / "run", packed=False), team)
+"""
+
+
+def test_a_process_that_comes_late_does_not_take_its_own_run_for_another(star: Path, tmp_path: Path) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(LATE_PROCESS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    finished = subprocess.run(
+        [*torchrun, str(star), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert (tmp_path / "run" / "config.yaml").exists()

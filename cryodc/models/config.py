@@ -41,6 +41,9 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
         Convolutions at each size of the encoder; those beyond the first are residual.
     first_stride
         1 puts one convolution at the full box before the first halving.
+    upsampling
+        Of the decoder. ``nearest``: every voxel twice along each axis, then a convolution of three, which makes no
+        checkerboard. ``transposed``: transposed convolutions with kernels of four, as in runs that do not name it.
     transformer
         VITAE: ``affine`` transforms, or ``rigid`` ones.
     coordinate_units
@@ -61,6 +64,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     downsampling: Literal["stride", "blur"] = "stride"
     blocks_per_level: int = Field(default=1, ge=1)
     first_stride: Literal[1, 2] = 2
+    upsampling: Literal["nearest", "transposed"] = "transposed"
     transformer: Literal["affine", "rigid"] = "affine"
     coordinate_units: int = Field(default=500, ge=8)
     coordinates_per_particle: int = Field(default=1024, ge=16)

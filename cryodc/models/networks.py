@@ -166,8 +166,43 @@ def set_to_zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
+class Upsampling(nn.Module):
+    """Every voxel twice along each axis, then a convolution of three: ``(b, ch, n, …) → (b, ch', 2n, …)``.
+
+    Both at once are a transposed convolution whose kernel is that of the convolution summed over neighbours. Unlike a
+    free kernel of four it treats voxels of even and odd index alike wherever features do not change, so it makes no
+    checkerboard (Odena et al., Distill 2016).
+    """
+
+    def __init__(self, before: int, after: int, dims: int) -> None:
+        super().__init__()
+        convolution = _CONVOLUTION[dims](before, after, 3, padding=1)
+        self.weight = nn.Parameter(convolution.weight.detach().clone())
+        self.bias = nn.Parameter(torch.zeros(after))
+
+    def kernel(self) -> Float[Tensor, "before after *four"]:
+        """Of the transposed convolution of stride 2 that does the same."""
+        kernel = self.weight.flip(*range(2, self.weight.ndim)).transpose(0, 1)
+        for axis in range(2, kernel.ndim):
+            pad = [0, 0] * (kernel.ndim - 1 - axis)
+            kernel = F.pad(kernel, [*pad, 0, 1]) + F.pad(kernel, [*pad, 1, 0])
+        return kernel
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features at twice the size."""
+        transposed = F.conv_transpose2d if features.ndim == 4 else F.conv_transpose3d
+        return transposed(features, self.kernel(), self.bias, stride=2, padding=1)
+
+
+def make_upsampling(before: int, after: int, config: ModelConfig) -> nn.Module:
+    """One doubling of the box in the decoder."""
+    if config.upsampling == "nearest":
+        return Upsampling(before, after, config.dims)
+    return _TRANSPOSED[config.dims](before, after, 4, stride=2, padding=1)
+
+
 class Decoder(nn.Module):
-    """``p(x | c, z)``: one projection per code, then transposed convolutions up to the box.
+    """``p(x | c, z)``: one projection per code, then doublings up to the box.
 
     A model that decodes the content alone, and places it, has no projection of the transformation code.
     """
@@ -176,7 +211,7 @@ class Decoder(nn.Module):
         super().__init__()
         sizes = pyramid(config.box_size)
         channels = channel_counts(config)
-        convolution, transposed = _CONVOLUTION[config.dims], _TRANSPOSED[config.dims]
+        convolution = _CONVOLUTION[config.dims]
         self.dims = config.dims
         self.sizes = sizes[-2::-1]
         self.smallest = sizes[-1]
@@ -192,8 +227,7 @@ class Decoder(nn.Module):
         )
         outputs = [*channels[-2::-1], config.channels]
         self.ups = nn.ModuleList(
-            transposed(before, after, 4, stride=2, padding=1)
-            for before, after in zip(channels[::-1], outputs, strict=True)
+            make_upsampling(before, after, config) for before, after in zip(channels[::-1], outputs, strict=True)
         )
         self.activations = nn.ModuleList(nn.Sequential(nn.GroupNorm(8, after), nn.SiLU()) for after in outputs[:-1])
 
