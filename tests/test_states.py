@@ -24,11 +24,11 @@ from cryodc.io.star import particle_block, read_particles, read_star
 from cryodc.measurements import measure
 from cryodc.ops.correlate import ball_spectra, fourier_ball
 from cryodc.ops.missing_data import AxisModel, Measurements, StateModel, states_of
-from cryodc.ops.rotations import random_rotations
+from cryodc.ops.rotations import random_rotations, resample
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.states import STATE_LABEL, find_states
 from cryodc.volumes import Volume
-from cryodc.workflow import TrainRequest, describe_run
+from cryodc.workflow import TrainRequest, describe_run, load_run_dataset, load_run_particles
 
 BOX, SPACING, SHELLS = 24, 14.0, 6
 
@@ -252,6 +252,22 @@ def test_the_files_of_states(averaged: RunFolder) -> None:
     assert again.n_states == 1
     assert not (folder / "state02.mrc").exists()
     assert any("replacing" in line for line in told)
+
+
+def test_poses_of_a_relaxed_class_show_the_states_maps(averaged: RunFolder) -> None:
+    """A particle turned back by the pose that is written correlates with its state's map."""
+    find_states(averaged, 1, 1, relax="C2", n_starts=1)
+    folder = averaged.states / "class001"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["relaxed_symmetry"] == "C2"
+    poses = load_run_particles(averaged, folder / "particles.star").poses
+    assert poses is not None
+    dataset = load_run_dataset(averaged, load_run_particles(averaged))
+    volumes = dataset.batch(torch.arange(21))[0]
+    rotations, origins = (torch.from_numpy(v).float() for v in (poses.rotations, poses.origins_angstrom / SPACING))
+    turned_back = resample(volumes, rotations, -origins).mean(dim=0)
+    state = read_volume(folder / "state01.mrc").voxels
+    assert np.corrcoef(turned_back.numpy().ravel(), state.ravel())[0, 1] > 0.6
 
 
 def test_a_class_too_small_to_judge_says_so(averaged: RunFolder) -> None:
