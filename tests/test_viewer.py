@@ -1,3 +1,4 @@
+import ctypes
 import os
 import shutil
 import sys
@@ -14,6 +15,16 @@ from cryodc.io.run import RunFolder
 from cryodc.workflow import load_run_particles
 
 _NO_DISPLAY = "no display: run under xvfb-run with QT_QPA_PLATFORM=xcb"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def none_outlives_napari():
+    """On Python 3.11 napari 0.9 gives back references to None that it never took; at its end the interpreter aborts."""
+    keep = ctypes.pythonapi.Py_IncRef
+    keep.argtypes = [ctypes.py_object]
+    keep.restype = None
+    for _ in range(1_000_000):
+        keep(None)
 
 
 @pytest.fixture(scope="module")
