@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cryodc.data.dataset import Dataset
+from cryodc.data.dataset import Dataset, OfVolumes
 from cryodc.data.views import ViewConfig
 from cryodc.ops.filters import crop_weights, fourier_crop, standardise
 
 
 @dataclass(frozen=True)
-class CroppedDataset:
+class CroppedDataset(OfVolumes):
     """Subtomograms as a network of a smaller box sees them: Fourier-cropped, of mean 0 and standard deviation 1.
 
     Parameters
@@ -38,16 +38,6 @@ class CroppedDataset:
     def source(self) -> Path:
         """Their STAR file."""
         return self.whole.source
-
-    @property
-    def dims(self) -> int:
-        """3."""
-        return 3
-
-    @property
-    def n_channels(self) -> int:
-        """1."""
-        return 1
 
     def batches(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
         """One batch after the other."""

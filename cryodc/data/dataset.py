@@ -47,8 +47,22 @@ class Dataset(Protocol):
         """Particles and their weights (None: everything was measured), one batch of indices after the other."""
 
 
+class OfVolumes:
+    """What every dataset of volumes has in common."""
+
+    @property
+    def dims(self) -> int:
+        """3."""
+        return 3
+
+    @property
+    def n_channels(self) -> int:
+        """1."""
+        return 1
+
+
 @dataclass(frozen=True)
-class SubtomogramDataset:
+class SubtomogramDataset(OfVolumes):
     """Particles as tensors; see :mod:`cryodc.data.reading` for what is done to them.
 
     Parameters
@@ -86,16 +100,6 @@ class SubtomogramDataset:
     def box_size(self) -> int:
         """Of the volumes."""
         return self.particles.box_size
-
-    @property
-    def dims(self) -> int:
-        """3."""
-        return 3
-
-    @property
-    def n_channels(self) -> int:
-        """1."""
-        return 1
 
     def batch(self, indices: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h hw"]]:
         """Volumes and weights of these particles."""
