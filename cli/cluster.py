@@ -37,6 +37,7 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
     from rich.table import Table
 
     from cryodc.cluster import cluster_run
+    from cryodc.io.run import load_config
 
     folder = resolve_run(run)
     clusters = cluster_run(folder, n_clusters, seed=seed)
@@ -51,4 +52,6 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
     out.print(table)
     out.print(f"Verdict: {clusters.verdict}", markup=False)
     out.print(f"Wrote {folder.clusters / 'clusters.star'}", markup=False)
-    out.print(f"Next: cryodc average {folder.path}", markup=False)
+    # Images are decoded and reported; there is no alignment of them.
+    following = "generate" if load_config(folder)["model"]["dims"] == 2 else "average"
+    out.print(f"Next: cryodc {following} {folder.path}", markup=False)

@@ -6,6 +6,8 @@ import mrcfile
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from cryodc_cli.cluster import cluster as cluster_command
 
 from cryodc.checkpoint import load_model
 from cryodc.cluster import cluster_run
@@ -198,3 +200,11 @@ def test_images_that_have_moved_are_left_out_of_the_report(clustered: RunFolder,
     save_config(run, {**config, "image_folders": [str(tmp_path / "elsewhere")]})
     page = write_report(run).read_text()
     assert "No member is shown" in page
+
+
+def test_clustered_images_are_not_sent_to_averaging(clustered: RunFolder, tmp_path: Path) -> None:
+    run = shutil.copytree(clustered.path, tmp_path / "run")
+    result = CliRunner().invoke(cluster_command, [str(run), "-k", "2"])
+    assert result.exit_code == 0, result.output
+    assert "Next: cryodc generate" in result.output
+    assert "cryodc average" not in result.output
