@@ -1,21 +1,59 @@
-"""What each difference between the published settings and the default ones is worth.
+"""What each loss and view component of a preset is worth, and each difference between the published settings and ours.
 
 python -m benchmarks.ablation --set easy --data PATH --seeds 0 1 2 --out ablation/
+python -m benchmarks.ablation --set mnist --data PATH --preset digits --seeds 0 1 2 --out ablation/
+python -m benchmarks.ablation --set easy --kind differences --data PATH --seeds 0 1 2 --out ablation/
 
-One row per setting: the default settings with that one as published; and both presets themselves. Rows whose result
-is there are skipped. Epochs are no row: --budget-epochs, or those of the default, hold for all rows.
+Removals: one row per component, the preset without it. Differences: one row per setting, the default settings with that
+one as published; and the preset ``paper`` itself. Rows whose result is there are skipped. Epochs are no row:
+--budget-epochs, or those of the preset, hold for all rows.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.composition import Overrides, measure
-from benchmarks.recipes import common_parser, positive, run
-from cryodc.config import preset_config
+from benchmarks import mnist
+from benchmarks.composition import measure
+from benchmarks.recipes import SETS, Overrides, common_parser, positive, run
+from cryodc.config import Preset, preset_config
 
 _BUDGET = "optimisation.epochs"
 _ANY_BOX = 32
+
+_REMOVED: dict[str, Overrides] = {
+    "content contrast": {"loss": {"content_weight": 0.0}},
+    "transformation contrast": {"loss": {"transformation_weight": 0.0}},
+    "reconstruction": {"loss": {"reconstruction_weight": 0.0}},
+    "KL divergences": {"loss": {"kl_weight": 0.0, "transformation_kl_weight": None}},
+    "centring of z": {"loss": {"centred_transformation": False}},
+    "independence of z": {"loss": {"independence_weight": 0.0}},
+    "exchanged contents": {"loss": {"exchange_contents": False}},
+    "noise of decoded volumes": {"loss": {"decoded_noise": False}},
+    "rotation": {"views": {"rotation": "none"}},
+    "rotation of one view": {"views": {"rotate_both": False}},
+    "shift": {"views": {"max_shift_voxels": 0.0}},
+    "wedge on views": {"views": {"reimpose_weight": False}},
+    "low-pass": {"views": {"low_pass_shells": None}},
+    "mask": {"views": {"masked": False}},
+    "stretch": {"views": {"stretch": 0.0}},
+    "bend": {"views": {"bend_voxels": 0.0}},
+    "views of encoding": {"optimisation": {"encoding_views": 1}},
+}
+"""The settings that leave a component out."""
+
+
+def removals(preset: Preset) -> dict[str, Overrides]:
+    """Settings that take one component each from a preset, of those that it has; under ``whole`` none."""
+    whole = preset_config(preset, _ANY_BOX)
+    before = whole.model_dump()
+    table: dict[str, Overrides] = {"whole": {}}
+    for name, settings in _REMOVED.items():
+        if whole.model.dims == 2 and name == "wedge on views":
+            continue
+        if any(before[section][key] != value for section, values in settings.items() for key, value in values.items()):
+            table[f"without {name}"] = settings
+    return table
 
 
 def differences() -> dict[str, Any]:
@@ -29,44 +67,58 @@ def differences() -> dict[str, Any]:
     }
 
 
-def rows(epochs: int) -> dict[str, tuple[str, Overrides]]:
+def rows(kind: str, preset: Preset, epochs: int) -> dict[str, tuple[Preset, Overrides]]:
     """Preset and settings of each row by its name."""
-    budget: dict[str, Any] = {"epochs": epochs}
-    table: dict[str, tuple[str, Overrides]] = {
-        "default": ("default", {"optimisation": budget}),
-        "paper": ("paper", {"optimisation": budget}),
-    }
-    box_size = preset_config("default", _ANY_BOX).model.box_size
+    # Where views show everything, the box of the network would follow: it stays.
+    box: Overrides = {} if preset_config(preset, _ANY_BOX).model.dims == 2 else {"model": {"box_size": _box(preset)}}
+    budget: Overrides = {"optimisation": {"epochs": epochs}}
+    if kind == "removals":
+        return {name: (preset, _joined(budget, box, settings)) for name, settings in removals(preset).items()}
+    table: dict[str, tuple[Preset, Overrides]] = {"whole": ("default", budget), "paper": ("paper", budget)}
     for setting, value in differences().items():
         section, name = setting.split(".")
-        # Where views show everything, the box of the network would follow: it has a row of its own.
-        settings: Overrides = {"optimisation": dict(budget), "model": {"box_size": box_size}}
-        settings.setdefault(section, {})[name] = value
-        table[setting] = ("default", settings)
+        table[setting] = ("default", _joined(budget, box, {section: {name: value}}))
     return table
+
+
+def _box(preset: Preset) -> int:
+    return preset_config(preset, _ANY_BOX).model.box_size
+
+
+def _joined(*parts: Overrides) -> Overrides:
+    joined: Overrides = {}
+    for part in parts:
+        for section, values in part.items():
+            joined.setdefault(section, {}).update(values)
+    return joined
 
 
 def main() -> None:
     """Measure all rows on one set."""
-    parser = common_parser(__doc__)
+    parser = common_parser(__doc__, (*SETS, "mnist"))
+    parser.add_argument("--kind", choices=("removals", "differences"), default="removals")
+    parser.add_argument("--preset", default="default", help="what is taken from; digits for mnist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, required=True, help="simulations and runs are made below it")
-    parser.add_argument(
-        "--budget-epochs", type=positive, default=preset_config("default", _ANY_BOX).optimisation.epochs
-    )
+    parser.add_argument("--budget-epochs", type=positive, help="by default those of the preset")
     parser.add_argument("--rows", nargs="+", help="only these")
     parser.add_argument("--device", default="auto")
     parser.set_defaults(model="dualcontrast")
     arguments = parser.parse_args()
-    table = rows(arguments.budget_epochs)
+    epochs = arguments.budget_epochs or preset_config(arguments.preset, _ANY_BOX).optimisation.epochs
+    table = rows(arguments.kind, arguments.preset, epochs)
     unknown = sorted(set(arguments.rows or ()) - set(table))
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(table)}")
     for seed in arguments.seeds:
         for name in arguments.rows or table:
             preset, settings = table[name]
-            one = argparse.Namespace(**{**vars(arguments), "seed": seed})
-            measure(one, f"ablation-e{arguments.budget_epochs}-{name}", settings, preset)
+            method = f"ablation-e{epochs}-{name.replace(' ', '-')}"
+            one = argparse.Namespace(**{**vars(arguments), "seed": seed, "epochs": None})
+            if arguments.set == "mnist":
+                mnist.measure_digits(one, method, settings)
+            else:
+                measure(one, method, settings, preset)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.recipes import (
     SETS,
+    Overrides,
     Recipe,
     common_parser,
     positive,
@@ -36,8 +37,6 @@ from cryodc.leakage.disentanglement import disentangle_labels
 from cryodc.leakage.table import probe_json
 from cryodc.scores import composition_scores
 from cryodc.workflow import TrainRequest, train_run
-
-Overrides = dict[str, dict[str, Any]]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from benchmarks.recipes import RESULTS, named_result_file, positive, save_result
+from benchmarks.recipes import RESULTS, Overrides, named_result_file, positive, save_result
 from cryodc.cluster import cluster_codes
 from cryodc.codes import Codes
 from cryodc.config import PRESETS, Preset, TrainConfig
@@ -97,7 +97,13 @@ def method_name(arguments: argparse.Namespace) -> str:
 
 
 def measure(
-    arguments: argparse.Namespace, set_name: str, images: LabelledImages, n_test: int, published: Preset
+    arguments: argparse.Namespace,
+    set_name: str,
+    method: str,
+    images: LabelledImages,
+    n_test: int,
+    published: Preset,
+    settings: Overrides | None = None,
 ) -> dict[str, Any]:
     """Train on all images but those kept for the test, encode those, judge their codes, and keep the result.
 
@@ -116,11 +122,10 @@ def measure(
             expected=f"{least} of them, 10 for each label",
             found=f"{n_test}, of {len(images.images)} in all",
         )
-    method = method_name(arguments)
     training, test = (images.select(rows) for rows in split(len(images.images), n_test, arguments.seed))
     run = RunFolder(arguments.out / f"{set_name}.{arguments.seed}" / method)
     began = time.monotonic()
-    resumed, codes = encode_test(arguments, run, training, test, arguments.preset or published)
+    resumed, codes = encode_test(arguments, run, training, test, arguments.preset or published, settings)
     seconds = round(time.monotonic() - began)
     result = {
         "set": set_name,
@@ -135,17 +140,23 @@ def measure(
 
 
 def encode_test(
-    arguments: argparse.Namespace, run: RunFolder, training: LabelledImages, test: LabelledImages, preset: Preset
+    arguments: argparse.Namespace,
+    run: RunFolder,
+    training: LabelledImages,
+    test: LabelledImages,
+    preset: Preset,
+    settings: Overrides | None = None,
 ) -> tuple[bool, Codes]:
     """Whether the run had begun before, and the codes of the test images.
 
     Grey images for the test are written into the run folder, so that it can be clustered and shown as any other.
     """
-    overrides: dict[str, dict[str, Any]] = {"model": {"name": arguments.model}}
+    overrides: Overrides = {section: dict(values) for section, values in (settings or {}).items()}
+    overrides["model"] = {**overrides.get("model", {}), "name": arguments.model}
     if training.images.ndim == 4:
         overrides["model"]["channels"] = 3
     if arguments.epochs:
-        overrides["optimisation"] = {"epochs": arguments.epochs}
+        overrides["optimisation"] = {**overrides.get("optimisation", {}), "epochs": arguments.epochs}
     names = None if test.images.ndim == 4 else [f"{i + 1:06d}@{_STACK}" for i in range(len(test.images))]
     seen = image_dataset(training.images, source=arguments.data)
     unseen = image_dataset(test.images, names, source=arguments.data)

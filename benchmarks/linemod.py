@@ -43,7 +43,7 @@ def main() -> None:
     if named_result_file(arguments.results, "linemod", method_name(arguments), arguments.seed).exists():
         return
     objects = label_objects(read_objects(arguments.data))
-    measure(arguments, "linemod", objects, len(objects.images) // 5, "paper-linemod")
+    measure(arguments, "linemod", method_name(arguments), objects, len(objects.images) // 5, "paper-linemod")
 
 
 if __name__ == "__main__":

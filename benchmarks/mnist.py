@@ -8,6 +8,7 @@ transformation label is the quarter of that range. Settings are those of paper-m
 or the model's own.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import rotate
 
 from benchmarks.labelled_images import LabelledImages, image_parser, measure, method_name
-from benchmarks.recipes import named_result_file, positive, run
+from benchmarks.recipes import Overrides, named_result_file, positive, run
 from cryodc.errors import InputError
 
 EDGE = 28
@@ -75,8 +76,23 @@ def main() -> None:
     parser = image_parser(__doc__)
     parser.add_argument("--n", type=positive, help="digits, drawn by the seed; by default all")
     arguments = parser.parse_args()
+    measure_digits(arguments, method_name(arguments))
+
+
+def measure_digits(arguments: argparse.Namespace, method: str, settings: Overrides | None = None) -> None:
+    """Train and judge on digits, unless the result is there.
+
+    Parameters
+    ----------
+    arguments
+        Those of :func:`main`.
+    method
+        Its name in the result.
+    settings
+        In place of the preset's.
+    """
     set_name = f"mnist-n{arguments.n}" if arguments.n else "mnist"
-    if named_result_file(arguments.results, set_name, method_name(arguments), arguments.seed).exists():
+    if named_result_file(arguments.results, set_name, method, arguments.seed).exists():
         return
     images, labels = read_digits(arguments.data)
     if arguments.n:
@@ -88,7 +104,7 @@ def main() -> None:
         rows = np.random.default_rng(arguments.seed).permutation(len(images))[: arguments.n]
         images, labels = images[rows], labels[rows]
     digits = turn_digits(images, labels, arguments.seed)
-    measure(arguments, set_name, digits, len(labels) // 5, "paper-mnist")
+    measure(arguments, set_name, method, digits, len(labels) // 5, "paper-mnist", settings)
 
 
 def _find(path: Path) -> Path:

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from cryodc.data.simulation_config import SimulationConfig, TiltSeries
 from cryodc.errors import InputError
 from cryodc.io.structures import Atoms, read_structure
 from cryodc.volumes import Volume
+
+Overrides = dict[str, dict[str, Any]]
+"""Settings by section and name, in place of a preset's."""
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -146,10 +149,10 @@ def positive(text: str) -> int:
     return number
 
 
-def common_parser(description: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark on a set takes."""
+def common_parser(description: str | None, sets: Sequence[str] = tuple(SETS)) -> argparse.ArgumentParser:
+    """Options that every benchmark on one of these sets takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--set", choices=sorted(SETS), default="easy")
+    parser.add_argument("--set", choices=sorted(sets), default="easy")
     parser.add_argument("--data", type=Path, required=True, help="holds maps/")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--n", type=positive, help="particles of each file; by default those of the set")

@@ -7,10 +7,9 @@ from torch import Tensor
 from cryodc.codes import Codes
 from cryodc.data.cropped import at_box
 from cryodc.data.dataset import Dataset
-from cryodc.data.views import ViewConfig, random_view, recorded_view
+from cryodc.data.views import ViewConfig, mask_of_views, random_view, recorded_view
 from cryodc.models.base import Model
 from cryodc.models.networks import Gaussian
-from cryodc.ops.filters import view_mask
 
 
 @torch.no_grad()
@@ -41,7 +40,7 @@ def encode_particles(
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     dataset, views = at_box(dataset, views, model.config.box_size)
-    mask = view_mask(dataset.box_size, device, dataset.dims)
+    mask = mask_of_views(views, dataset.box_size, device, dataset.dims)
     model.eval()
     columns: list[list[Tensor]] = [[], [], [], []]
     for volumes, weights in dataset.batches(torch.arange(len(dataset)).split(batch_size)):

@@ -16,6 +16,7 @@ from cryodc.checkpoint import TrainingState, load_checkpoint, save_checkpoint, s
 from cryodc.config import TrainConfig
 from cryodc.data.cropped import at_box
 from cryodc.data.dataset import Dataset
+from cryodc.data.views import mask_of_views
 from cryodc.distributed import Team, average_gradients, average_number
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, write_text
@@ -23,7 +24,6 @@ from cryodc.models.base import Model
 from cryodc.models.config import ModelName
 from cryodc.objectives.registry import OBJECTIVES
 from cryodc.objectives.steps import Batch, Step
-from cryodc.ops.filters import view_mask
 
 
 def log_columns(name: ModelName) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def train(
     seen = config.model_copy(update={"views": views})
     share = len(dataset) // team.size
     listener.on_start(state.epoch * share, config.optimisation.epochs * share)
-    mask = view_mask(dataset.box_size, device, dataset.dims)
+    mask = mask_of_views(views, dataset.box_size, device, dataset.dims)
     while state.epoch < config.optimisation.epochs:
         began = time.monotonic()
         terms = train_epoch(state, dataset, seen, mask, seed, team, listener.on_batch)

@@ -93,11 +93,29 @@ def test_twist_turns_each_slice_by_its_height():
     assert {up, down} == {(8, 16), (24, 16)}
 
 
-def test_each_ablation_row_changes_one_setting():
-    for name, (preset, settings) in ablation.rows(7).items():
-        before, after = (preset_config(preset, 32, s).model_dump() for s in ({"optimisation": {"epochs": 7}}, settings))
-        changed = {f"{s}.{k}" for s in before for k in before[s] if before[s][k] != after[s][k]}
-        assert changed == (set() if name in ("default", "paper") else {name})
+def _changed(preset, settings, epochs):
+    """The settings in which a row differs from its preset of as many epochs."""
+    before, after = (
+        preset_config(preset, 32, s).model_dump() for s in ({"optimisation": {"epochs": epochs}}, settings)
+    )
+    return {f"{s}.{k}" for s in before for k in before[s] if before[s][k] != after[s][k]}
+
+
+def test_each_row_of_differences_changes_one_setting():
+    for name, (preset, settings) in ablation.rows("differences", "default", 7).items():
+        assert _changed(preset, settings, 7) == (set() if name in ("whole", "paper") else {name})
+
+
+@pytest.mark.parametrize("preset", ["default", "digits"])
+def test_each_row_of_removals_takes_something_from_the_preset(preset):
+    table = ablation.rows("removals", preset, 7)
+    changed = {name: frozenset(_changed(preset, settings, 7)) for name, (_, settings) in table.items()}
+    assert changed.pop("whole") == frozenset()
+    assert all(changed.values())
+    assert len(set(changed.values())) == len(changed)
+    weights = {"content_weight", "transformation_weight", "reconstruction_weight", "kl_weight"}
+    assert {f"loss.{weight}" for weight in weights} <= set().union(*changed.values())
+    assert not any("epochs" in setting for row in changed.values() for setting in row)
 
 
 def test_pose_errors_are_modulo_axes_wherever_they_lie():

@@ -8,7 +8,7 @@ import yaml
 from cryodc.checkpoint import load_model, start_state
 from cryodc.config import preset_config
 from cryodc.data.images import image_dataset
-from cryodc.data.views import View, ViewConfig, draw_bends, hide_block, random_view, through_mask
+from cryodc.data.views import View, ViewConfig, draw_bends, hide_block, mask_of_views, random_view, through_mask
 from cryodc.encode import encode_particles
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
@@ -18,7 +18,7 @@ from cryodc.models.networks import BlurPool, Gaussian, Upsampling, make_trunk, m
 from cryodc.models.registry import build_model
 from cryodc.objectives.dualcontrast import step_a_terms
 from cryodc.objectives.steps import Batch, beta
-from cryodc.ops.filters import view_mask
+from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.rotations import resample
 from cryodc.train import train
 
@@ -221,6 +221,27 @@ def test_exchanged_contents_leave_the_pose_to_the_transformation_code(
     for (content, transformation), wanted, own in zip(seen, contents, codes, strict=True):
         torch.testing.assert_close(content, wanted.content.mean)
         torch.testing.assert_close(transformation, own.transformation.mean)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_view_that_is_neither_turned_nor_moved_is_the_particle(dims: int) -> None:
+    images = torch.randn(3, *[BOX] * dims, generator=torch.Generator().manual_seed(0))
+    config = ViewConfig(rotation="none", max_shift_voxels=0.0, low_pass_shells=None, masked=False)
+    mask = mask_of_views(config, BOX, dims=dims)
+    view = random_view(images, None, mask, config, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(view.volumes, standardise(images, dims=dims), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_without_a_mask_views_show_their_corners(dims: int) -> None:
+    images = torch.randn(4, *[BOX] * dims, generator=torch.Generator().manual_seed(0))
+    corners = []
+    for masked in (True, False):
+        config = ViewConfig(rotation="none", max_shift_voxels=0.0, low_pass_shells=None, masked=masked)
+        seen = random_view(images, None, mask_of_views(config, BOX, dims=dims), config, torch.Generator()).volumes
+        corners.append(float(seen[(..., *[-1] * dims)].abs().max()))
+    assert corners[0] == 0
+    assert corners[1] > 0.1
 
 
 @pytest.mark.parametrize("setting", [{"stretch": 0.1}, {"bend_voxels": 1.0}])

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
-from cryodc.ops.filters import low_pass, standardise
+from cryodc.ops.filters import low_pass, standardise, view_mask
 from cryodc.ops.rotations import random_rotations, resample
 from cryodc.ops.transforms import n_rotation_parameters, rotations
 from cryodc.ops.wedge import apply_weight
@@ -33,7 +33,7 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     ----------
     rotation
         ``uniform``: of all orientations. ``vector``: a rotation vector with each component in ±90°, as published; in
-        2D an angle in ±90°.
+        2D an angle in ±90°. ``none``: views are not rotated, which is there to measure what rotating buys.
     max_shift_voxels
         Random shift, uniform in a cube (2D: square) of ± this, in voxels of the particles: picks are never centred.
     rotate_both
@@ -53,9 +53,12 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
         Standard deviation of white noise added to each random view, in standard deviations of the particle.
     hidden_share
         Share of the box that one cube (2D: square), drawn for each random view, hides from the encoder.
+    masked
+        Views are seen through a soft sphere (2D: disc). Without it the corners, which rotating leaves empty, tell a
+        view from the particle as recorded.
     """
 
-    rotation: Literal["uniform", "vector"] = "uniform"
+    rotation: Literal["uniform", "vector", "none"] = "uniform"
     max_shift_voxels: float = Field(default=2.0, ge=0)
     rotate_both: bool = True
     stretch: float = Field(default=0.0, ge=0, le=1)
@@ -64,6 +67,7 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
     fresh_noise: float = Field(default=0.0, ge=0)
     hidden_share: float = Field(default=0.0, ge=0, le=0.5)
+    masked: bool = True
 
     @model_validator(mode="after")
     def _check_range(self) -> "ViewConfig":
@@ -81,6 +85,15 @@ class View(NamedTuple):
     volumes: Float[Tensor, "b *image"]
     target: Float[Tensor, "b *image"]
     weights: Float[Tensor, "b d h hw"] | None
+
+
+def mask_of_views(
+    config: ViewConfig, box_size: int, device: torch.device | None = None, dims: int = 3
+) -> Float[Tensor, "*space"]:
+    """What every view is seen through: the soft sphere or disc that fills the box, or all of it."""
+    if config.masked:
+        return view_mask(box_size, device, dims)
+    return torch.ones([box_size] * dims, device=device)
 
 
 def recorded_view(
@@ -229,6 +242,8 @@ def _per_particle(volumes: Float[Tensor, "b *image"]) -> Float[Tensor, "b values
 
 
 def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
+    if config.rotation == "none":
+        return torch.eye(dims, device=generator.device).expand(n_rotations, dims, dims)
     if config.rotation == "uniform" and dims == 3:
         return random_rotations(n_rotations, generator)
     uniform = 2 * torch.rand(n_rotations, n_rotation_parameters(dims), generator=generator, device=generator.device) - 1
