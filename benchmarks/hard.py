@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.recipes import SETS
+from benchmarks.recipes import SETS, positive
 from benchmarks.recipes import run as run_benchmark
 from cryodc.align import balanced_halves
 from cryodc.average import average_run
@@ -152,7 +152,8 @@ def make_run(arguments: argparse.Namespace, star: Path, answer: Path) -> tuple[R
     write_simulation(proteins, config, star.parent)
     began = time.monotonic()
     if arguments.start == "run":
-        run, _ = train_run(TrainRequest(star, arguments.out / "run", seed=arguments.seed))
+        overrides = {"optimisation": {"epochs": arguments.epochs}} if arguments.epochs else {}
+        run, _ = train_run(TrainRequest(star, arguments.out / "run", overrides=overrides, seed=arguments.seed))
         cluster_run(run, len(COMPLEXES), seed=arguments.seed)
     else:
         make = corrupted if arguments.start == "corrupted" else lumped
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--snr", type=float, default=0.05)
     parser.add_argument("--start", choices=["corrupted", "lumped", "run"], default="corrupted")
+    parser.add_argument("--epochs", type=positive, help="of --start run; by default those of the default preset")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--score-only", action="store_true")
     parser.add_argument(

@@ -96,7 +96,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
         step; None: with the weights as they are after the last step.
     """
 
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
