@@ -34,17 +34,23 @@ from benchmarks.recipes import (
 )
 from benchmarks.supervised import fresh_particles, supervised_labels, time_budget
 from cryodc.data.simulate import SimulatedParticles, simulate_particles
+from cryodc.leakage.moments import wedge_in_reference
+from cryodc.leakage.probes import LinearProbe
+from cryodc.leakage.table import probe_json
 from cryodc.measurements import Batch, measure
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.missing_data import fit_axes
+from cryodc.ops.wedge import missing_moments
 from cryodc.scores import composition_scores
 
 _BATCH = 64
 _N_COMPONENTS = 20
 _N_AXES = 8
+_N_INVARIANTS = 16
 _N_SHELLS = 8
 """Numbers per particle grow with their cube; at the SNR of these sets there is hardly anything beyond."""
 _SUPERVISED = "supervised"
+_INVARIANT = "invariant-mixture"
 
 Labels = Int[NDArray[np.int64], " n"]
 
@@ -83,6 +89,21 @@ def invariant_features(particles: SimulatedParticles) -> Float[NDArray[np.float6
     return torch.cat(rows).double().numpy()
 
 
+def feature_leakage(particles: SimulatedParticles) -> list[dict[str, Any]]:
+    """What a linear probe tells of pose and wedge from the principal components of :func:`invariant_features`.
+
+    Within each source, as ``cryodc evaluate`` probes content codes, all point groups taken as C1.
+    """
+    features = invariant_features(particles)
+    scaled = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
+    components = PCA(min(_N_INVARIANTS, *scaled.shape), random_state=0).fit_transform(scaled).astype(np.float32)
+    rotations = particles.poses.rotations.astype(np.float64)
+    moments = torch.stack([missing_moments(weight) for weight in particles.weights]).numpy()[particles.weight_index]
+    probe = LinearProbe(components, particles.labels.astype(np.int64), 0)
+    factors = {"orientation": rotations.reshape(-1, 9), "wedge_particle": wedge_in_reference(rotations, moments)}
+    return [{"factor": name, "content": probe_json(probe.values(values))} for name, values in factors.items()]
+
+
 def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, spacing_angstrom: float = 10.0) -> Labels:
     """A Gaussian mixture of missing-data principal components in the true poses."""
     box = particles.volumes.shape[-1]
@@ -103,7 +124,7 @@ def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, sp
 
 METHODS: dict[str, Callable[[SimulatedParticles, int, int], Labels]] = {
     "pca-k-means": pca_k_means,
-    "invariant-mixture": invariant_mixture,
+    _INVARIANT: invariant_mixture,
     "oracle-mixture": oracle_mixture,
 }
 
@@ -135,6 +156,8 @@ def main() -> None:
             more = {"minutes": arguments.minutes, "epochs": epochs}
         else:
             found = METHODS[name](particles, len(recipe.families), arguments.seed)
+            if name == _INVARIANT:
+                more = {"leakage": feature_leakage(particles)}
         scores = composition_scores(found, labels)
         save_result(
             file,

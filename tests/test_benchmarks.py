@@ -84,6 +84,14 @@ def test_invariant_features_do_not_change_with_a_quarter_turn(particles):
     assert first.std(axis=0).max() > 0.1
 
 
+def test_the_wedge_shows_in_features_that_no_rotation_changes_and_the_pose_does_not():
+    config = SimulationConfig(n_per_map=120, box_size=16, spacing_angstrom=20.0, snr=float("inf"), max_shift_voxels=0.0)
+    bilobe = simulate_particles({"bilobe": demo_phantoms()["bilobe"]}, config)
+    pose, wedge = (row["content"] for row in floors.feature_leakage(bilobe))
+    assert wedge["value"] > 0.3
+    assert pose["value"] < 0.05
+
+
 def test_twist_turns_each_slice_by_its_height():
     voxels = np.zeros((32, 32, 32), dtype=np.float32)
     voxels[:, 16, 24] = 1
