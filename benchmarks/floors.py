@@ -4,7 +4,7 @@ python -m benchmarks.floors --set hard --data PATH --seed 3
 
 Floors: PCA of masked voxels and k-means; the radial profile and the power spectrum under the weight, which no rotation
 changes, and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), up to
-shell 8, and a Gaussian mixture. These three are told the number of proteins. The other ceiling, ``supervised``, is
+shell 8, and a Gaussian mixture. These are told the number of proteins. The other ceiling, ``supervised``, is
 taught with labelled particles simulated anew, for so many --minutes (``benchmarks/supervised.py``), and runs only where
 --methods names it. Writes one JSON per seed and skips those there are.
 """
@@ -22,6 +22,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
+from benchmarks import shapes
 from benchmarks.recipes import (
     SETS,
     common_parser,
@@ -38,7 +39,7 @@ from cryodc.leakage.moments import wedge_in_reference
 from cryodc.leakage.probes import LinearProbe
 from cryodc.leakage.table import probe_json
 from cryodc.measurements import Batch, measure
-from cryodc.ops.filters import standardise, view_mask
+from cryodc.ops.filters import crop_weights, fourier_crop, standardise, view_mask
 from cryodc.ops.missing_data import fit_axes
 from cryodc.ops.wedge import missing_moments
 from cryodc.scores import composition_scores
@@ -89,6 +90,17 @@ def invariant_features(particles: SimulatedParticles) -> Float[NDArray[np.float6
     return torch.cat(rows).double().numpy()
 
 
+def shape_mixture(particles: SimulatedParticles, n_clusters: int, seed: int) -> Labels:
+    """A Gaussian mixture of how well random shapes fit each particle, in units of what wedge and noise change."""
+    batches = []
+    for start in range(0, len(particles.volumes), _BATCH):
+        volumes = standardise(fourier_crop(particles.volumes[start : start + _BATCH], shapes.BOX))
+        index = particles.weight_index[start : start + _BATCH]
+        batches.append((volumes, crop_weights(particles.weights, shapes.BOX)[index]))
+    spectra = shapes.shape_spectra(batches, particles.volumes.device)
+    return _mixture(shapes.shape_points(spectra, n_clusters - 1, seed=seed), n_clusters, seed)
+
+
 def feature_leakage(particles: SimulatedParticles) -> list[dict[str, Any]]:
     """What a linear probe tells of pose and wedge from the principal components of :func:`invariant_features`.
 
@@ -125,6 +137,7 @@ def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, sp
 METHODS: dict[str, Callable[[SimulatedParticles, int, int], Labels]] = {
     "pca-k-means": pca_k_means,
     _INVARIANT: invariant_mixture,
+    "shape-mixture": shape_mixture,
     "oracle-mixture": oracle_mixture,
 }
 
