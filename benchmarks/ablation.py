@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import mnist
 from benchmarks.composition import measure
 from benchmarks.recipes import SETS, Overrides, common_parser, positive, run
-from cryodc.config import Preset, preset_config
+from cryodc.config import PRESETS, Preset, preset_config
 
 _BUDGET = "optimisation.epochs"
 _ANY_BOX = 32
@@ -97,7 +97,7 @@ def main() -> None:
     """Measure all rows on one set."""
     parser = common_parser(__doc__, (*SETS, "mnist"))
     parser.add_argument("--kind", choices=("removals", "differences"), default="removals")
-    parser.add_argument("--preset", default="default", help="what is taken from; digits for mnist")
+    parser.add_argument("--preset", choices=PRESETS, default="default", help="what is taken from; digits for mnist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, required=True, help="simulations and runs are made below it")
     parser.add_argument("--budget-epochs", type=positive, help="by default those of the preset")
@@ -105,6 +105,11 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.set_defaults(model="dualcontrast")
     arguments = parser.parse_args()
+    flat = arguments.set == "mnist"
+    if flat != (preset_config(arguments.preset, _ANY_BOX).model.dims == 2):
+        parser.error(f"--preset {arguments.preset} is not of {'images' if flat else 'volumes'}")
+    if arguments.kind == "differences" and arguments.preset != "default":
+        parser.error("--kind differences is between the presets default and paper, and takes no --preset")
     epochs = arguments.budget_epochs or preset_config(arguments.preset, _ANY_BOX).optimisation.epochs
     table = rows(arguments.kind, arguments.preset, epochs)
     unknown = sorted(set(arguments.rows or ()) - set(table))
@@ -115,7 +120,7 @@ def main() -> None:
             preset, settings = table[name]
             method = f"ablation-e{epochs}-{name.replace(' ', '-')}"
             one = argparse.Namespace(**{**vars(arguments), "seed": seed, "epochs": None})
-            if arguments.set == "mnist":
+            if flat:
                 mnist.measure_digits(one, method, settings)
             else:
                 measure(one, method, settings, preset)

@@ -3,8 +3,9 @@
 python -m benchmarks.floors --set hard --data PATH --seed 3
 
 Floors: PCA of masked voxels and k-means; the radial profile and the power spectrum under the weight, which no rotation
-changes, and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), up to
-shell 8, and a Gaussian mixture. These are told the number of proteins. The other ceiling, ``supervised``, is
+changes, and a Gaussian mixture; how well random shapes fit each particle in any orientation (``benchmarks/shapes.py``),
+and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), up to shell 8, and a
+Gaussian mixture. These are told the number of proteins. The other ceiling, ``supervised``, is
 taught with labelled particles simulated anew, for so many --minutes (``benchmarks/supervised.py``), and runs only where
 --methods names it. Writes one JSON per seed and skips those there are.
 """
