@@ -38,6 +38,7 @@ _REMOVED: dict[str, Overrides] = {
     "mask": {"views": {"masked": False}},
     "stretch": {"views": {"stretch": 0.0}},
     "bend": {"views": {"bend_voxels": 0.0}},
+    "templates": {"templates": {"n_templates": 0}},
     "views of encoding": {"optimisation": {"encoding_views": 1}},
 }
 """The settings that leave a component out."""

@@ -3,11 +3,12 @@
 python -m benchmarks.floors --set hard --data PATH --seed 3
 
 Floors: PCA of masked voxels and k-means; the radial profile and the power spectrum under the weight, which no rotation
-changes, and a Gaussian mixture; how well random shapes fit each particle in any orientation (``benchmarks/shapes.py``),
-and a Gaussian mixture. Ceiling: PCA with missing data in the true poses (Tipping & Bishop 1999), up to shell 8, and a
-Gaussian mixture. These are told the number of proteins. The other ceiling, ``supervised``, is
-taught with labelled particles simulated anew, for so many --minutes (``benchmarks/supervised.py``), and runs only where
---methods names it. Writes one JSON per seed and skips those there are.
+changes, and a Gaussian mixture; how well random shapes fit each particle in any orientation, which is what templates
+begin with (``cryodc/templates/shapes.py``), and a Gaussian mixture. Ceiling: PCA with missing data in the true poses
+(Tipping & Bishop 1999), up to shell 8, and a Gaussian mixture. These are told the number of proteins. The other
+ceiling, ``supervised``, is taught with labelled particles simulated anew, for so many --minutes
+(``benchmarks/supervised.py``), and runs only where --methods names it. Writes one JSON per seed and skips those there
+are.
 """
 
 import argparse
@@ -23,7 +24,6 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from benchmarks import shapes
 from benchmarks.recipes import (
     SETS,
     common_parser,
@@ -44,11 +44,14 @@ from cryodc.ops.filters import crop_weights, fourier_crop, standardise, view_mas
 from cryodc.ops.missing_data import fit_axes
 from cryodc.ops.wedge import missing_moments
 from cryodc.scores import composition_scores
+from cryodc.templates.shapes import shape_points
+from cryodc.templates.spectra import BOX, spectra_of
 
 _BATCH = 64
 _N_COMPONENTS = 20
 _N_AXES = 8
 _N_INVARIANTS = 16
+_N_SHAPE_AXES = 11
 _N_SHELLS = 8
 """Numbers per particle grow with their cube; at the SNR of these sets there is hardly anything beyond."""
 _SUPERVISED = "supervised"
@@ -95,11 +98,13 @@ def shape_mixture(particles: SimulatedParticles, n_clusters: int, seed: int) -> 
     """A Gaussian mixture of how well random shapes fit each particle, in units of what wedge and noise change."""
     batches = []
     for start in range(0, len(particles.volumes), _BATCH):
-        volumes = standardise(fourier_crop(particles.volumes[start : start + _BATCH], shapes.BOX))
+        volumes = standardise(fourier_crop(particles.volumes[start : start + _BATCH], BOX))
         index = particles.weight_index[start : start + _BATCH]
-        batches.append((volumes, crop_weights(particles.weights, shapes.BOX)[index]))
-    spectra = shapes.shape_spectra(batches, particles.volumes.device)
-    return _mixture(shapes.shape_points(spectra, n_clusters - 1, seed=seed), n_clusters, seed)
+        batches.append((volumes, crop_weights(particles.weights, BOX)[index]))
+    spectra = spectra_of(batches, particles.volumes.device)
+    # A covariance of each cluster has no more axes than so few particles can fill.
+    n_axes = min(_N_SHAPE_AXES, max(n_clusters - 1, len(spectra) // 100))
+    return _mixture(shape_points(spectra, n_axes, seed=seed), n_clusters, seed)
 
 
 def feature_leakage(particles: SimulatedParticles) -> list[dict[str, Any]]:

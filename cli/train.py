@@ -51,7 +51,7 @@ from cryodc_cli.options import (
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="YAML with sections model, loss, views, optimisation; options given here win over it.",
+    help="YAML with sections model, loss, views, optimisation, templates; options given here win over it.",
 )
 @tilt_range_option
 @tilt_ranges_option
@@ -70,8 +70,8 @@ from cryodc_cli.options import (
 def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> None:
     """Train a model on PARTICLES.STAR and encode every particle.
 
-    Writes a run folder: config.yaml, log.csv, checkpoints/, codes.npz. Nothing is trained before every image
-    named in the STAR has been found and checked.
+    Writes a run folder: config.yaml, log.csv, checkpoints/, templates/, codes.npz. Nothing is trained before every
+    image named in the STAR has been found and checked.
 
     Example: cryodc train particles.star --out run/ --tilt-range -60 60
 
@@ -151,7 +151,11 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
             terms = "  ".join(f"{name} {line[name]:.4g}" for name in line if name not in ("epoch", "seconds"))
             bar.console.print(f"epoch {line['epoch']:.0f}  {line['seconds']:.1f} s  {terms}", markup=False)
 
-        run, codes = train_run(request, Listener(on_pack=pack, on_start=begin, on_batch=advance, on_epoch=log))
+        def match(text: str) -> None:
+            bar.reset(task, description=f"Templates: {text}", total=None, rate="")
+
+        listener = Listener(on_pack=pack, on_start=begin, on_batch=advance, on_epoch=log, on_templates=match)
+        run, codes = train_run(request, listener)
     out_console = console()
     out_console.print(f"Encoded {len(codes)} particles: {run.codes}", markup=False)
     out_console.print(f"Next: cryodc cluster {run.path}", markup=False)

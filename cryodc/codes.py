@@ -22,6 +22,9 @@ class Codes:
         ``(n, dims)`` log σ² of the diagonal Gaussian posteriors.
     directional
         Whether codes are compared by their direction alone, as a contrast by cosine trains them.
+    matched
+        ``(n, k)`` content codes made of templates (:mod:`cryodc.templates`), in units of the spread within a protein;
+        None where there are no templates.
 
     Raises
     ------
@@ -35,6 +38,7 @@ class Codes:
     content_log_variance: Float[NDArray[np.float32], "n c"]
     transformation_log_variance: Float[NDArray[np.float32], "n z"]
     directional: bool = True
+    matched: Float[NDArray[np.float32], "n k"] | None = None
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -43,6 +47,8 @@ class Codes:
                 raise ValueError(f"{len(self.names)} names but {rows} rows of {field}")
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"{field} holds values that are not finite")
+        if self.matched is not None and (len(self.matched) != len(self.names) or not np.isfinite(self.matched).all()):
+            raise ValueError(f"matched: expected {len(self.names)} rows of finite values")
         if len(set(self.names)) != len(self.names):
             raise ValueError("two particles have the same name")
 
@@ -66,11 +72,17 @@ class Codes:
             self.content_log_variance[keep],
             self.transformation_log_variance[keep],
             self.directional,
+            None if self.matched is None else self.matched[keep],
         )
 
     @property
     def content_points(self) -> Float[NDArray[np.float32], "n c"]:
-        """Content codes as they are compared: at length 1 where only their direction counts; a code of zeros stays."""
+        """Content codes as they are compared: those made of templates, as they are, where there are any.
+
+        Otherwise the network's, at length 1 where only their direction counts; a code of zeros stays.
+        """
+        if self.matched is not None:
+            return self.matched
         return _unit(self.content) if self.directional else self.content
 
     @property

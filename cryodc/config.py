@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, model_validator
 
 from cryodc.data.views import ViewConfig
-from cryodc.models.config import ModelConfig
+from cryodc.models.config import ModelConfig, TemplateConfig
 from cryodc.models.losses import Similarity
 
 Preset = Literal["default", "paper", "digits", "paper-mnist", "paper-linemod", "paper-starmen"]
@@ -114,6 +114,7 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
     loss: LossConfig = LossConfig()
     views: ViewConfig = ViewConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
+    templates: TemplateConfig = TemplateConfig()
 
     @model_validator(mode="after")
     def _check_views(self) -> "TrainConfig":
@@ -146,6 +147,7 @@ PAPER: Settings = {
         "decoded_noise": False,
     },
     "views": _AS_RECORDED,
+    "templates": {"n_templates": 0},
     "optimisation": {
         "epochs": 150,
         "batch_size": 50,
@@ -202,6 +204,7 @@ DIGITS: Settings = {
         "bend_voxels": 1.0,
         "low_pass_shells": None,
     },
+    "templates": {"n_templates": 0},
     "optimisation": {"epochs": 20, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
 }
 
@@ -209,6 +212,7 @@ DIGITS: Settings = {
 _RECORDED: Settings = {
     "loss": {"kl_weight": 2.0},
     "views": _AS_RECORDED,
+    "templates": {"n_templates": 0},
     "optimisation": {
         "epochs": 100,
         "batch_size": 100,

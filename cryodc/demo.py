@@ -110,8 +110,16 @@ def train_demo(out: Path, config: DemoConfig, listener: DemoListener) -> RunFold
         seed=config.seed,
         device=config.device,
     )
+    told: list[str] = []
+
+    def match(text: str) -> None:
+        if not told:
+            listener.on_stage("Learning templates", None)
+        told.append(text)
+
     training = Listener(
         on_start=lambda n_done, n_total: listener.on_stage("Training", n_total - n_done),
         on_batch=listener.on_steps,
+        on_templates=match,
     )
     return train_run(request, training)[0]

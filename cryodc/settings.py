@@ -26,7 +26,7 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError("this is not YAML", file=path, found=str(error).splitlines()[0]) from error
-    sections = {"model", "loss", "views", "optimisation"}
+    sections = set(TrainConfig.model_fields)
     if not isinstance(content, dict) or not set(content) <= sections:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(

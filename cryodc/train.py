@@ -33,12 +33,16 @@ def log_columns(name: ModelName) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Listener:
-    """What a caller wants to hear: particles packed and in all, done and in all at the start, each batch and epoch."""
+    """What a caller wants to hear.
+
+    Particles packed and in all; done and in all at the start; each batch and epoch; steps towards templates.
+    """
 
     on_pack: Callable[[int, int], None] = lambda n_particles, n_total: None
     on_start: Callable[[int, int], None] = lambda n_done, n_total: None
     on_batch: Callable[[int], None] = lambda n_particles: None
     on_epoch: Callable[[dict[str, float]], None] = lambda line: None
+    on_templates: Callable[[str], None] = lambda text: None
 
 
 def train(

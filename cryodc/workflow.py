@@ -26,6 +26,7 @@ from cryodc.io.star import read_particles, read_run_particles, read_star, write_
 from cryodc.pack import open_own_pack, open_pack
 from cryodc.particles import ParticleSet
 from cryodc.settings import checked_config, input_options
+from cryodc.templates.run import add_template_code
 from cryodc.train import Listener, train
 
 
@@ -174,7 +175,7 @@ def fit_run(
     team: Team,
     listener: Listener | None = None,
 ) -> Codes:
-    """Train a prepared run and encode every particle."""
+    """Train a prepared run, encode every particle, and match it with templates learned from them."""
     model = train(
         prepared.dataset,
         prepared.config,
@@ -193,7 +194,10 @@ def fit_run(
         seed=request.seed,
     )
     if team.leads:
+        config, tell = prepared.config.templates, None if listener is None else listener.on_templates
+        codes = add_template_code(prepared.run, prepared.dataset, codes, config, request.seed, device, tell)
         save_codes(prepared.run, codes)
+    wait_for_all(team)
     return codes
 
 
@@ -291,6 +295,7 @@ def describe_run(
         "loss": settings["loss"],
         "views": settings["views"],
         "optimisation": settings["optimisation"],
+        "templates": settings["templates"],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
@@ -312,7 +317,7 @@ def fingerprint(particles: ParticleSet) -> str:
 
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
     begun = _with_defaults(load_config(run))
-    sections = ("dataset", "input", "model", "loss", "views", "optimisation", "seed")
+    sections = ("dataset", "input", *TrainConfig.model_fields, "seed")
     pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
     for section, (expected, found) in pairs.items():
         if expected != found:
@@ -327,7 +332,7 @@ def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
 
 def _with_defaults(described: dict[str, Any]) -> dict[str, Any]:
     """Settings that a run of an earlier version does not name are those of today's defaults."""
-    sections = {section: described[section] for section in TrainConfig.model_fields}
+    sections = {section: described[section] for section in TrainConfig.model_fields if section in described}
     return described | TrainConfig.model_validate(sections).model_dump(mode="json")
 
 

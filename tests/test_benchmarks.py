@@ -17,7 +17,6 @@ from benchmarks import (
     import_tilt_stacks,
     real_ribosome,
     recipes,
-    shapes,
     supervised,
     symmetry,
     table,
@@ -27,12 +26,10 @@ from cryodc.config import preset_config
 from cryodc.data.phantoms import demo_phantoms, phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.errors import InputError
-from cryodc.ops.correlate import ball_spectra, ball_weights
-from cryodc.ops.filters import fourier_shift, soft_sphere
-from cryodc.ops.rotations import random_rotations, resample, rotation_grid, symmetry_rotations
-from cryodc.ops.wedge import wedge_from_tilt_range
+from cryodc.ops.rotations import random_rotations, resample, symmetry_rotations
 from cryodc.particles import Poses
 from cryodc.scores import pose_errors
+from cryodc.templates import shapes
 from cryodc.volumes import Volume
 
 
@@ -52,59 +49,6 @@ def test_clean_phantoms_are_told_apart_by_the_random_shapes_that_fit_them(partic
     monkeypatch.setattr(shapes, "_N_SIMULATED", 40)
     found = floors.shape_mixture(particles, 4, seed=0)
     assert adjusted_rand_score(particles.labels, found) > 0.9
-
-
-def test_a_score_is_the_highest_correlation_over_the_grid(monkeypatch):
-    """Against a loop over rotations and shifts of the volume itself."""
-    monkeypatch.setattr(shapes, "_STEP_DEGREES", 90.0)
-    monkeypatch.setattr(shapes, "_N_SHIFTED", 10**6)
-    generator = torch.Generator().manual_seed(4)
-    shape = shapes.random_shapes(1, generator)
-    volume = torch.randn(1, 16, 16, 16, generator=generator)
-    weight = wedge_from_tilt_range(16, -60, 60)[None]
-    spectra = shapes.shape_spectra([(volume, weight)], torch.device("cpu"))
-    ball, mask = shapes.shape_ball(), soft_sphere(16, 6.0, 2.0)
-    seen = ball_spectra(volume * mask, ball)[0]
-    measured = ball_weights(weight, ball)[0]
-    offsets = [torch.zeros(3), *(0.6 * torch.cat([torch.eye(3), -torch.eye(3)]))]
-    found = []
-    for rotation in rotation_grid(90.0).float():
-        for offset in offsets:
-            # particle(x) = shape(Aᵀ (x + o)): the shape turned, then moved by −o.
-            placed = fourier_shift(resample(shape * mask, rotation[None]), -offset[None])
-            other = ball_spectra(placed, ball)[0] * measured
-            found.append(float((seen.conj() * other).real.sum() / (seen.abs().norm() * other.abs().norm())))
-    assert float(shapes.score_shapes(spectra, shape)) == pytest.approx(max(found), abs=0.02)
-
-
-def test_simulated_shapes_are_recorded_as_the_particles_were():
-    weight = wedge_from_tilt_range(16, -60, 60)
-    noise = 3.0 * torch.randn(200, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    recorded = torch.fft.irfftn(torch.fft.rfftn(noise, dim=(1, 2, 3)) * weight, s=(16, 16, 16), dim=(1, 2, 3))
-    spectra = shapes.shape_spectra([(recorded, weight.expand(200, -1, -1, -1))], torch.device("cpu"))
-    generator = torch.Generator().manual_seed(1)
-    ratios = []
-    for snr in (1e-6, 1.0):
-        simulated, shape = shapes.simulate_shapes(spectra, 10, 20, snr, generator)
-        assert np.bincount(shape).tolist() == [20] * 10
-        assert float(simulated.spectra[:, spectra.weights[0] == 0].abs().max()) == 0
-        outer = shapes.shape_ball().shells == 6
-        ratios.append(float(simulated.spectra.abs().square().mean() / spectra.spectra.abs().square().mean()))
-        quiet = simulated.spectra[:, outer].abs().square().mean() / spectra.spectra[:, outer].abs().square().mean()
-        assert float(quiet) > 0.85
-    # The mask lets a little of the noise into what was not measured.
-    assert ratios[0] == pytest.approx(1.0, abs=0.15)
-    assert ratios[1] == pytest.approx(2.0, abs=0.3)
-
-
-def test_points_are_in_units_of_the_spread_within_shapes():
-    rng = np.random.default_rng(0)
-    mixing, shape = rng.normal(size=(4, 4)), np.repeat(np.arange(50), 20)
-    within = rng.normal(size=(1000, 4)) @ mixing
-    covariance = shapes.spread_within(within + 5 * rng.normal(size=(50, 4))[shape], shape)
-    np.testing.assert_allclose(covariance, mixing.T @ mixing, atol=0.15 * np.abs(mixing.T @ mixing).max())
-    points = shapes.whitened(rng.normal(size=(1000, 4)) @ mixing, mixing.T @ mixing, 3)
-    np.testing.assert_allclose(np.cov(points.T), np.eye(3), atol=0.15)
 
 
 def test_clean_phantoms_are_told_apart_in_their_true_poses(particles):

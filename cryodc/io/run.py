@@ -99,6 +99,11 @@ class RunFolder:
         return self.path / "codes.npz"
 
     @property
+    def templates(self) -> Path:
+        """Folder of the templates that content codes are made of: template001.mrc and so on."""
+        return self.path / "templates"
+
+    @property
     def clusters(self) -> Path:
         """Folder of clusters.star, class001.star …, summary.json."""
         return self.path / "clusters"
@@ -203,6 +208,7 @@ def save_config(run: RunFolder, config: dict[str, Any]) -> None:
 
 def save_codes(run: RunFolder, codes: Codes) -> None:
     """Write codes.npz."""
+    matched = {} if codes.matched is None else {"matched": codes.matched}
     with atomic_path(run.codes) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -212,6 +218,7 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
             directional=np.array(codes.directional),
+            **matched,  # type: ignore[arg-type]
         )
 
 
@@ -231,4 +238,5 @@ def load_codes(run: RunFolder) -> Codes:
             arrays["content_log_variance"],
             arrays["transformation_log_variance"],
             bool(arrays["directional"]) if "directional" in arrays else True,
+            arrays.get("matched"),
         )

@@ -1,0 +1,201 @@
+"""Templates learned from the particles, and the content code that is made of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.align import balanced_halves
+from cryodc.class_evidence import start_reference
+from cryodc.class_mixture import ClassPoses, References, empty_poses, estimate_noise, join_references, make_references
+from cryodc.class_spectra import ClassSpectra
+from cryodc.data.dataset import Dataset
+from cryodc.mixture import fit_mixture
+from cryodc.models.config import TemplateConfig
+from cryodc.ops.rotations import random_rotations, rotation_grid
+from cryodc.templates.match import Search, match_references, shift_star
+from cryodc.templates.shapes import shape_points
+from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
+from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
+
+_N_SHAPE_AXES = 11
+_STARTS_FROM = 60
+_N_ROUNDS = 2
+_RADII = (5.0, 6.0)
+_STEP_DEGREES = 24.0
+_SHIFT, _N_SHIFTS = 0.6, 2
+_N_SIMULATED = 120
+_FEWEST = 5
+_WIDER = 1.1
+"""Axes along which particles spread no more than this, in units of the spread within a protein, tell nothing."""
+
+
+@dataclass(frozen=True)
+class TemplateCode:
+    """Where each particle lies among the templates.
+
+    Parameters
+    ----------
+    points
+        ``(n, k)``: scores, centred, on axes in which 1 is the spread of particles of one protein.
+    templates
+        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.spectra.BOX`.
+    """
+
+    points: Float[NDArray[np.float32], "n k"]
+    templates: Float[NDArray[np.float32], "t d h w"]
+
+
+@torch.no_grad()
+def learn_templates(
+    dataset: Dataset,
+    config: TemplateConfig,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> TemplateCode | None:
+    """Learn templates from some particles and match all of them.
+
+    Parameters
+    ----------
+    dataset
+        Volumes of a box of at least 16.
+    config
+        How many templates, and from how many particles.
+    seed
+        Same seed, same result.
+    device
+        CPU if not given.
+    progress
+        Told what is being done.
+
+    Returns
+    -------
+    None if there are too few particles for two templates, or no two groups of them can be aligned.
+    """
+    tell = progress or (lambda text: None)
+    n, device = len(dataset), device or torch.device("cpu")
+    n_templates = min(config.n_templates, min(n, config.n_particles) // config.particles_per_template)
+    if n_templates < 2:
+        return None
+    learner = _Learner(dataset, config, seed, device, tell)
+    if not learner.start(n_templates):
+        return None
+    for round_number in range(_N_ROUNDS):
+        if round_number > 0:
+            learner.average_groups(n_templates)
+        learner.fit(_RADII[min(round_number, len(_RADII) - 1)])
+    return TemplateCode(learner.points(), learner.maps.cpu().numpy())
+
+
+class _Learner:
+    """Templates as they are learned from a sample of the particles."""
+
+    references: References
+    poses: ClassPoses
+    axes: Float[NDArray[np.float64], "k a"]
+    radius: float
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TemplateConfig,
+        seed: int,
+        device: torch.device,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.seed, self.device, self.tell = seed, device, tell
+        self.generator = torch.Generator().manual_seed(seed)
+        self.all = particle_spectra(dataset, device)
+        self.all_halves = torch.from_numpy(balanced_halves(len(dataset), seed)).to(device)
+        rows = torch.randperm(len(dataset), generator=self.generator)[: config.n_particles].sort().values
+        self.inputs = crop_particles(dataset, rows, device)
+        self.sample, self.halves = self.all.select(rows.to(device)), self.all_halves[rows.to(device)]
+        volumes, weights, index = self.inputs
+        self.spectra = ClassSpectra(volumes * sphere(device), weights, index, RADIUS)
+
+    @property
+    def maps(self) -> Float[Tensor, "k d h w"]:
+        """Both halves of each template."""
+        return self.references.maps.mean(dim=1)
+
+    def start(self, n_templates: int) -> bool:
+        """A template from each group of particles that random shapes fit alike; False if fewer than two align."""
+        self.tell("matching random shapes")
+        points = shape_points(self.sample, _N_SHAPE_AXES, seed=self.seed)
+        groups = fit_mixture(points, n_templates, self.seed, n_starts=3)
+        labels, sureness = groups.predict(points), groups.predict_proba(points).max(axis=1)
+        found = []
+        for label in range(n_templates):
+            members = np.flatnonzero(labels == label)
+            surest = members[np.argsort(-sureness[members], kind="stable")[:_STARTS_FROM]]
+            rows = torch.from_numpy(np.sort(surest)).to(self.device)
+            started = start_reference(self.spectra, self.inputs, self.halves, rows, self.seed + label, 1)
+            if started is not None:
+                found.append(started[0])
+            self.tell(f"template {label + 1} of {n_templates}: {'aligned' if started else 'not aligned'}")
+        if len(found) < 2:
+            return False
+        self.references = join_references(found)
+        return True
+
+    def fit(self, radius: float) -> None:
+        """Match the sample, learn the noise, match again, and find the axes of the code."""
+        self.radius = radius
+        # Twice: scores are in units of a noise that is known once particles have been matched.
+        for _ in range(2):
+            self.poses = self._match(self.sample, self.halves)
+            estimate_noise(self.spectra, self.halves, self.references, self.poses)
+        self.poses = self._match(self.sample, self.halves)
+        scores, best = self.poses.scores, self.poses.scores.argmax(dim=1)
+        own = [scores[best == label, label] for label in range(len(self.references))]
+        used = [label for label, values in enumerate(own) if len(values) >= _FEWEST]
+        lengths = torch.stack([own[label].median() for label in used])
+        simulated, which = simulate_particles(
+            self.sample.within(self.radius), self.maps[used], lengths, _N_SIMULATED, self.spectra.noise, self.generator
+        )
+        halves = torch.from_numpy(balanced_halves(len(simulated), self.seed)).to(self.device)
+        spread = self._match(simulated, halves).scores.double().cpu().numpy()
+        within = spread_within(spread, which.cpu().numpy())
+        self.axes = whitening_axes(scores.double().cpu().numpy(), within)
+
+    def average_groups(self, n_templates: int) -> None:
+        """Make a template of every group of particles alike in the code so far, in poses on its commonest template."""
+        scores = self.poses.scores.double().cpu().numpy()
+        points = (scores - scores.mean(axis=0)) @ self.axes
+        groups = torch.from_numpy(fit_mixture(points, n_templates, self.seed, n_starts=3).predict(points))
+        best = self.poses.scores.argmax(dim=1)
+        poses = empty_poses(len(self.sample), n_templates, self.device)
+        shares = torch.zeros(len(self.sample), n_templates, device=self.device)
+        for group in range(n_templates):
+            rows = torch.nonzero(groups == group)[:, 0].to(self.device)
+            if len(rows):
+                commonest = int(torch.bincount(best[rows]).argmax())
+                poses.put(rows, group, self.poses.of(rows, commonest))
+                shares[rows, group] = 1.0
+        # A group without two particles in each half cannot be held out.
+        held = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)]).amin(dim=0)
+        kept = torch.nonzero(held >= 2)[:, 0].tolist()
+        self.references = make_references(
+            self.spectra, self.halves, poses.select(kept), shares[:, kept], float(self.radius + 1)
+        )
+        self.tell(f"{len(kept)} templates averaged anew")
+
+    def points(self) -> Float[NDArray[np.float32], "n k"]:
+        """The code of all particles."""
+        self.tell("matching all particles")
+        scores = self._match(self.all, self.all_halves).scores.double().cpu().numpy()
+        points = (scores - scores.mean(axis=0)) @ self.axes
+        told = max(1, int((points.std(axis=0) > _WIDER).sum()))
+        return np.ascontiguousarray(points[:, :told], dtype=np.float32)
+
+    def _match(self, particles: BallSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
+        turned = rotation_grid(_STEP_DEGREES) @ random_rotations(1, self.generator)[0]
+        search = Search(turned.to(self.device), shift_star(_SHIFT, _N_SHIFTS, self.device))
+        seen = particles.within(self.radius)
+        return match_references(seen, halves, self.references, search, self.spectra.noise)

@@ -1,0 +1,102 @@
+"""Particles matched with maps in all orientations."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from cryodc.class_mixture import ClassPoses, References, empty_poses
+from cryodc.class_spectra import PoseSet
+from cryodc.ops.correlate import chunks, fine_spectrum, phase_ramps, slices
+from cryodc.templates.spectra import BallSpectra
+
+_BATCH = 256
+_N_SHIFTED = 4
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried.
+
+    Parameters
+    ----------
+    rotations
+        ``(r, 3, 3)``, all of them with no shift.
+    shifts
+        ``(t, 3)`` zyx in voxels of the particles' box, in the best four of the rotations.
+    """
+
+    rotations: Float[Tensor, "r 3 3"]
+    shifts: Float[Tensor, "t 3"]
+
+
+def shift_star(step_voxels: float, n_steps: int, device: torch.device | None = None) -> Float[Tensor, "t 3"]:
+    """No shift, and so many steps along each axis in both directions.
+
+    Examples
+    --------
+    >>> len(shift_star(0.6, 2))
+    13
+    """
+    axes = torch.cat([torch.eye(3), -torch.eye(3)])
+    return torch.cat([torch.zeros(1, 3), *(step_voxels * k * axes for k in range(1, n_steps + 1))]).to(device)
+
+
+@torch.no_grad()
+def match_map(
+    particles: BallSpectra,
+    volume: Float[Tensor, "d h w"],
+    search: Search,
+    noise: Float[Tensor, " s"] | None = None,
+) -> PoseSet:
+    """Every particle in the pose in which a map fits it best.
+
+    ``score = Re Σ conj(F) H S / N / √(Σ |H S|² / N)`` over the ball, with the particle's weight ``H``, the slice ``S``
+    of the map and the power ``N`` of the noise of each shell: in units of the noise (of 1, without ``noise``).
+    """
+    ball = particles.ball
+    power_of_noise = torch.ones(ball.box_size, device=ball.shells.device) if noise is None else noise
+    whitening = power_of_noise.clamp_min(1e-12).rsqrt()[ball.shells]
+    fine = fine_spectrum(volume[None], float(ball.frequencies.norm(dim=1).max()))[0]
+    columns = slices(fine, ball, search.rotations) * whitening
+    flat, power = columns.flatten(1), columns.square().sum(dim=1)
+    ramps = phase_ramps(ball, search.shifts).conj()
+    found = []
+    for rows in chunks(len(particles), _BATCH):
+        distinct, place = torch.unique(particles.weight_index[rows], return_inverse=True)
+        weights = particles.weights[distinct]
+        lengths = (weights.square() @ power.T).clamp_min(1e-20).sqrt()
+        weighted = particles.spectra[rows] * (weights * whitening)[place]
+        upright = side_by_side(weighted) @ flat.T / lengths[place]
+        best = upright.topk(min(_N_SHIFTED, len(flat)), dim=1).indices
+        moved = side_by_side(weighted[:, None] * ramps)
+        shifted = torch.einsum("bsp,btp->bts", moved, flat[best]) / lengths[place].gather(1, best)[..., None]
+        scores, where = shifted.flatten(1).max(dim=1)
+        turned = best.gather(1, (where // len(search.shifts))[:, None])[:, 0]
+        found.append((search.rotations[turned], search.shifts[where % len(search.shifts)], scores))
+    rotations, shifts, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return PoseSet(rotations, shifts, scores)
+
+
+def match_references(
+    particles: BallSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    search: Search,
+    noise: Float[Tensor, " s"],
+) -> ClassPoses:
+    """Every particle against every reference, always the one made of the other half set."""
+    poses = empty_poses(len(particles), len(references), halves.device)
+    for label in range(len(references)):
+        for half in (1, 2):
+            rows = torch.nonzero(halves == half)[:, 0]
+            if len(rows):
+                other = references.maps[label, 2 - half]
+                poses.put(rows, label, match_map(particles.select(rows), other, search, noise))
+    return poses
+
+
+def side_by_side(values: Complex[Tensor, "*b p"]) -> Float[Tensor, "*b q"]:
+    """Real and imaginary parts, so that a product with a column is ``Re conj(F) S``."""
+    return torch.cat([values.real, values.imag], dim=-1)

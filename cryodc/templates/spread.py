@@ -1,0 +1,79 @@
+"""How particles of one map spread in their scores, simulated, and scores in units of that spread."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.ops.correlate import fine_spectrum, phase_ramps, slices
+from cryodc.ops.rotations import random_rotations
+from cryodc.templates.spectra import BallSpectra
+
+_MOST_SHIFT = 0.75
+_RIDGE = 1e-3
+
+
+def simulate_particles(
+    particles: BallSpectra,
+    maps: Float[Tensor, "k d h w"],
+    lengths: Float[Tensor, " k"],
+    n_per_map: int,
+    noise: Float[Tensor, " s"],
+    generator: torch.Generator,
+) -> tuple[BallSpectra, Int[Tensor, " n"]]:
+    """Maps in random poses, recorded as these particles were, and which map each is.
+
+    Parameters
+    ----------
+    particles
+        Whose weights are drawn from.
+    maps
+        In the particles' box.
+    lengths
+        ``√(Σ |H S|² / N)``, the score of a perfect match: its median over the particles of each map.
+    n_per_map
+        Particles of each.
+    noise
+        Power per shell, where anything was measured.
+    generator
+        Draws all that is random, on the CPU.
+    """
+    device, ball = particles.spectra.device, particles.ball
+    power, spectra, index = noise[ball.shells], [], []
+    for volume, length in zip(maps, lengths, strict=True):
+        rotations = random_rotations(n_per_map, generator).to(device)
+        shifts = _MOST_SHIFT * (2 * torch.rand(n_per_map, 3, generator=generator) - 1)
+        drawn = torch.randint(len(particles), (n_per_map,), generator=generator).to(device)
+        own = particles.weight_index[drawn]
+        parts = slices(fine_spectrum(volume[None])[0], ball, rotations)
+        signal = torch.complex(parts[:, 0], parts[:, 1]) * phase_ramps(ball, shifts.to(device)) * particles.weights[own]
+        found = (signal.abs().square() / power.clamp_min(1e-20)).sum(dim=1).sqrt().median()
+        white = torch.randn(2, *signal.shape, generator=generator).to(device) * (power / 2).sqrt()
+        rest = torch.complex(white[0], white[1]) * particles.measured[own]
+        spectra.append(length / found.clamp_min(1e-20) * signal + rest)
+        index.append(own)
+    which = torch.arange(len(maps), device=device).repeat_interleave(n_per_map)
+    return BallSpectra(ball, torch.cat(spectra), particles.weights, torch.cat(index)), which
+
+
+def spread_within(
+    scores: Float[NDArray[np.float64], "n k"], labels: Int[NDArray[np.int64], " n"]
+) -> Float[NDArray[np.float64], "k k"]:
+    """Covariance of scores within maps, pooled over them."""
+    _, labels = np.unique(labels, return_inverse=True)
+    n_maps = int(labels.max()) + 1
+    means = np.stack([scores[labels == label].mean(axis=0) for label in range(n_maps)])
+    rest = scores - means[labels]
+    return np.asarray(rest.T @ rest / (len(scores) - n_maps))
+
+
+def whitening_axes(
+    scores: Float[NDArray[np.float64], "n k"], within: Float[NDArray[np.float64], "k k"]
+) -> Float[NDArray[np.float64], "k a"]:
+    """Axes in which the spread within a map is 1, those along which scores vary most first (Fisher, 1936)."""
+    ridge = _RIDGE * np.trace(within) / len(within)
+    values, vectors = np.linalg.eigh(within + ridge * np.eye(len(within)))
+    whitening = vectors / np.sqrt(values)
+    _, _, principal = np.linalg.svd((scores - scores.mean(axis=0)) @ whitening, full_matrices=False)
+    return np.asarray(whitening @ principal.T)

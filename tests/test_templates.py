@@ -1,0 +1,236 @@
+"""Content codes made of templates: scores, their spread, and what is learned from particles without labels or poses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import affine_transform
+from sklearn.metrics import adjusted_rand_score
+
+from cryodc.cluster import cluster_codes, cluster_run
+from cryodc.codes import Codes
+from cryodc.config import preset_config
+from cryodc.data.dataset import SubtomogramDataset
+from cryodc.data.phantoms import demo_phantoms
+from cryodc.data.simulate import SimulationConfig, simulate_particles
+from cryodc.io.mrc import read_volume
+from cryodc.io.run import RunFolder, load_codes, save_codes
+from cryodc.models.config import TemplateConfig
+from cryodc.ops.correlate import ball_spectra, ball_weights, fourier_ball
+from cryodc.ops.filters import fourier_shift, standardise
+from cryodc.ops.rotations import random_rotations, rotation_grid
+from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
+from cryodc.particles import ImageReference, ParticleSet
+from cryodc.templates import learn, match, shapes
+from cryodc.templates.learn import learn_templates
+from cryodc.templates.match import Search, match_map, shift_star
+from cryodc.templates.run import add_template_code
+from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
+from cryodc.templates.spread import simulate_particles as simulate_maps
+from cryodc.templates.spread import spread_within, whitening_axes
+
+CPU = torch.device("cpu")
+
+
+def as_dataset(volumes: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> SubtomogramDataset:
+    n = len(volumes)
+    particles = ParticleSet(
+        source=Path("particles.star"),
+        names=tuple(f"p{i}" for i in range(n)),
+        rows=np.arange(n),
+        images=tuple(ImageReference(Path(f"p{i}.mrc")) for i in range(n)),
+        weight_images=None,
+        tomograms=("t",) * n,
+        box_size=volumes.shape[-1],
+        spacing_angstrom=20.0,
+    )
+    return SubtomogramDataset(particles, standardise(volumes), weights, index)
+
+
+@pytest.fixture(scope="module")
+def two_phantoms() -> tuple[SubtomogramDataset, np.ndarray]:
+    config = SimulationConfig(n_per_map=50, box_size=20, spacing_angstrom=16.0, snr=0.3, max_shift_voxels=0.5, seed=1)
+    phantoms = demo_phantoms()
+    chosen = {name: phantoms[name] for name in ("wheel", "barrel")}
+    particles = simulate_particles(chosen, config)
+    order = torch.randperm(len(particles.volumes), generator=torch.Generator().manual_seed(0))
+    weight_index = torch.as_tensor(particles.weight_index)[order]
+    return as_dataset(particles.volumes[order], particles.weights, weight_index), particles.labels[order.numpy()]
+
+
+@pytest.fixture
+def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_small(monkeypatch)
+
+
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(shapes, "N_SHAPES", 24)
+    patch.setattr(shapes, "_N_SIMULATED", 30)
+    patch.setattr(shapes, "_N_CALIBRATING", 60)
+    patch.setattr(shapes, "_STEP_DEGREES", 30.0)
+    patch.setattr(learn, "_STEP_DEGREES", 30.0)
+    patch.setattr(learn, "_N_SIMULATED", 60)
+
+
+def test_a_score_is_the_highest_correlation_over_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a loop over poses of the volume itself, turned by splines of scipy, and the pose that wins there."""
+    monkeypatch.setattr(match, "_N_SHIFTED", 10**6)
+    generator = torch.Generator().manual_seed(4)
+    shape = shapes.random_shapes(1, generator)[0] * sphere()
+    volume = torch.randn(1, 16, 16, 16, generator=generator)
+    weight = wedge_from_tilt_range(16, -60, 60)[None]
+    particles = spectra_of([(volume, weight)], CPU)
+    ball, noise = fourier_ball(BOX, RADIUS), torch.linspace(1.0, 3.0, 9)
+    seen, measured = ball_spectra(volume * sphere(), ball)[0], ball_weights(weight, ball)[0]
+    power = noise[ball.shells]
+    search = Search(rotation_grid(90.0).float(), shift_star(0.6, 1))
+    found = []
+    for rotation in search.rotations:
+        for offset in search.shifts:
+            # particle(x) = shape(Aᵀ (x + o)): the shape turned, then moved by −o.
+            turn, middle = rotation.double().numpy().T, np.full(3, BOX // 2)
+            turned = affine_transform(shape.double().numpy(), turn, middle - turn @ middle, order=5)
+            placed = fourier_shift(torch.from_numpy(turned).float()[None], -offset[None])
+            other = ball_spectra(placed, ball)[0] * measured
+            length = (other.abs().square() / power).sum().sqrt()
+            found.append((float(((seen.conj() * other).real / power).sum() / length), rotation, offset))
+    best = max(found, key=lambda entry: entry[0])
+    pose = match_map(particles, shape, search, noise)
+    assert float(pose.scores[0]) == pytest.approx(best[0], rel=0.01)
+    torch.testing.assert_close(pose.rotations[0], best[1])
+    torch.testing.assert_close(pose.shifts[0], best[2])
+
+
+def test_simulated_particles_are_recorded_as_the_particles_were() -> None:
+    weight = wedge_from_tilt_range(16, -60, 60)
+    white = 3.0 * torch.randn(200, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    recorded = apply_weight(white, weight.expand(200, -1, -1, -1))
+    particles = spectra_of([(recorded, weight.expand(200, -1, -1, -1))], CPU)
+    generator = torch.Generator().manual_seed(1)
+    noise = shapes.white_noise(particles)
+    maps, lengths = shapes.random_shapes(2, generator), torch.tensor([0.0, 20.0])
+    simulated, which = simulate_maps(particles, maps, lengths, 200, noise, generator)
+    assert torch.bincount(which).tolist() == [200, 200]
+    assert float(simulated.spectra[:, particles.weights[0] == 0].abs().max()) == 0
+    measured = particles.measured[0]
+    energy = (simulated.spectra.abs().square() / noise[simulated.ball.shells])[:, measured].sum(dim=1)
+    n_measured = int(measured.sum())
+    # A signal of length 20 adds 20² to the noise, which is 1 in every measured voxel.
+    assert float(energy[which == 0].mean()) == pytest.approx(n_measured, rel=0.02)
+    assert float(energy[which == 1].median()) == pytest.approx(n_measured + 400, rel=0.1)
+    # The mask lets a little of the noise into what was not measured.
+    assert float(noise[0] * n_measured) == pytest.approx(
+        float(particles.spectra[:, measured].abs().square().sum(dim=1).mean()), rel=0.15
+    )
+
+
+def test_axes_are_in_units_of_the_spread_within_a_map() -> None:
+    rng = np.random.default_rng(0)
+    mixing, label = rng.normal(size=(4, 4)), np.repeat(np.arange(50), 20)
+    within = rng.normal(size=(1000, 4)) @ mixing
+    covariance = spread_within(within + 5 * rng.normal(size=(50, 4))[label], label)
+    np.testing.assert_allclose(covariance, mixing.T @ mixing, atol=0.15 * np.abs(mixing.T @ mixing).max())
+    scores = rng.normal(size=(1000, 4)) @ mixing
+    np.testing.assert_allclose(np.cov((scores @ whitening_axes(scores, mixing.T @ mixing)).T), np.eye(4), atol=0.15)
+
+
+@pytest.fixture(scope="module")
+def learned(
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, Codes]:
+    """A run folder with templates, a stale one removed, and codes made of them."""
+    dataset, _ = two_phantoms
+    run = RunFolder(tmp_path_factory.mktemp("templates") / "run")
+    stale = run.templates / "template099.mrc"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    config = TemplateConfig(n_templates=3, particles_per_template=30)
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        return run, add_template_code(run, dataset, codes_of(dataset.names, None), config, 2, CPU)
+
+
+def test_templates_tell_two_phantoms_apart_without_poses(
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], learned: tuple[RunFolder, Codes]
+) -> None:
+    labels, points = two_phantoms[1], learned[1].content_points
+    assert len(points) == len(labels)
+    clusters = cluster_codes(learned[1], 2, seed=0)
+    assert adjusted_rand_score(labels, clusters.labels) > 0.9
+    # Particles of one phantom lie about 1 from one another on each axis, as was simulated.
+    spread = np.sqrt(np.diag(spread_within(points.astype(np.float64), labels)))
+    assert np.all((spread > 0.5) & (spread < 2.0))
+
+
+def test_a_run_keeps_its_templates_and_clusters_by_them(
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], learned: tuple[RunFolder, Codes]
+) -> None:
+    (dataset, labels), (run, codes) = two_phantoms, learned
+    files = sorted(run.templates.iterdir())
+    assert [file.name for file in files] == [f"template{k + 1:03d}.mrc" for k in range(len(files))]
+    template = read_volume(files[0])
+    assert template.box_size == BOX
+    # The box is as wide as the particles' own.
+    assert template.spacing_angstrom * BOX == pytest.approx(dataset.box_size * 20.0)
+    save_codes(run, codes)
+    loaded = load_codes(run)
+    assert loaded.matched is not None
+    np.testing.assert_array_equal(loaded.matched, codes.content_points)
+    rows = "".join(f"{name} 1\n" for name in dataset.names)
+    run.particles.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n_rlnOpticsGroup #2\n{rows}")
+    assert adjusted_rand_score(labels, cluster_run(run, 2).labels) > 0.9
+    chosen = codes.select(codes.names[::-1])
+    np.testing.assert_array_equal(chosen.content_points, codes.content_points[::-1])
+
+
+def test_the_same_seed_gives_the_same_points(
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None
+) -> None:
+    dataset, _ = two_phantoms
+    particles = particle_spectra(dataset, CPU)
+    first, second = (shapes.shape_points(particles, 4, seed=7) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_noise_has_no_templates(small_bank: None) -> None:
+    weight = wedge_from_tilt_range(16, -60, 60)[None]
+    noise = torch.randn(40, 16, 16, 16, generator=torch.Generator().manual_seed(5))
+    dataset = as_dataset(apply_weight(noise, weight.expand(40, -1, -1, -1)), weight, torch.zeros(40, dtype=torch.long))
+    said: list[str] = []
+    config = TemplateConfig(n_templates=2, particles_per_template=20)
+    assert learn_templates(dataset, config, progress=said.append) is None
+    assert sum("not aligned" in line for line in said) >= 1
+
+
+def test_codes_without_templates_are_those_of_the_network(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    codes = codes_of(("a", "b"), None)
+    save_codes(run, codes)
+    loaded = load_codes(run)
+    assert loaded.matched is None
+    np.testing.assert_array_equal(loaded.content_points, codes.content_points)
+    with pytest.raises(ValueError, match="matched: expected 2 rows of finite values"):
+        codes_of(("a", "b"), np.full((2, 1), np.nan, dtype=np.float32))
+
+
+def test_too_few_particles_have_no_templates(two_phantoms: tuple[SubtomogramDataset, np.ndarray]) -> None:
+    dataset, _ = two_phantoms
+    assert learn_templates(dataset, TemplateConfig()) is None
+    assert learn_templates(dataset, TemplateConfig(n_templates=1, particles_per_template=10)) is None
+
+
+def test_only_our_own_preset_has_templates() -> None:
+    assert preset_config("default", 32).templates.n_templates > 0
+    assert preset_config("paper", 32).templates.n_templates == 0
+    assert preset_config("digits", 28).templates.n_templates == 0
+    assert preset_config("default", 32, {"model": {"name": "vae"}}).templates.n_templates == 0
+
+
+def codes_of(names: tuple[str, ...], matched: np.ndarray | None) -> Codes:
+    content = random_codes(len(names))
+    return Codes(names, content, content, content, content, True, matched)
+
+
+def random_codes(n: int) -> np.ndarray:
+    return random_rotations(n, torch.Generator().manual_seed(0)).reshape(n, 9)[:, :4].numpy().astype(np.float32)
