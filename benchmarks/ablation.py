@@ -39,6 +39,7 @@ _REMOVED: dict[str, Overrides] = {
     "stretch": {"views": {"stretch": 0.0}},
     "bend": {"views": {"bend_voxels": 0.0}},
     "templates": {"templates": {"n_templates": 0}},
+    "wedge correction of scores": {"templates": {"wedge_correction": False}},
     "views of encoding": {"optimisation": {"encoding_views": 1}},
 }
 """The settings that leave a component out."""
@@ -50,7 +51,7 @@ def removals(preset: Preset) -> dict[str, Overrides]:
     before = whole.model_dump()
     table: dict[str, Overrides] = {"whole": {}}
     for name, settings in _REMOVED.items():
-        if whole.model.dims == 2 and name == "wedge on views":
+        if whole.model.dims == 2 and "wedge" in name:
             continue
         if any(before[section][key] != value for section, values in settings.items() for key, value in values.items()):
             table[f"without {name}"] = settings

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import affine_transform
+from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score
 
+from cryodc.class_mixture import empty_poses
 from cryodc.cluster import cluster_codes, cluster_run
 from cryodc.codes import Codes
 from cryodc.config import preset_config
@@ -29,6 +31,7 @@ from cryodc.templates.run import add_template_code
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
+from cryodc.templates.wedge import fit_correction, missing_moments, wedge_seen
 
 CPU = torch.device("cpu")
 
@@ -149,6 +152,70 @@ def learned(
     with pytest.MonkeyPatch.context() as patch:
         make_small(patch)
         return run, add_template_code(run, dataset, codes_of(dataset.names, None), config, 2, CPU)
+
+
+def test_a_correction_takes_away_what_the_wedge_does_and_nothing_else() -> None:
+    rng = np.random.default_rng(3)
+    best, seen = rng.integers(0, 2, 400), rng.normal(0.1, 0.02, size=(400, 6))
+    slopes, squares = rng.normal(size=(2, 6, 3)), rng.normal(size=(2, 3))
+    protein = rng.normal(size=(400, 3))
+    moved = (seen - 0.1) / 0.02
+    effect = np.einsum("nf,nfk->nk", moved, slopes[best]) + moved[:, :1] ** 2 * squares[best]
+    linear, quadratic = (
+        fit_correction(protein + effect, best, seen, degree).apply(protein + effect, best, seen) for degree in (1, 2)
+    )
+    assert np.abs(linear - protein).max() > 1.0
+    # The mean over a template's particles stays, and with it that of the squares.
+    rest = quadratic - protein
+    for template in (0, 1):
+        rows = best == template
+        assert float((rest[rows] - rest[rows].mean(axis=0)).std()) < 0.4
+        np.testing.assert_allclose(quadratic[rows].mean(axis=0), (protein + effect)[rows].mean(axis=0), atol=1e-9)
+    few = fit_correction(protein[:30] + effect[:30], best[:30], seen[:30], 1)
+    np.testing.assert_array_equal(few.apply(protein, best, seen), protein)
+
+
+def test_the_wedge_is_seen_in_the_frame_of_the_template() -> None:
+    """Against moments of the weight turned by the pose: what is missing along z of the box, a particle turned by A has
+    along Aᵀ z."""
+    weight = wedge_from_tilt_range(16, -60, 60)[None]
+    particles = spectra_of([(torch.zeros(5, 16, 16, 16), weight.expand(5, -1, -1, -1))], CPU)
+    moments = missing_moments(particles)[0]
+    assert moments.diagonal().argmax() == 0
+    turns = random_rotations(5, torch.Generator().manual_seed(2))
+    poses = empty_poses(5, 2, CPU)
+    poses.rotations[:, 1], poses.scores[:, 1] = turns, 1.0
+    rows, columns = np.triu_indices(3)
+    for turn, seen in zip(turns, wedge_seen(particles, poses), strict=True):
+        found = np.zeros((3, 3))
+        found[rows, columns] = found[columns, rows] = seen
+        main = np.linalg.eigh(found)[1][:, -1]
+        assert abs(float(turn[0].double().numpy() @ main)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_scores_of_an_elongated_map_no_longer_tell_the_wedge() -> None:
+    """Learned from some particles, taken away from others."""
+    generator = torch.Generator().manual_seed(6)
+    axis = torch.arange(16) - 8
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    rod = torch.exp(-((z / 4.0) ** 2) - (y / 1.5) ** 2 - (x / 1.5) ** 2)
+    weight = wedge_from_tilt_range(16, -50, 50)[None]
+    recorded = apply_weight(torch.randn(20, 16, 16, 16, generator=generator), weight.expand(20, -1, -1, -1))
+    particles = spectra_of([(recorded, weight.expand(20, -1, -1, -1))], CPU).within(5.0)
+    noise = shapes.white_noise(particles)
+    maps, search = rod[None] * sphere(), Search(rotation_grid(20.0), shift_star(0.6, 2))
+    told = []
+    for _ in range(2):
+        simulated, _ = simulate_maps(particles, maps, torch.tensor([30.0]), 300, noise, generator)
+        poses = empty_poses(300, 1, CPU)
+        poses.put(torch.arange(300), 0, match_map(simulated, maps[0], search, noise))
+        told.append((poses.scores.double().numpy(), wedge_seen(simulated, poses)))
+    (scores, seen), (others, seen_by_others) = told
+    nothing = np.zeros(300, dtype=np.int64)
+    corrected = fit_correction(scores, nothing, seen, 2).apply(others, nothing, seen_by_others)
+    before, after = (LinearRegression().fit(seen_by_others, s).score(seen_by_others, s) for s in (others, corrected))
+    assert before > 0.3
+    assert after < 0.1
 
 
 def test_templates_tell_two_phantoms_apart_without_poses(

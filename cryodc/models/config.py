@@ -107,11 +107,14 @@ class TemplateConfig(BaseModel, extra="forbid", frozen=True):
         At least so many, or there are fewer templates.
     n_particles
         At most so many, drawn at random, are learned from. All are matched.
+    wedge_correction
+        Take away what the missing wedge does to scores.
     """
 
     n_templates: int = Field(default=16, ge=0, le=64)
     particles_per_template: int = Field(default=60, ge=10)
     n_particles: int = Field(default=3000, ge=20)
+    wedge_correction: bool = True
 
 
 def pose_dims(name: str | None, dims: int, transformer: str) -> int | None:

@@ -5,6 +5,7 @@ particles in two rounds, without labels, poses or gradients:
 
 1. random shapes (:mod:`cryodc.templates.shapes`) give a first code, good enough for many small, nearly pure groups;
 2. each group is aligned from nothing into a *template*, in two half sets (:mod:`cryodc.templates.learn`);
-3. scores against all templates are the code, in units of how particles of one template spread in them – noise, wedge,
-   shift and grid – which is simulated from the templates themselves (:mod:`cryodc.templates.spread`).
+3. scores against all templates, less what the missing wedge does to them (:mod:`cryodc.templates.wedge`), are the code,
+   in units of how particles of one template spread in them – noise, shift and grid – which is simulated from the
+   templates themselves (:mod:`cryodc.templates.spread`).
 """

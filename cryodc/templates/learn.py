@@ -21,6 +21,7 @@ from cryodc.templates.match import Search, match_references, shift_star
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
+from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_seen
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
@@ -28,7 +29,7 @@ _N_ROUNDS = 2
 _RADII = (5.0, 6.0)
 _STEP_DEGREES = 24.0
 _SHIFT, _N_SHIFTS = 0.6, 2
-_N_SIMULATED = 120
+_N_SIMULATED = 240
 _FEWEST = 5
 _WIDER = 1.1
 """Axes along which particles spread no more than this, in units of the spread within a protein, tell nothing."""
@@ -41,7 +42,8 @@ class TemplateCode:
     Parameters
     ----------
     points
-        ``(n, k)``: scores, centred, on axes in which 1 is the spread of particles of one protein.
+        ``(n, k)``: scores less what the missing wedge does to them, centred, on axes in which 1 is the spread of
+        particles of one protein.
     templates
         ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.spectra.BOX`.
     """
@@ -98,6 +100,8 @@ class _Learner:
 
     references: References
     poses: ClassPoses
+    scores: Float[NDArray[np.float64], "n k"]
+    corrections: list[WedgeCorrection]
     axes: Float[NDArray[np.float64], "k a"]
     radius: float
 
@@ -109,7 +113,7 @@ class _Learner:
         device: torch.device,
         tell: Callable[[str], None],
     ) -> None:
-        self.seed, self.device, self.tell = seed, device, tell
+        self.config, self.seed, self.device, self.tell = config, seed, device, tell
         self.generator = torch.Generator().manual_seed(seed)
         self.all = particle_spectra(dataset, device)
         self.all_halves = torch.from_numpy(balanced_halves(len(dataset), seed)).to(device)
@@ -152,22 +156,34 @@ class _Learner:
             self.poses = self._match(self.sample, self.halves)
             estimate_noise(self.spectra, self.halves, self.references, self.poses)
         self.poses = self._match(self.sample, self.halves)
-        scores, best = self.poses.scores, self.poses.scores.argmax(dim=1)
-        own = [scores[best == label, label] for label in range(len(self.references))]
+        found, best = self.poses.scores, self.poses.scores.argmax(dim=1)
+        own = [found[best == label, label] for label in range(len(self.references))]
         used = [label for label, values in enumerate(own) if len(values) >= _FEWEST]
         lengths = torch.stack([own[label].median() for label in used])
         simulated, which = simulate_particles(
-            self.sample.within(self.radius), self.maps[used], lengths, _N_SIMULATED, self.spectra.noise, self.generator
+            self.sample.within(self.radius),
+            self.maps[used],
+            lengths,
+            _N_SIMULATED,
+            self.spectra.noise,
+            self.generator,
         )
         halves = torch.from_numpy(balanced_halves(len(simulated), self.seed)).to(self.device)
-        spread = self._match(simulated, halves).scores.double().cpu().numpy()
-        within = spread_within(spread, which.cpu().numpy())
-        self.axes = whitening_axes(scores.double().cpu().numpy(), within)
+        poses = self._match(simulated, halves)
+        self.corrections = []
+        if self.config.wedge_correction:
+            # First from simulated particles, of which there are enough for squares, then from what those leave.
+            for particles, of_these, degree in ((simulated, poses, 2), (self.sample, self.poses, 1)):
+                scores, seen = self._scores(particles, of_these), wedge_seen(particles, of_these)
+                fitted = of_these.scores.argmax(dim=1).cpu().numpy()
+                self.corrections.append(fit_correction(scores, fitted, seen, degree))
+        self.scores = self._scores(self.sample, self.poses)
+        within = spread_within(self._scores(simulated, poses, 1), which.cpu().numpy())
+        self.axes = whitening_axes(self.scores, within)
 
     def average_groups(self, n_templates: int) -> None:
         """Make a template of every group of particles alike in the code so far, in poses on its commonest template."""
-        scores = self.poses.scores.double().cpu().numpy()
-        points = (scores - scores.mean(axis=0)) @ self.axes
+        points = (self.scores - self.scores.mean(axis=0)) @ self.axes
         groups = torch.from_numpy(fit_mixture(points, n_templates, self.seed, n_starts=3).predict(points))
         best = self.poses.scores.argmax(dim=1)
         poses = empty_poses(len(self.sample), n_templates, self.device)
@@ -189,10 +205,19 @@ class _Learner:
     def points(self) -> Float[NDArray[np.float32], "n k"]:
         """The code of all particles."""
         self.tell("matching all particles")
-        scores = self._match(self.all, self.all_halves).scores.double().cpu().numpy()
+        scores = self._scores(self.all, self._match(self.all, self.all_halves))
         points = (scores - scores.mean(axis=0)) @ self.axes
         told = max(1, int((points.std(axis=0) > _WIDER).sum()))
         return np.ascontiguousarray(points[:, :told], dtype=np.float32)
+
+    def _scores(
+        self, particles: BallSpectra, poses: ClassPoses, n_corrections: int | None = None
+    ) -> Float[NDArray[np.float64], "n k"]:
+        """Scores after the first corrections, or after all there are."""
+        scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
+        for correction in self.corrections[:n_corrections]:
+            scores = correction.apply(scores, best, wedge_seen(particles, poses))
+        return scores
 
     def _match(self, particles: BallSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
         turned = rotation_grid(_STEP_DEGREES) @ random_rotations(1, self.generator)[0]

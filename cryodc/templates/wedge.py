@@ -1,0 +1,117 @@
+"""What a missing wedge does to scores, and scores without it.
+
+A template that is longer one way than the other fits a particle worse where more of that part was not measured. In the
+pose in which the template fits best it is known which part that is, so the effect can be learned and taken away.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.class_mixture import ClassPoses
+from cryodc.templates.spectra import BallSpectra
+
+_FEWEST = 40
+_RIDGE = 1e-2
+
+
+def missing_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
+    """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all."""
+    directions = particles.ball.frequencies / particles.ball.frequencies.norm(dim=1, keepdim=True)
+    missing = (~particles.measured).to(directions.dtype)
+    return torch.einsum("mp,pi,pj->mij", missing, directions, directions) / len(directions)
+
+
+def wedge_seen(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.float64], "n 6"]:
+    """The missing wedge of each particle in the frame of the template that fits it best: the moments ``Aᵀ M A``."""
+    best = poses.scores.argmax(dim=1)
+    rotations = poses.rotations[torch.arange(len(best), device=best.device), best]
+    moments = missing_moments(particles)[particles.weight_index]
+    seen = rotations.transpose(1, 2) @ moments @ rotations
+    rows, columns = torch.triu_indices(3, 3)
+    return seen[:, rows, columns].double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Of the particles that one template fits best: ``score = … + terms(seen) · coefficients``."""
+
+    centre: Float[NDArray[np.float64], " 6"]
+    scale: float
+    mean: Float[NDArray[np.float64], " q"]
+    coefficients: Float[NDArray[np.float64], "q k"]
+
+
+@dataclass(frozen=True)
+class WedgeCorrection:
+    """Scores less what follows from the missing wedge.
+
+    Parameters
+    ----------
+    fits
+        By template; those of which there were too few particles are not corrected.
+    degree
+        Of the polynomial in the moments, 1 or 2.
+    """
+
+    fits: dict[int, _Fit]
+    degree: int
+
+    def apply(
+        self,
+        scores: Float[NDArray[np.float64], "n k"],
+        best: Int[NDArray[np.int64], " n"],
+        seen: Float[NDArray[np.float64], "n 6"],
+    ) -> Float[NDArray[np.float64], "n k"]:
+        """Corrected scores; the mean over particles of a template stays what it is."""
+        corrected = scores.copy()
+        for template, fit in self.fits.items():
+            rows = best == template
+            terms = _terms((seen[rows] - fit.centre) / fit.scale, self.degree) - fit.mean
+            corrected[rows] -= terms @ fit.coefficients
+        return corrected
+
+
+def fit_correction(
+    scores: Float[NDArray[np.float64], "n k"],
+    best: Int[NDArray[np.int64], " n"],
+    seen: Float[NDArray[np.float64], "n 6"],
+    degree: int,
+) -> WedgeCorrection:
+    """Ridge regression of scores on the missing wedge, for each template by itself.
+
+    Parameters
+    ----------
+    scores
+        Of particles against all templates.
+    best
+        The template that fits each best.
+    seen
+        :func:`wedge_seen`.
+    degree
+        1, or 2 with squares and products.
+    """
+    fits = {}
+    for template in range(scores.shape[1]):
+        rows = best == template
+        scale = float(seen[rows].std(axis=0).mean()) if rows.any() else 0.0
+        if rows.sum() < _FEWEST or scale < 1e-9:
+            continue
+        centre = seen[rows].mean(axis=0)
+        terms = _terms((seen[rows] - centre) / scale, degree)
+        mean = terms.mean(axis=0)
+        terms, rest = terms - mean, scores[rows] - scores[rows].mean(axis=0)
+        ridge = _RIDGE * len(terms) * np.eye(terms.shape[1])
+        fits[template] = _Fit(centre, scale, mean, np.linalg.solve(terms.T @ terms + ridge, terms.T @ rest))
+    return WedgeCorrection(fits, degree)
+
+
+def _terms(values: Float[NDArray[np.float64], "n 6"], degree: int) -> Float[NDArray[np.float64], "n q"]:
+    if degree == 1:
+        return values
+    rows, columns = np.triu_indices(values.shape[1])
+    return np.concatenate([values, values[:, rows] * values[:, columns]], axis=1)
