@@ -295,7 +295,8 @@ def describe_run(
         "loss": settings["loss"],
         "views": settings["views"],
         "optimisation": settings["optimisation"],
-        "templates": settings["templates"],
+        # Images have none.
+        **({"templates": settings["templates"]} if config.model.dims == 3 else {}),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn")},
@@ -316,8 +317,10 @@ def fingerprint(particles: ParticleSet) -> str:
 
 
 def _require_same(run: RunFolder, described: dict[str, Any]) -> None:
-    begun = _with_defaults(load_config(run))
-    sections = ("dataset", "input", *TrainConfig.model_fields, "seed")
+    stored = load_config(run)
+    begun = _with_defaults(stored)
+    # A run of before there were templates has no such section, and images never have.
+    sections = [s for s in ("dataset", "input", *TrainConfig.model_fields, "seed") if s in described and s in stored]
     pairs = {"pack": (_voxels(begun), _voxels(described))} | {s: (begun[s], described[s]) for s in sections}
     for section, (expected, found) in pairs.items():
         if expected != found:

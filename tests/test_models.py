@@ -50,7 +50,8 @@ def test_the_paper_preset_is_the_published_setting() -> None:
     assert config.loss.content_weight == config.loss.transformation_weight == pytest.approx(0.06)
     assert config.views.rotation == "vector"
     assert not config.views.rotate_both
-    assert set(PAPER) == {"model", "loss", "views", "optimisation"}
+    assert config.templates.n_templates == 0
+    assert set(PAPER) == {"model", "loss", "views", "templates", "optimisation"}
 
 
 def test_unknown_settings_are_refused() -> None:
