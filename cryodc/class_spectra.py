@@ -14,6 +14,7 @@ from cryodc.ops.correlate import (
     chunks,
     fine_spectrum,
     fourier_ball,
+    measured_voxels,
     phase_ramps,
     sample_spectrum,
     score_poses,
@@ -93,7 +94,7 @@ class ClassSpectra:
         spread = torch.fft.irfftn(weights.square() + 0j, s=volumes.shape[1:], dim=(-3, -2, -1))
         spread = torch.fft.fftshift(spread, dim=(-3, -2, -1))
         self.fine_power = torch.cat([fine_spectrum(spread[c], radius)[:, :1] for c in chunks(len(spread), 8)])
-        self.measured = (self.weights.abs() > 0.1 * self.weights.abs().max()).float()
+        self.measured = measured_voxels(self.weights).float()
         # Until poses are known all power counts as noise: low shells, which hold the signal, weigh less.
         self.noise = self.mean_power(self.spectra.abs().square(), self.measured[weight_index])
 

@@ -31,7 +31,7 @@ from cryodc.templates.run import add_template_code
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
-from cryodc.templates.wedge import fit_correction, missing_moments, wedge_seen
+from cryodc.templates.wedge import ball_moments, fit_correction, wedge_seen
 
 CPU = torch.device("cpu")
 
@@ -180,7 +180,7 @@ def test_the_wedge_is_seen_in_the_frame_of_the_template() -> None:
     along Aᵀ z."""
     weight = wedge_from_tilt_range(16, -60, 60)[None]
     particles = spectra_of([(torch.zeros(5, 16, 16, 16), weight.expand(5, -1, -1, -1))], CPU)
-    moments = missing_moments(particles)[0]
+    moments = ball_moments(particles)[0]
     assert moments.diagonal().argmax() == 0
     turns = random_rotations(5, torch.Generator().manual_seed(2))
     poses = empty_poses(5, 2, CPU)

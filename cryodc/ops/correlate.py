@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from cryodc.ops.filters import pad_box, shell_index
@@ -95,6 +95,11 @@ def ball_spectra(volumes: Float[Tensor, "b d h w"], ball: FourierBall) -> Comple
 def ball_weights(weights: Float[Tensor, "m d h hw"], ball: FourierBall) -> Float[Tensor, "m p"]:
     """Half-Fourier weights in a ball."""
     return weights.flatten(1)[:, ball.index]
+
+
+def measured_voxels(weights: Float[Tensor, "m p"]) -> Bool[Tensor, "m p"]:
+    """Where each of some weights is more than a tenth of their largest."""
+    return weights.abs() > 0.1 * weights.abs().max()
 
 
 def phase_ramps(ball: FourierBall, shifts_voxels: Float[Tensor, "*t 3"]) -> Complex[Tensor, "*t p"]:

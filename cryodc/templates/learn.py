@@ -25,8 +25,8 @@ from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_seen
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
-_N_ROUNDS = 2
 _RADII = (5.0, 6.0)
+"""Shells that each round looks at."""
 _STEP_DEGREES = 24.0
 _SHIFT, _N_SHIFTS = 0.6, 2
 _N_SIMULATED = 240
@@ -88,10 +88,10 @@ def learn_templates(
     learner = _Learner(dataset, config, seed, device, tell)
     if not learner.start(n_templates):
         return None
-    for round_number in range(_N_ROUNDS):
-        if round_number > 0:
-            learner.average_groups(n_templates)
-        learner.fit(_RADII[min(round_number, len(_RADII) - 1)])
+    learner.fit(_RADII[0])
+    for radius in _RADII[1:]:
+        learner.average_groups(n_templates)
+        learner.fit(radius)
     return TemplateCode(learner.points(), learner.maps.cpu().numpy())
 
 
@@ -156,6 +156,20 @@ class _Learner:
             self.poses = self._match(self.sample, self.halves)
             estimate_noise(self.spectra, self.halves, self.references, self.poses)
         self.poses = self._match(self.sample, self.halves)
+        simulated, poses, which = self._simulate()
+        self.corrections = []
+        if self.config.wedge_correction:
+            # First from simulated particles, of which there are enough for squares, then from what those leave.
+            for particles, of_these, degree in ((simulated, poses, 2), (self.sample, self.poses, 1)):
+                scores, seen = self._scores(particles, of_these), wedge_seen(particles, of_these)
+                fitted = of_these.scores.argmax(dim=1).cpu().numpy()
+                self.corrections.append(fit_correction(scores, fitted, seen, degree))
+        self.scores = self._scores(self.sample, self.poses)
+        within = spread_within(self._scores(simulated, poses, 1), which.cpu().numpy())
+        self.axes = whitening_axes(self.scores, within)
+
+    def _simulate(self) -> tuple[BallSpectra, ClassPoses, Int[Tensor, " n"]]:
+        """Particles of the templates as clear as the recorded ones are, matched, and which template each is of."""
         found, best = self.poses.scores, self.poses.scores.argmax(dim=1)
         own = [found[best == label, label] for label in range(len(self.references))]
         used = [label for label, values in enumerate(own) if len(values) >= _FEWEST]
@@ -169,17 +183,7 @@ class _Learner:
             self.generator,
         )
         halves = torch.from_numpy(balanced_halves(len(simulated), self.seed)).to(self.device)
-        poses = self._match(simulated, halves)
-        self.corrections = []
-        if self.config.wedge_correction:
-            # First from simulated particles, of which there are enough for squares, then from what those leave.
-            for particles, of_these, degree in ((simulated, poses, 2), (self.sample, self.poses, 1)):
-                scores, seen = self._scores(particles, of_these), wedge_seen(particles, of_these)
-                fitted = of_these.scores.argmax(dim=1).cpu().numpy()
-                self.corrections.append(fit_correction(scores, fitted, seen, degree))
-        self.scores = self._scores(self.sample, self.poses)
-        within = spread_within(self._scores(simulated, poses, 1), which.cpu().numpy())
-        self.axes = whitening_axes(self.scores, within)
+        return simulated, self._match(simulated, halves), which
 
     def average_groups(self, n_templates: int) -> None:
         """Make a template of every group of particles alike in the code so far, in poses on its commonest template."""
@@ -198,7 +202,7 @@ class _Learner:
         held = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)]).amin(dim=0)
         kept = torch.nonzero(held >= 2)[:, 0].tolist()
         self.references = make_references(
-            self.spectra, self.halves, poses.select(kept), shares[:, kept], float(self.radius + 1)
+            self.spectra, self.halves, poses.select(kept), shares[:, kept], self.radius + 1
         )
         self.tell(f"{len(kept)} templates averaged anew")
 
@@ -215,8 +219,9 @@ class _Learner:
     ) -> Float[NDArray[np.float64], "n k"]:
         """Scores after the first corrections, or after all there are."""
         scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
+        seen = wedge_seen(particles, poses)
         for correction in self.corrections[:n_corrections]:
-            scores = correction.apply(scores, best, wedge_seen(particles, poses))
+            scores = correction.apply(scores, best, seen)
         return scores
 
     def _match(self, particles: BallSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:

@@ -42,12 +42,11 @@ def shape_points(particles: BallSpectra, n_axes: int, *, seed: int = 0) -> Float
         Of the simulation. The bank of shapes is always the same.
     """
     device, drawing = particles.spectra.device, torch.Generator().manual_seed(_BANK_SEED)
-    bank = torch.cat([random_shapes(N_SHAPES // 2, drawing), random_shapes(N_SHAPES // 2, drawing, fine=True)])
-    bank = bank.to(device)
+    bank = _mixed_shapes(N_SHAPES, drawing).to(device)
     generator = torch.Generator().manual_seed(seed)
     noise = white_noise(particles)
     length = find_length(particles, bank[:: N_SHAPES // _CALIBRATING_SHAPES], noise, generator)
-    shapes = torch.cat([random_shapes(_N_SIMULATED // 2, generator, fine=fine) for fine in (False, True)]).to(device)
+    shapes = _mixed_shapes(_N_SIMULATED, generator).to(device)
     lengths = torch.full((len(shapes),), length, device=device)
     simulated, shape = simulate_particles(particles, shapes, lengths, _N_PER_SHAPE, noise, generator)
     within = spread_within(score_shapes(simulated, bank).double().cpu().numpy(), shape.cpu().numpy())
@@ -88,7 +87,7 @@ def random_shapes(n_shapes: int, generator: torch.Generator, *, fine: bool = Fal
 def score_shapes(particles: BallSpectra, shapes: Float[Tensor, "k d h w"]) -> Float[Tensor, "n k"]:
     """Correlation of every particle with every shape, −1 to 1, in the orientation and shift in which it is highest."""
     device, mask = particles.spectra.device, sphere(particles.spectra.device)
-    search = Search(rotation_grid(_STEP_DEGREES).float().to(device), shift_star(_SHIFT, 1, device))
+    search = Search(rotation_grid(_STEP_DEGREES).to(device), shift_star(_SHIFT, 1, device))
     norms = particles.spectra.abs().square().sum(dim=1).sqrt().clamp_min(1e-20)
     return torch.stack([match_map(particles, shape * mask, search).scores / norms for shape in shapes], dim=1)
 
@@ -111,10 +110,14 @@ def find_length(
     low, high = _LENGTHS
     for _ in range(_N_BISECTIONS):
         middle, again = math.sqrt(low * high), torch.Generator().manual_seed(seed)
-        shapes = torch.cat([random_shapes(_N_CALIBRATING // 2, again, fine=fine) for fine in (False, True)])
-        shapes = shapes.to(particles.spectra.device)
+        shapes = _mixed_shapes(_N_CALIBRATING, again).to(particles.spectra.device)
         lengths = torch.full((len(shapes),), middle, device=shapes.device)
         simulated, _ = simulate_particles(particles, shapes, lengths, 1, noise, again)
         found = float(score_shapes(simulated, bank).amax(dim=1).mean())
         low, high = (middle, high) if found < wanted else (low, middle)
     return math.sqrt(low * high)
+
+
+def _mixed_shapes(n_shapes: int, generator: torch.Generator) -> Float[Tensor, "n d h w"]:
+    """As many coarse as fine ones."""
+    return torch.cat([random_shapes(n_shapes // 2, generator, fine=fine) for fine in (False, True)])

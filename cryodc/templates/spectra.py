@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cryodc.data.cropped import CroppedDataset
 from cryodc.data.dataset import Dataset
-from cryodc.ops.correlate import FourierBall, ball_spectra, ball_weights, fourier_ball
+from cryodc.ops.correlate import FourierBall, ball_spectra, ball_weights, fourier_ball, measured_voxels
 from cryodc.ops.filters import soft_sphere
 
 BOX = 16
@@ -18,7 +18,6 @@ BOX = 16
 RADIUS = 6.5
 """Shells that are ever looked at."""
 
-_MEASURED = 0.1
 _BATCH = 256
 
 
@@ -58,7 +57,7 @@ class BallSpectra:
     @property
     def measured(self) -> Bool[Tensor, "m p"]:
         """Where each weight is not next to nothing."""
-        return self.weights.abs() > _MEASURED * self.weights.abs().max()
+        return measured_voxels(self.weights)
 
 
 def sphere(device: torch.device | None = None) -> Float[Tensor, "d h w"]:

@@ -40,7 +40,7 @@ def simulate_particles(
         Draws all that is random, on the CPU.
     """
     device, ball = particles.spectra.device, particles.ball
-    power, spectra, index = noise[ball.shells], [], []
+    power, measured, spectra, index = noise[ball.shells], particles.measured, [], []
     for volume, length in zip(maps, lengths, strict=True):
         rotations = random_rotations(n_per_map, generator).to(device)
         shifts = _MOST_SHIFT * (2 * torch.rand(n_per_map, 3, generator=generator) - 1)
@@ -50,7 +50,7 @@ def simulate_particles(
         signal = torch.complex(parts[:, 0], parts[:, 1]) * phase_ramps(ball, shifts.to(device)) * particles.weights[own]
         found = (signal.abs().square() / power.clamp_min(1e-20)).sum(dim=1).sqrt().median()
         white = torch.randn(2, *signal.shape, generator=generator).to(device) * (power / 2).sqrt()
-        rest = torch.complex(white[0], white[1]) * particles.measured[own]
+        rest = torch.complex(white[0], white[1]) * measured[own]
         spectra.append(length / found.clamp_min(1e-20) * signal + rest)
         index.append(own)
     which = torch.arange(len(maps), device=device).repeat_interleave(n_per_map)

@@ -19,8 +19,11 @@ _FEWEST = 40
 _RIDGE = 1e-2
 
 
-def missing_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
-    """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all."""
+def ball_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
+    """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all.
+
+    :func:`cryodc.ops.wedge.missing_moments` of the ball alone, with a weight near nothing counted as missing.
+    """
     directions = particles.ball.frequencies / particles.ball.frequencies.norm(dim=1, keepdim=True)
     missing = (~particles.measured).to(directions.dtype)
     return torch.einsum("mp,pi,pj->mij", missing, directions, directions) / len(directions)
@@ -30,7 +33,7 @@ def wedge_seen(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.fl
     """The missing wedge of each particle in the frame of the template that fits it best: the moments ``Aᵀ M A``."""
     best = poses.scores.argmax(dim=1)
     rotations = poses.rotations[torch.arange(len(best), device=best.device), best]
-    moments = missing_moments(particles)[particles.weight_index]
+    moments = ball_moments(particles)[particles.weight_index]
     seen = rotations.transpose(1, 2) @ moments @ rotations
     rows, columns = torch.triu_indices(3, 3)
     return seen[:, rows, columns].double().cpu().numpy()
