@@ -46,12 +46,18 @@ def main() -> None:
     parser.add_argument("--model", default="dualcontrast")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--epochs", type=positive)
+    parser.add_argument("--network-box", type=positive, help="voxels; by default what follows from the views")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     parts = [arguments.model, arguments.preset if arguments.preset != "default" else ""]
-    parts.append(f"e{arguments.epochs}" if arguments.epochs else "")
+    overrides: Overrides = {}
+    if arguments.epochs:
+        parts.append(f"e{arguments.epochs}")
+        overrides["optimisation"] = {"epochs": arguments.epochs}
+    if arguments.network_box:
+        parts.append(f"box{arguments.network_box}")
+        overrides["model"] = {"box_size": arguments.network_box}
     method = "-".join(part for part in parts if part)
-    overrides: Overrides = {"optimisation": {"epochs": arguments.epochs}} if arguments.epochs else {}
     measure(arguments, method, overrides, arguments.preset)
 
 
