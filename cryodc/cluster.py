@@ -226,13 +226,13 @@ def _verdict(chosen: Trial, trials: list[Trial]) -> str:
     if chosen.n_clusters > 1:
         return (
             f"{chosen.n_clusters} classes: stability {chosen.stability:.2f}, silhouette {chosen.silhouette:.2f}, "
-            f"density falls to {chosen.valley:.2f} between the closest two"
+            f"density between the closest two falls below {chosen.valley:.2f} of its peaks"
         )
     if len(trials) == 1:
         return "1 class: too few particles to tell more apart"
     best = min(trials[1:], key=lambda trial: trial.valley)
     if best.valley > VALLEY:
-        reason = f"density falls to {best.valley:.2f} at best, {VALLEY} or less is asked"
+        reason = f"density between two may stay at {best.valley:.2f} of its peaks, {VALLEY} or less is asked"
     elif best.silhouette < SEPARATED:
         reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
     elif best.stability < STABLE:

@@ -25,6 +25,8 @@ _MAX_COMPONENTS = 12
 _VARIANCE_KEPT = 0.99
 _N_STARTS = 5
 _N_SUBSAMPLES = 10
+_N_BOOTSTRAPS = 200
+_CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Trial:
     bic
         Bayesian information criterion of the mixture.
     valley
-        :func:`shallowest_valley` of its clusters; 1 for one cluster.
+        :func:`valley_limit` of its clusters; 1 for one cluster.
     silhouette
         Mean silhouette; 0 for one cluster.
     stability
@@ -95,7 +97,7 @@ def try_number(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMix
     if len(set(labels.tolist())) < max(k, 2):
         # One cluster, or a component that holds nobody.
         return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
-    valley = shallowest_valley(features, labels, mixture.precisions_)
+    valley = valley_limit(features, labels, mixture.precisions_, seed)
     silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
     # What is out already is not worth ten more fits.
     worth = valley <= VALLEY and silhouette >= SEPARATED
@@ -134,14 +136,32 @@ def shallowest_valley(
     -------
     The largest ratio over all pairs.
     """
-    members = [features[labels == label] for label in range(labels.max() + 1)]
-    ratios = [
-        valley_between(first @ axis, second @ axis)
-        for i, first in enumerate(members)
-        for second in members[:i]
-        for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
+    return max(valley_between(*pair) for pair in _projected_pairs(features, labels, precision))
+
+
+def valley_limit(
+    features: Float[NDArray[np.float64], "n p"],
+    labels: Int[NDArray[np.int64], " n"],
+    precision: Float[NDArray[np.float64], "p p"],
+    seed: int,
+) -> float:
+    """What :func:`shallowest_valley` stays below with 90 % confidence: few particles make valleys by chance.
+
+    The upper end of a bootstrap over the members of the two clusters that are least apart; the valley itself where that
+    is already too shallow for separate clusters.
+    """
+    pairs = _projected_pairs(features, labels, precision)
+    ratios = [valley_between(*pair) for pair in pairs]
+    ratio = max(ratios)
+    if ratio > VALLEY:
+        return ratio
+    above, below = pairs[ratios.index(ratio)]
+    generator = np.random.default_rng(seed)
+    drawn = [
+        valley_between(generator.choice(above, len(above)), generator.choice(below, len(below)))
+        for _ in range(_N_BOOTSTRAPS)
     ]
-    return max(ratios)
+    return max(ratio, float(np.quantile(drawn, _CONFIDENCE)))
 
 
 def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:
@@ -176,3 +196,18 @@ def valley_between(above: Float[NDArray[np.float64], " a"], below: Float[NDArray
     profile = density(np.linspace(np.median(below), np.median(above), 101))
     left, right = int(profile[:51].argmax()), 50 + int(profile[50:].argmax())
     return float(profile[left : right + 1].min() / min(profile[left], profile[right]))
+
+
+def _projected_pairs(
+    features: Float[NDArray[np.float64], "n p"],
+    labels: Int[NDArray[np.int64], " n"],
+    precision: Float[NDArray[np.float64], "p p"],
+) -> list[tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]]]:
+    """Members of each pair of clusters, projected on the direction that separates them best (Fisher's)."""
+    members = [features[labels == label] for label in range(labels.max() + 1)]
+    return [
+        (first @ axis, second @ axis)
+        for i, first in enumerate(members)
+        for second in members[:i]
+        for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
+    ]

@@ -10,7 +10,7 @@ from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.io.star import particle_block, read_star
-from cryodc.mixture import content_features, shallowest_valley
+from cryodc.mixture import content_features, fit_mixture, shallowest_valley, valley_limit
 
 
 def make_codes(n_per_class: list[int], seed: int = 0, spread: float = 0.15, dims: int = 16) -> tuple[Codes, np.ndarray]:
@@ -95,6 +95,31 @@ def test_the_valley_is_that_of_the_density() -> None:
     assert shallowest_valley(apart, labels, np.eye(2)) == pytest.approx(2 * np.exp(-2), abs=0.05)
     cut = (points[:, 0] > 0).astype(np.int64)
     assert shallowest_valley(points, cut, np.eye(2)) > 0.95
+
+
+def test_the_limit_of_a_valley_covers_what_is_there() -> None:
+    """Of 30 + 30 draws of two Gaussians 3σ apart, the limit lies above the analytic 2 exp(-9/8) nearly always."""
+    labels = np.arange(60) % 2
+    centres = 3.0 * labels[:, None] * np.array([1.0, 0.0])
+    covered = [
+        valley_limit(np.random.default_rng(seed).standard_normal((60, 2)) + centres, labels, np.eye(2), seed)
+        > 2 * np.exp(-9 / 8)
+        for seed in range(40)
+    ]
+    assert np.mean(covered) >= 0.9
+
+
+def test_chance_valleys_of_one_small_cluster_are_not_taken_for_two() -> None:
+    """Hundreds of points of one Gaussian, cut in two where that looks deepest, hardly ever fall below 0.7."""
+    limits, ratios = [], []
+    for seed in range(20):
+        points = np.random.default_rng(seed).standard_normal((250, 8))
+        mixture = fit_mixture(points, 2, seed, n_starts=1)
+        labels = mixture.predict(points)
+        limits.append(valley_limit(points, labels, mixture.precisions_, seed))
+        ratios.append(shallowest_valley(points, labels, mixture.precisions_))
+    assert np.all(np.array(limits) >= ratios)
+    assert np.mean(np.array(limits) <= 0.7) <= 0.1
 
 
 def test_a_number_that_the_codes_do_not_support_is_called_unstable() -> None:
