@@ -29,6 +29,8 @@ _REMOVED: dict[str, Overrides] = {
     "centring of z": {"loss": {"centred_transformation": False}},
     "independence of z": {"loss": {"independence_weight": 0.0}},
     "exchanged contents": {"loss": {"exchange_contents": False}},
+    "contrast of other views": {"loss": {"contrast_apart": False}},
+    "joint layers": {"model": {"joint_units": 0}},
     "noise of decoded volumes": {"loss": {"decoded_noise": False}},
     "rotation": {"views": {"rotation": "none"}},
     "rotation of one view": {"views": {"rotate_both": False}},

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from benchmarks.recipes import RESULTS, Overrides, named_result_file, positive, save_result
+from benchmarks.transfer import transfer_scores
 from cryodc.cluster import cluster_codes
 from cryodc.codes import Codes
 from cryodc.config import PRESETS, Preset, TrainConfig
@@ -21,6 +22,7 @@ from cryodc.errors import InputError
 from cryodc.io.mrc import write_array
 from cryodc.io.run import RunFolder, load_config, save_codes, save_config, write_text
 from cryodc.leakage.disentanglement import disentangle_labels
+from cryodc.models.base import Model
 from cryodc.models.registry import MODELS
 from cryodc.scores import composition_scores
 from cryodc.settings import checked_config
@@ -125,8 +127,9 @@ def measure(
     training, test = (images.select(rows) for rows in split(len(images.images), n_test, arguments.seed))
     run = RunFolder(arguments.out / f"{set_name}.{arguments.seed}" / method)
     began = time.monotonic()
-    resumed, codes = encode_test(arguments, run, training, test, arguments.preset or published, settings)
+    resumed, model, codes = encode_test(arguments, run, training, test, arguments.preset or published, settings)
     seconds = round(time.monotonic() - began)
+    parts = (training.images, training.content), (test.images, test.content)
     result = {
         "set": set_name,
         "method": method,
@@ -134,6 +137,7 @@ def measure(
         "seconds": None if resumed else seconds,
         "n_training": len(training.images),
         **judge(codes, test, arguments.seed),
+        "transfer": transfer_scores(model, codes, *parts, arguments.seed),
     }
     save_result(named_result_file(arguments.results, set_name, method, arguments.seed), result)
     return result
@@ -146,8 +150,8 @@ def encode_test(
     test: LabelledImages,
     preset: Preset,
     settings: Overrides | None = None,
-) -> tuple[bool, Codes]:
-    """Whether the run had begun before, and the codes of the test images.
+) -> tuple[bool, Model, Codes]:
+    """Whether the run had begun before, the trained model, and its codes of the test images.
 
     Grey images for the test are written into the run folder, so that it can be clustered and shown as any other.
     """
@@ -173,7 +177,7 @@ def encode_test(
     views = config.optimisation.encoding_views
     codes = encode_particles(model, unseen, config.views, n_views=views, seed=arguments.seed)
     save_codes(run, codes)
-    return resumed, codes
+    return resumed, model, codes
 
 
 def describe_run(

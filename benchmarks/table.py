@@ -41,6 +41,11 @@ def _above_shuffled(factor: str) -> Callable[[Result], float | None]:
     return read
 
 
+def _transfer(share: str) -> Callable[[Result], float | None]:
+    """A share of the transfer grid, see :func:`benchmarks.transfer.transfer_scores`."""
+    return lambda result: result.get("transfer", {}).get(share)
+
+
 _CONTENT = ("protein", "digit", "object")
 _TRANSFORMATION = ("conformation", "pose", "rotation", "viewpoint")
 
@@ -56,6 +61,8 @@ for _factor in _TRANSFORMATION:
     COLUMNS[f"D(z\\|z), {_factor}"] = _score((_factor,), "transformation", "corrected")
     COLUMNS[f"D(z\\|c), {_factor}"] = _score((_factor,), "content", "corrected")
     COLUMNS[f"SAP(z), {_factor}"] = _score((_factor,), "sap_corrected")
+COLUMNS["cells of the row's label"] = _transfer("row")
+COLUMNS["of the column's"] = _transfer("column")
 COLUMNS["R² of pose from c"] = _above_shuffled("orientation")
 COLUMNS["R² of wedge from c"] = _above_shuffled("wedge_particle")
 

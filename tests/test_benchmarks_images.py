@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy.ndimage import rotate
 from scipy.spatial.transform import Rotation
 
-from benchmarks import labelled_images, linemod, mnist, recipes
+from benchmarks import labelled_images, linemod, mnist, recipes, transfer
 from cryodc import train
 from cryodc.codes import Codes
 from cryodc.errors import InputError
@@ -99,7 +101,7 @@ def test_a_run_that_was_stopped_gives_the_same_codes(tmp_path, upright):
                 patch.setattr(train, "write_log", _stop)
                 with pytest.raises(KeyboardInterrupt):
                     labelled_images.encode_test(arguments, *inputs)
-        found.append(labelled_images.encode_test(arguments, *inputs))
+        found.append(labelled_images.encode_test(arguments, *inputs)[::2])
     assert [resumed for resumed, _ in found] == [False, True]
     assert np.array_equal(found[0][1].content, found[1][1].content)
 
@@ -186,3 +188,51 @@ def test_too_few_objects_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["linemod", "--data", str(tmp_path / "lm"), "--out", str(tmp_path / "runs")])
     with pytest.raises(InputError, match="too few images"):
         linemod.main()
+
+
+def test_the_transfer_grid_is_judged_by_what_its_cells_show():
+    """One model draws the label of its content code, the other that of its transformation code; both turn it."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(160) % 2
+    degrees = rng.uniform(-90, 90, size=160).astype(np.float32)
+    images = np.stack([_drawn(*pair) for pair in zip(labels, degrees, strict=True)])
+    content = np.eye(2, dtype=np.float32)[labels]
+    transformation = np.column_stack([degrees, labels]).astype(np.float32)
+    codes = Codes(tuple(map(str, range(160))), content, transformation, content, transformation)
+    scores = {}
+    for shows in ("content", "transformation"):
+        model = _Drawing(shows)
+        known = (images, labels)
+        scores[shows] = transfer.transfer_scores(model, codes, known, known, seed=1)
+    right, wrong = scores["content"], scores["transformation"]
+    assert right["recorded"] > 0.95
+    assert right["own"] > 0.95
+    assert right["row"] > 0.95
+    assert wrong["own"] > 0.95
+    assert wrong["column"] > 0.95
+    assert 0.3 < right["column"] < 0.7
+    assert 0.3 < wrong["row"] < 0.7
+
+
+def _drawn(label: int, degrees: float) -> np.ndarray:
+    """A bar, or a bar with a second one across it."""
+    image = np.zeros((28, 28), dtype=np.float32)
+    image[13:15, 6:22] = 1
+    if label == 1:
+        image[6:22, 13:15] = 1
+    return rotate(image, degrees, reshape=False, order=1)
+
+
+class _Drawing(torch.nn.Linear):
+    """Decodes a label and an angle to a drawing."""
+
+    def __init__(self, shows: str) -> None:
+        super().__init__(1, 1)
+        self.shows = shows
+
+    def decode(self, content: torch.Tensor, transformation: torch.Tensor) -> torch.Tensor:
+        labels = content.argmax(dim=1) if self.shows == "content" else transformation[:, 1]
+        angles = transformation[:, 0]
+        return torch.stack(
+            [torch.from_numpy(_drawn(int(label), float(a))) for label, a in zip(labels, angles, strict=True)]
+        )

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from cryodc.errors import InputError
 from cryodc.io.run import RunFolder
 from cryodc.models.config import ModelConfig
 from cryodc.models.dualcontrast import DualContrast
+from cryodc.models.losses import content_infonce
 from cryodc.models.networks import BlurPool, Gaussian, Upsampling, make_trunk, make_upsampling
 from cryodc.models.registry import build_model
-from cryodc.objectives.dualcontrast import step_a_terms
+from cryodc.objectives.dualcontrast import step_a_terms, steps
 from cryodc.objectives.steps import Batch, beta
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.rotations import resample
@@ -221,6 +223,40 @@ def test_exchanged_contents_leave_the_pose_to_the_transformation_code(
     for (content, transformation), wanted, own in zip(seen, contents, codes, strict=True):
         torch.testing.assert_close(content, wanted.content.mean)
         torch.testing.assert_close(transformation, own.transformation.mean)
+
+
+def test_views_contrasted_apart_are_the_only_ones_that_are_bent(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = {"stretch": 0.3, "bend_voxels": 1.0, "rotation": "vector", "low_pass_shells": None}
+    overrides = {"model": {**SMALL, "dims": 2}, "views": views, "loss": {"contrast_apart": True, "temperature": 0.3}}
+    config = preset_config("default", BOX, overrides)
+    model = DualContrast(config.model).eval()
+    batch = Batch(noise_images(4), None, torch.ones(BOX, BOX), 0, 0)
+    drawn: list[tuple[float, float, View]] = []
+
+    def draw(*arguments: Any) -> View:
+        view = random_view(*arguments)
+        drawn.append((arguments[3].stretch, arguments[3].bend_voxels, view))
+        return view
+
+    monkeypatch.setattr("cryodc.objectives.steps.random_view", draw)
+    terms = next(steps(model, batch, config, torch.Generator().manual_seed(0))).terms
+    assert sorted((stretch, bend) for stretch, bend, _ in drawn) == [(0.0, 0.0)] * 2 + [(0.3, 1.0)] * 2
+    bent = [model.encode(view.volumes).content.mean for stretch, _, view in drawn if stretch > 0]
+    expected = content_infonce(*bent, 0.3)
+    torch.testing.assert_close(terms["content"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("joint_units", [0, 24])
+def test_joint_layers_let_one_code_turn_what_the_other_says(joint_units: int) -> None:
+    """Projections that are added move features by the same vector whatever the content; joint layers do not."""
+    torch.manual_seed(0)
+    config = preset_config("default", BOX, {"model": {**SMALL, "joint_units": joint_units}}).model
+    decoder = DualContrast(config).decoder
+    c, z = torch.randn(2, 1, config.content_dims), torch.randn(2, 1, config.transformation_dims)
+    features = [[decoder.joint(decoder.from_content(a) + decoder.from_transformation(b)) for b in z] for a in c]
+    moved = [of_content[1] - of_content[0] for of_content in features]
+    assert torch.allclose(*moved, atol=1e-5) == (joint_units == 0)
+    assert decoder(c[0], z[0]).shape[-1] == BOX
 
 
 @pytest.mark.parametrize("dims", [2, 3])

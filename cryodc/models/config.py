@@ -44,6 +44,9 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     upsampling
         Of the decoder. ``nearest``: every voxel twice along each axis, then a convolution of three, which makes no
         checkerboard. ``transposed``: transposed convolutions with kernels of four, as in runs that do not name it.
+    joint_units
+        Of the decoder of DualContrast. 0: each code is projected by a layer of its own, and the projections are added.
+        Otherwise two hidden layers of so many units follow, in which one code can turn what the other says.
     transformer
         VITAE: ``affine`` transforms, or ``rigid`` ones.
     coordinate_units
@@ -65,6 +68,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     blocks_per_level: int = Field(default=1, ge=1)
     first_stride: Literal[1, 2] = 2
     upsampling: Literal["nearest", "transposed"] = "transposed"
+    joint_units: int = Field(default=0, ge=0)
     transformer: Literal["affine", "rigid"] = "affine"
     coordinate_units: int = Field(default=500, ge=8)
     coordinates_per_particle: int = Field(default=1024, ge=16)

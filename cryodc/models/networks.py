@@ -201,8 +201,13 @@ def make_upsampling(before: int, after: int, config: ModelConfig) -> nn.Module:
     return _TRANSPOSED[config.dims](before, after, 4, stride=2, padding=1)
 
 
+def joint_layers(units: int, n_outputs: int) -> nn.Sequential:
+    """What follows two projections that were added: with a hidden layer more, one code can turn what the other says."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(units, units), nn.SiLU(), nn.Linear(units, n_outputs))
+
+
 class Decoder(nn.Module):
-    """``p(x | c, z)``: one projection per code, then doublings up to the box.
+    """``p(x | c, z)``: one projection per code, perhaps layers in which both meet, then doublings up to the box.
 
     A model that decodes the content alone, and places it, has no projection of the transformation code.
     """
@@ -217,8 +222,11 @@ class Decoder(nn.Module):
         self.smallest = sizes[-1]
         self.deepest = channels[-1]
         n_features = self.deepest * self.smallest**config.dims
-        self.from_content = nn.Linear(config.content_dims, n_features)
-        self.from_transformation = nn.Linear(config.transformation_dims, n_features) if transformation else None
+        joint = config.joint_units if transformation else 0
+        projected = joint or n_features
+        self.from_content = nn.Linear(config.content_dims, projected)
+        self.from_transformation = nn.Linear(config.transformation_dims, projected) if transformation else None
+        self.joint = nn.Identity() if joint == 0 else joint_layers(joint, n_features)
         self.first = nn.Sequential(
             nn.SiLU(),
             convolution(self.deepest, self.deepest, 3, padding=1),
@@ -238,7 +246,7 @@ class Decoder(nn.Module):
         features = self.from_content(content)
         if self.from_transformation is not None:
             features = features + self.from_transformation(transformation)
-        images = self.first(features.reshape(-1, self.deepest, *[self.smallest] * self.dims))
+        images = self.first(self.joint(features).reshape(-1, self.deepest, *[self.smallest] * self.dims))
         for level, up in enumerate(self.ups):
             crop = (..., *[slice(self.sizes[level])] * self.dims)
             images = up(images)[crop]

@@ -33,7 +33,10 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
     """Step A, and at every so many batches step B."""
     if not isinstance(model, DualContrast):
         raise TypeError(f"expected a DualContrast, found {type(model).__name__}")
-    terms, codes = step_a_terms(model, batch, draw_views(batch, config, generator), config, generator)
+    views, contrasted = draw_views(batch, config, generator), None
+    if config.loss.contrast_apart:
+        views, contrasted = draw_views(batch, undistorted(config), generator), views
+    terms, codes = step_a_terms(model, batch, views, config, generator, contrasted)
     yield Step("all", weighted_total(terms, config, batch.epoch), terms)
     if batch.step % config.optimisation.transformation_every == 0:
         positive = step_b_term(model, *codes, batch.weights, batch.mask, config, generator)
@@ -49,8 +52,12 @@ def step_a_terms(
     views: tuple[View, View],
     config: TrainConfig,
     generator: torch.Generator,
+    contrasted: tuple[View, View] | None = None,
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Loss terms of step A by name, and the detached content and transformation codes of the first view."""
+    """Loss terms of step A by name, and the detached content and transformation codes of the first view.
+
+    Content codes that are contrasted are those of ``views``, or of two further ones.
+    """
     (first, second), mask = views, batch.mask
     with autocast(config, mask.device):
         q_first, q_second = model.encode(first.volumes), model.encode(second.volumes)
@@ -70,13 +77,21 @@ def step_a_terms(
         ),
     }
     c_first, c_second = q_first.content.mean, q_second.content.mean
+    if contrasted is not None:
+        with autocast(config, mask.device):
+            c_first, c_second = model.encode(torch.cat([view.volumes for view in contrasted])).content.mean.chunk(2)
     if config.loss.content_loss == "infonce":
         terms["content"] = losses.content_infonce(c_first, c_second, config.loss.temperature)
     else:
         partner = losses.derangement(len(c_first), generator)
         terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
     terms["dependence"] = _dependence(model, batch, (q_first, q_second), config)
-    return terms, (c_first.detach(), q_first.transformation.mean.detach())
+    return terms, (q_first.content.mean.detach(), q_first.transformation.mean.detach())
+
+
+def undistorted(config: TrainConfig) -> TrainConfig:
+    """The same settings, with views that are neither stretched nor bent."""
+    return config.model_copy(update={"views": config.views.model_copy(update={"stretch": 0.0, "bend_voxels": 0.0})})
 
 
 def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:
@@ -120,7 +135,12 @@ def step_b_term(
 def _dependence(
     model: DualContrast, batch: Batch, posteriors: tuple[Posterior, Posterior], config: TrainConfig
 ) -> Tensor:
-    """Mean over both views, each with the content of the other, and the particle as recorded, which z is read from."""
+    """Mean over both views, each with the content of the other, and the particle as recorded, which z is read from.
+
+    0 where its weight is 0: it takes one encoding more.
+    """
+    if config.loss.independence_weight == 0:
+        return batch.mask.new_zeros(())
     recorded = recorded_view(batch.images, batch.weights, batch.mask, config.views).volumes
     with autocast(config, batch.mask.device):
         z_recorded = model.encoder.encode_transformation(recorded).mean
