@@ -85,6 +85,15 @@ def rows(kind: str, preset: Preset, epochs: int) -> dict[str, tuple[Preset, Over
     return table
 
 
+def network_alone(table: dict[str, tuple[Preset, Overrides]]) -> dict[str, tuple[Preset, Overrides]]:
+    """The same rows, content codes being those of the network; without those that are about templates."""
+    return {
+        name: (preset, _joined(settings, _REMOVED["templates"]))
+        for name, (preset, settings) in table.items()
+        if "templates" not in settings
+    }
+
+
 def _box(preset: Preset) -> int:
     return preset_config(preset, _ANY_BOX).model.box_size
 
@@ -106,6 +115,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="simulations and runs are made below it")
     parser.add_argument("--budget-epochs", type=positive, help="by default those of the preset")
     parser.add_argument("--rows", nargs="+", help="only these")
+    parser.add_argument(
+        "--network-alone", action="store_true", help="every row without templates, which do not depend on the network"
+    )
     parser.add_argument("--device", default="auto")
     parser.set_defaults(model="dualcontrast")
     arguments = parser.parse_args()
@@ -116,13 +128,16 @@ def main() -> None:
         parser.error("--kind differences is between the presets default and paper, and takes no --preset")
     epochs = arguments.budget_epochs or preset_config(arguments.preset, _ANY_BOX).optimisation.epochs
     table = rows(arguments.kind, arguments.preset, epochs)
+    prefix = f"ablation-e{epochs}"
+    if arguments.network_alone:
+        table, prefix = network_alone(table), f"{prefix}-network"
     unknown = sorted(set(arguments.rows or ()) - set(table))
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(table)}")
     for seed in arguments.seeds:
         for name in arguments.rows or table:
             preset, settings = table[name]
-            method = f"ablation-e{epochs}-{name.replace(' ', '-')}"
+            method = f"{prefix}-{name.replace(' ', '-')}"
             one = argparse.Namespace(**{**vars(arguments), "seed": seed, "epochs": None})
             if flat:
                 mnist.measure_digits(one, method, settings)

@@ -134,6 +134,15 @@ def test_each_row_of_removals_takes_something_from_the_preset(preset):
     assert not any("epochs" in setting for row in changed.values() for setting in row)
 
 
+def test_rows_of_the_network_alone_have_no_templates():
+    table = ablation.network_alone(ablation.rows("removals", "default", 7))
+    configs = [preset_config(preset, 32, settings) for preset, settings in table.values()]
+    assert {config.templates.n_templates for config in configs} == {0}
+    assert {"whole", "without content contrast", "without wedge on views"} <= set(table)
+    assert not {"without templates", "without wedge correction of scores"} & set(table)
+    assert len({config.model_dump_json() for config in configs}) == len(configs)
+
+
 def test_pose_errors_are_modulo_axes_wherever_they_lie():
     """A map of D2 turned and moved: a pose and its mates are the same, one that is 20° off is not."""
     half = phantom("bilobe").mean_map(24, 14.0)

@@ -74,6 +74,7 @@ def test_digits_are_measured_once(tmp_path, monkeypatch, capsys, model):
     arguments = ["--data", str(tmp_path), "--model", model, "--epochs", "1", "--seed", "2"]
     arguments += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     monkeypatch.setattr(sys, "argv", ["mnist", *arguments])
+    monkeypatch.setattr(transfer, "_EPOCHS", 1)
     mnist.main()
     (file,) = (tmp_path / "results").iterdir()
     result = json.loads(file.read_text())
