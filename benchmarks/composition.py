@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
 
 from benchmarks.recipes import (
     SETS,
@@ -146,15 +148,19 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         "ari": round(scores.ari, 4),
         "accuracy": round(scores.accuracy, 4),
         "stability": round(told.stability, 3),
-        **_blind(chosen, families),
+        **blind_result(chosen, sources, recipe),
         "disentanglement": [row.to_json() for row in (*labels, *poses)],
         "leakage": [{"factor": row.name, "content": probe_json(row.content)} for row in leakage],
     }
 
 
-def _blind(chosen: Clusters, families: np.ndarray) -> dict[str, Any]:
-    ari = composition_scores(chosen.labels, families).ari
-    return {"auto_k": chosen.n_clusters, "auto_ari": round(ari, 4), "verdict": chosen.verdict}
+def blind_result(chosen: Clusters, sources: Int[NDArray[np.int64], " n"], recipe: Recipe) -> dict[str, Any]:
+    """What `-k auto` finds: how many clusters, their ARI with the proteins, and how many of each source they hold."""
+    ari = composition_scores(chosen.labels, recipe.family_of_source()[sources]).ari
+    counts = np.zeros((len(recipe.sources), chosen.n_clusters), dtype=np.int64)
+    np.add.at(counts, (sources, chosen.labels), 1)
+    of_source = dict(zip((source.name for source in recipe.sources), counts.tolist(), strict=True))
+    return {"auto_k": chosen.n_clusters, "auto_ari": round(ari, 4), "verdict": chosen.verdict, "auto_counts": of_source}
 
 
 if __name__ == "__main__":
