@@ -129,7 +129,7 @@ def measure(
     began = time.monotonic()
     resumed, model, codes = encode_test(arguments, run, training, test, arguments.preset or published, settings)
     seconds = round(time.monotonic() - began)
-    parts = (training.images, training.content), (test.images, test.content)
+    known = (training.images, training.content), (test.images, test.content)
     result = {
         "set": set_name,
         "method": method,
@@ -137,7 +137,7 @@ def measure(
         "seconds": None if resumed else seconds,
         "n_training": len(training.images),
         **judge(codes, test, arguments.seed),
-        "transfer": transfer_scores(model, codes, *parts, arguments.seed),
+        "transfer": transfer_scores(model, codes, *known, arguments.seed),
     }
     save_result(named_result_file(arguments.results, set_name, method, arguments.seed), result)
     return result

@@ -3,8 +3,6 @@
 It is taught with labels, on the images a model was trained on, and asked what each cell of a transfer grid shows.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,7 +25,7 @@ _N_ROWS = 100
 _N_COLUMNS = 20
 
 
-def transfer_scores(model: Model, codes: Codes, training: Labelled, test: Labelled, seed: int) -> dict[str, Any]:
+def transfer_scores(model: Model, codes: Codes, training: Labelled, test: Labelled, seed: int) -> dict[str, float]:
     """Shares of a grid of 100 × 20 cells, contents and transformations of test images drawn by the seed.
 
     Returns
@@ -42,9 +40,8 @@ def transfer_scores(model: Model, codes: Codes, training: Labelled, test: Labell
         np.sort(generator.choice(len(codes), min(n, len(codes)), replace=False)) for n in (_N_ROWS, _N_COLUMNS)
     )
     classifier = taught_classifier(training, seed)
-    # A row at a time: each content with every transformation.
-    each_row = [classify(classifier, decode(model, codes, np.full(len(columns), row), columns)) for row in rows]
-    cells = np.stack(each_row)
+    of_rows = (decode(model, codes, np.full(len(columns), row), columns) for row in rows)
+    cells = np.stack([classify(classifier, images_of_row) for images_of_row in of_rows])
     every = np.arange(len(codes))
     own = classify(classifier, decode(model, codes, every, every))
     recorded = classify(classifier, torch.from_numpy(images))

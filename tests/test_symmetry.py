@@ -100,12 +100,12 @@ def test_particles_are_posed_up_to_a_mate_where_one_of_all_mates_is_searched(fro
     single = phantom("bilobe").mean_map(BOX, 14.0)
     mates = symmetry_rotations("D2")
     truth = torch.stack([torch.from_numpy(turned_by_scipy(single.numpy(), mate)) for mate in mates]).sum(dim=0).float()
-    turns = random_rotations(24, torch.Generator().manual_seed(4))
-    volumes = resample(truth.expand(24, -1, -1, -1).contiguous(), turns.transpose(1, 2))
+    turns = random_rotations(48, torch.Generator().manual_seed(4))
+    volumes = resample(truth.expand(48, -1, -1, -1).contiguous(), turns.transpose(1, 2))
     weight = wedge_from_tilt_range(BOX, -60, 60)
     noise = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(5))
     volumes = standardise(apply_weight(volumes / volumes.std() + noise, weight))
-    inputs = (volumes, weight[None], torch.zeros(24, dtype=torch.long))
+    inputs = (volumes, weight[None], torch.zeros(48, dtype=torch.long))
     found = align_class(*inputs, start=None if from_nothing else truth, symmetry="D2", n_starts=1)
     assert found.aligned
     assert found.symmetry == "D2", found.symmetry_note
