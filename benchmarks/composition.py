@@ -135,7 +135,7 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
     sources = sources[match_names(codes.names, truth, truth_file)]
     families = recipe.family_of_source()[sources]
     scores, whole = composition_scores(told.labels, families), np.zeros_like(families)
-    content, transformation = codes.content_points, codes.transformation
+    content, transformation = codes.content_points, codes.transformation_told
     labels = [
         disentangle_labels("protein", content, transformation, families, whole),
         disentangle_labels("conformation", content, transformation, sources, families),

@@ -23,14 +23,11 @@ from cryodc.mixture import (
     STABLE,
     VALLEY,
     Trial,
-    choose_number,
+    choose_mixture,
     content_features,
     fit_mixture,
     subsample_stability,
-    try_number,
 )
-
-MAX_CLUSTERS = 15
 
 
 @dataclass(frozen=True)
@@ -109,12 +106,8 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         if stability < STABLE:
             verdict += f", below {STABLE}: these clusters depend on which particles are there"
         return _clusters(codes.names, features, mixture, stability, (), verdict)
-    largest = max(1, min(MAX_CLUSTERS, len(codes) // 10))
-    mixtures = {k: fit_mixture(features, k, seed) for k in range(1, largest + 1)}
-    trials = [try_number(features, mixture, seed) for mixture in mixtures.values()]
-    chosen = choose_number(trials)
-    verdict = _verdict(chosen, trials)
-    return _clusters(codes.names, features, mixtures[chosen.n_clusters], chosen.stability, tuple(trials), verdict)
+    mixture, chosen, trials = choose_mixture(features, seed)
+    return _clusters(codes.names, features, mixture, chosen.stability, tuple(trials), _verdict(chosen, trials))
 
 
 def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
@@ -226,7 +219,7 @@ def _verdict(chosen: Trial, trials: list[Trial]) -> str:
     if chosen.n_clusters > 1:
         return (
             f"{chosen.n_clusters} classes: stability {chosen.stability:.2f}, silhouette {chosen.silhouette:.2f}, "
-            f"density between the closest two falls below {chosen.valley:.2f} of its peaks"
+            f"density between the closest two falls to {chosen.valley:.2f} of its peaks or less"
         )
     if len(trials) == 1:
         return "1 class: too few particles to tell more apart"

@@ -25,6 +25,9 @@ class Codes:
     matched
         ``(n, k)`` content codes made of templates (:mod:`cryodc.templates`), in units of the spread within a protein;
         None where there are no templates.
+    placed
+        ``(n, p)`` transformation codes made of templates: how each particle lies, and along which axes it differs from
+        those like it (:func:`cryodc.templates.placed.placed_points`); None likewise.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class Codes:
     transformation_log_variance: Float[NDArray[np.float32], "n z"]
     directional: bool = True
     matched: Float[NDArray[np.float32], "n k"] | None = None
+    placed: Float[NDArray[np.float32], "n p"] | None = None
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -47,8 +51,10 @@ class Codes:
                 raise ValueError(f"{len(self.names)} names but {rows} rows of {field}")
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"{field} holds values that are not finite")
-        if self.matched is not None and (len(self.matched) != len(self.names) or not np.isfinite(self.matched).all()):
-            raise ValueError(f"matched: expected {len(self.names)} rows of finite values")
+        for field in ("matched", "placed"):
+            values = getattr(self, field)
+            if values is not None and (len(values) != len(self.names) or not np.isfinite(values).all()):
+                raise ValueError(f"{field}: expected {len(self.names)} rows of finite values")
         if len(set(self.names)) != len(self.names):
             raise ValueError("two particles have the same name")
 
@@ -73,6 +79,7 @@ class Codes:
             self.transformation_log_variance[keep],
             self.directional,
             None if self.matched is None else self.matched[keep],
+            None if self.placed is None else self.placed[keep],
         )
 
     @property
@@ -87,8 +94,15 @@ class Codes:
 
     @property
     def transformation_points(self) -> Float[NDArray[np.float32], "n z"]:
-        """Transformation codes likewise."""
+        """Transformation codes likewise, to be looked at."""
+        if self.placed is not None:
+            return self.placed
         return _unit(self.transformation) if self.directional else self.transformation
+
+    @property
+    def transformation_told(self) -> Float[NDArray[np.float32], "n z"]:
+        """Transformation codes as is measured what they tell: those made of templates, or the network's as they are."""
+        return self.transformation if self.placed is None else self.placed
 
 
 def _unit(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], "n dims"]:

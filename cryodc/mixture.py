@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
+MAX_CLUSTERS = 15
 STABLE = 0.85
 SEPARATED = 0.25
 VALLEY = 0.7
@@ -115,6 +116,25 @@ def choose_number(trials: list[Trial]) -> Trial:
     return chosen
 
 
+def choose_mixture(
+    features: Float[NDArray[np.float64], "n p"], seed: int
+) -> tuple[GaussianMixture, Trial, list[Trial]]:
+    """The mixture of :func:`choose_number` among 1 to 15 components, its trial, and those of all.
+
+    Parameters
+    ----------
+    features
+        As :func:`content_features` gives them; no component for fewer than 10 of them is tried.
+    seed
+        Starts and subsamples.
+    """
+    largest = max(1, min(MAX_CLUSTERS, len(features) // 10))
+    mixtures = [fit_mixture(features, k, seed) for k in range(1, largest + 1)]
+    trials = [try_number(features, mixture, seed) for mixture in mixtures]
+    chosen = choose_number(trials)
+    return mixtures[chosen.n_clusters - 1], chosen, trials
+
+
 def shallowest_valley(
     features: Float[NDArray[np.float64], "n p"],
     labels: Int[NDArray[np.int64], " n"],
@@ -137,7 +157,7 @@ def shallowest_valley(
     -------
     The largest ratio over all pairs.
     """
-    return max(valley_between(*pair) for pair in _projected_pairs(features, labels, precision))
+    return valley_between(*_closest_pair(features, labels, precision))
 
 
 def valley_limit(
@@ -151,15 +171,13 @@ def valley_limit(
     The upper end of a bootstrap over the members of the two clusters that are least apart, at most 5,000 of each; the
     valley itself where that is already too shallow for separate clusters.
     """
-    pairs = _projected_pairs(features, labels, precision)
-    ratios = [valley_between(*pair) for pair in pairs]
-    ratio = max(ratios)
+    pair = _closest_pair(features, labels, precision)
+    ratio = valley_between(*pair)
     if ratio > VALLEY:
         return ratio
     generator = np.random.default_rng(seed)
     above, below = (
-        part if len(part) <= _MOST_DRAWN else generator.choice(part, _MOST_DRAWN, replace=False)
-        for part in pairs[ratios.index(ratio)]
+        part if len(part) <= _MOST_DRAWN else generator.choice(part, _MOST_DRAWN, replace=False) for part in pair
     )
     drawn = [
         valley_between(generator.choice(above, len(above)), generator.choice(below, len(below)))
@@ -202,16 +220,17 @@ def valley_between(above: Float[NDArray[np.float64], " a"], below: Float[NDArray
     return float(profile[left : right + 1].min() / min(profile[left], profile[right]))
 
 
-def _projected_pairs(
+def _closest_pair(
     features: Float[NDArray[np.float64], "n p"],
     labels: Int[NDArray[np.int64], " n"],
     precision: Float[NDArray[np.float64], "p p"],
-) -> list[tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]]]:
-    """Members of each pair of clusters, projected on the direction that separates them best (Fisher's)."""
+) -> tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]]:
+    """Members of the two clusters least apart, projected on the direction that separates them best (Fisher's)."""
     members = [features[labels == label] for label in range(labels.max() + 1)]
-    return [
+    pairs = [
         (first @ axis, second @ axis)
         for i, first in enumerate(members)
         for second in members[:i]
         for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
     ]
+    return max(pairs, key=lambda pair: valley_between(*pair))

@@ -139,7 +139,7 @@ def _figures(
     if run.codes.exists():
         codes = load_codes(run).select(shelf.particles.names)
         figures["content"] = codes_figure(codes.content_points, codes.names, groups)
-        if codes.transformation.shape[1] > 0:
+        if codes.transformation_told.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
     if run.log.exists():
         figures["losses"] = loss_figure(pd.read_csv(run.log))

@@ -236,7 +236,7 @@ def _code_agreement(run: RunFolder, members: PosedClass, found: Conformations, s
     if not run.codes.exists():
         return None
     names = [members.particles.names[row] for row in members.rows]
-    codes = load_codes(run).select(names).transformation
+    codes = load_codes(run).select(names).transformation_told
     if codes.shape[1] == 0:
         return None
     return compare_with_codes(codes, found.labels, found.coordinates, seed)

@@ -1,5 +1,6 @@
 """Content codes made of templates: scores, their spread, and what is learned from particles without labels or poses."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +11,33 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import adjusted_rand_score
 
 from cryodc.class_mixture import empty_poses
+from cryodc.class_spectra import PoseSet
 from cryodc.cluster import cluster_codes, cluster_run
 from cryodc.codes import Codes
 from cryodc.config import preset_config
 from cryodc.data.dataset import SubtomogramDataset
-from cryodc.data.phantoms import demo_phantoms
-from cryodc.data.simulate import SimulationConfig, simulate_particles
+from cryodc.data.phantoms import demo_phantoms, phantom
+from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, save_codes
+from cryodc.leakage.disentanglement import disentangle_labels
 from cryodc.models.config import TemplateConfig
 from cryodc.ops.correlate import ball_spectra, ball_weights, fourier_ball
 from cryodc.ops.filters import fourier_shift, standardise
-from cryodc.ops.rotations import random_rotations, rotation_grid
+from cryodc.ops.rotations import geodesic_degrees, random_rotations, rotation_grid, symmetry_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
+from cryodc.register import register_map
 from cryodc.templates import learn, match, shapes
 from cryodc.templates.learn import learn_templates
 from cryodc.templates.match import Search, match_map, shift_star
+from cryodc.templates.placed import N_PLACE, place_code
 from cryodc.templates.run import add_template_code
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
 from cryodc.templates.wedge import ball_moments, fit_correction, wedge_seen
+from cryodc.volumes import Volume
 
 CPU = torch.device("cpu")
 
@@ -72,7 +78,7 @@ def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shapes, "_N_SIMULATED", 30)
     patch.setattr(shapes, "_N_CALIBRATING", 60)
     patch.setattr(shapes, "_STEP_DEGREES", 30.0)
-    patch.setattr(learn, "_STEP_DEGREES", 30.0)
+    patch.setattr(match, "STEP_DEGREES", 30.0)
     patch.setattr(learn, "_N_SIMULATED", 60)
 
 
@@ -244,11 +250,95 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     loaded = load_codes(run)
     assert loaded.matched is not None
     np.testing.assert_array_equal(loaded.matched, codes.content_points)
+    np.testing.assert_array_equal(loaded.transformation_told, codes.transformation_told)
     rows = "".join(f"{name} 1\n" for name in dataset.names)
     run.particles.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n_rlnOpticsGroup #2\n{rows}")
     assert adjusted_rand_score(labels, cluster_run(run, 2).labels) > 0.9
     chosen = codes.select(codes.names[::-1])
     np.testing.assert_array_equal(chosen.content_points, codes.content_points[::-1])
+    np.testing.assert_array_equal(chosen.transformation_points, codes.transformation_points[::-1])
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Two phantoms that move: the truth, and transformation codes learned from the particles alone."""
+
+    truth: SimulatedParticles
+    placed: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def moving() -> Moving:
+    config = SimulationConfig(n_per_map=120, box_size=20, spacing_angstrom=16.0, snr=0.5, max_shift_voxels=1.0, seed=3)
+    truth = simulate_particles({name: phantom(name) for name in ("bilobe", "clamp")}, config)
+    dataset = as_dataset(truth.volumes, truth.weights, torch.as_tensor(truth.weight_index))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "N_SHAPES", 48)
+        patch.setattr(shapes, "_N_SIMULATED", 60)
+        patch.setattr(shapes, "_N_CALIBRATING", 100)
+        patch.setattr(learn, "_N_SIMULATED", 60)
+        found = learn_templates(dataset, TemplateConfig(n_templates=2, particles_per_template=60), seed=0)
+    assert found is not None
+    return Moving(truth, found.placed)
+
+
+@pytest.mark.parametrize(("label", "group"), [(0, "C1"), (1, "C2")])
+def test_transformation_codes_tell_how_a_particle_lies(moving: Moving, label: int, group: str) -> None:
+    """Rotations and shifts are those of the truth, up to one frame and one middle for all particles of a protein."""
+    own = moving.truth.labels == label
+    rotations = moving.placed[own, :9].reshape(-1, 3, 3).astype(np.float64) / np.sqrt(3)
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (120, 1, 1)), atol=1e-4)
+    true, mates = moving.truth.poses.rotations[own], symmetry_rotations(group)
+    between = true.transpose(0, 2, 1) @ rotations
+    # The frame in which most agree: that of one particle is as good as any.
+    errors = [np.min([geodesic_degrees(mate @ frame, between) for mate in mates], axis=0) for frame in between[:20]]
+    least = min(errors, key=lambda error: float(np.median(error)))
+    assert np.median(least) < 6.0
+    assert (least < 15.0).mean() > 0.8
+    # Origins, in voxels of 20 Å, are off by A m, with m the same for all, where the average lies off the middle.
+    rest = moving.placed[own, 9:12] - moving.truth.poses.origins_angstrom[own] / 20.0
+    middle = np.linalg.lstsq(rotations.reshape(-1, 3), rest.reshape(-1), rcond=None)[0]
+    assert np.sqrt(np.square(rest - rotations @ middle).mean()) < 0.25
+
+
+def test_transformation_codes_tell_what_a_particle_does(moving: Moving) -> None:
+    """The hinge of the clamp lies along an axis of its own group."""
+    clamp = moving.truth.labels == 1
+    axes, states = moving.placed[clamp, N_PLACE:], moving.truth.truth.states[clamp]
+    told = [abs(float(np.corrcoef(axis, states)[0, 1])) for axis in axes.T if axis.std() > 0.1]
+    assert max(told) > 0.9
+
+
+def test_transformation_codes_do_not_tell_what_a_particle_is(moving: Moving) -> None:
+    found = disentangle_labels(
+        "protein", moving.placed, moving.placed, moving.truth.labels, np.zeros(240, dtype=np.int64)
+    )
+    assert found.transformation is not None
+    assert found.transformation.corrected < 0.25
+
+
+def test_particles_of_a_turned_template_have_the_same_transformation_code() -> None:
+    """One map learned twice, in two frames: the second is registered on the first."""
+    first = demo_phantoms()["bilobe"].mean_map(BOX, 20.0).numpy()
+    turn = random_rotations(1, torch.Generator().manual_seed(1))[0].double().numpy()
+    middle = np.full(3, BOX // 2)
+    second = affine_transform(first, turn, middle - turn @ middle, order=3)
+    found, move, _ = register_map(Volume(second, 1.0), Volume(first, 1.0), radius_shells=6.0)
+    rotations = random_rotations(3, torch.Generator().manual_seed(2))
+    shifts = torch.randn(3, 3, generator=torch.Generator().manual_seed(3))
+    scores = torch.ones(3)
+    # second(x) = first(turn x): a particle first(Aᵀ x) is second(turnᵀ Aᵀ x), so it lies at A turn on the second.
+    on_first = place_code(PoseSet(rotations, shifts, scores), torch.eye(3), torch.zeros(3))
+    turned = PoseSet(rotations @ torch.from_numpy(turn).float(), shifts, scores)
+    on_second = place_code(turned, torch.from_numpy(found).float(), torch.from_numpy(move).float())
+    torch.testing.assert_close(on_second, on_first, atol=0.15, rtol=0)
+
+
+def test_no_axes_are_asked_for(two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None) -> None:
+    config = TemplateConfig(n_templates=2, particles_per_template=20, n_axes=0)
+    found = learn_templates(two_phantoms[0], config, seed=0)
+    assert found is not None
+    assert found.placed.shape == (100, N_PLACE)
 
 
 def test_the_same_seed_gives_the_same_points(
@@ -277,6 +367,8 @@ def test_codes_without_templates_are_those_of_the_network(tmp_path: Path) -> Non
     loaded = load_codes(run)
     assert loaded.matched is None
     np.testing.assert_array_equal(loaded.content_points, codes.content_points)
+    assert loaded.placed is None
+    np.testing.assert_array_equal(loaded.transformation_told, codes.transformation)
     with pytest.raises(ValueError, match="matched: expected 2 rows of finite values"):
         codes_of(("a", "b"), np.full((2, 1), np.nan, dtype=np.float32))
 

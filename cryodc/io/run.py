@@ -208,7 +208,7 @@ def save_config(run: RunFolder, config: dict[str, Any]) -> None:
 
 def save_codes(run: RunFolder, codes: Codes) -> None:
     """Write codes.npz."""
-    matched = {} if codes.matched is None else {"matched": codes.matched}
+    of_templates = {name: getattr(codes, name) for name in ("matched", "placed") if getattr(codes, name) is not None}
     with atomic_path(run.codes) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -218,7 +218,7 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
             directional=np.array(codes.directional),
-            **matched,  # type: ignore[arg-type]
+            **of_templates,
         )
 
 
@@ -239,4 +239,5 @@ def load_codes(run: RunFolder) -> Codes:
             arrays["transformation_log_variance"],
             bool(arrays["directional"]) if "directional" in arrays else True,
             arrays.get("matched"),
+            arrays.get("placed"),
         )

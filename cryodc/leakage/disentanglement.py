@@ -105,7 +105,7 @@ def disentangle(
         Repeats of the cross-validation.
     """
     drawn = np.sort(np.random.default_rng(0).permutation(len(codes))[:MAX_PARTICLES])
-    content, transformation = codes.content_points[drawn], codes.transformation[drawn]
+    content, transformation = codes.content_points[drawn], codes.transformation_told[drawn]
     proteins, states = truth.labels[order][drawn], truth.states[order][drawn]
     whole = np.zeros(len(drawn), dtype=np.int64)
     poses, bins = np.full(len(drawn), -1), np.full(len(drawn), -1)

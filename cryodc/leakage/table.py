@@ -166,7 +166,9 @@ def measure_leakage(codes: Codes, factors: Sequence[Factor], *, seed: int = 0) -
     """
     n = len(codes)
     drawn = np.sort(np.random.default_rng(seed).permutation(n)[:MAX_PARTICLES])
-    content, transformation = (_prober(block[drawn], seed) for block in (codes.content_points, codes.transformation))
+    content, transformation = (
+        _prober(block[drawn], seed) for block in (codes.content_points, codes.transformation_told)
+    )
     rows = []
     for factor in (_drawn(factor, drawn) for factor in factors):
         hidden = replace(factor, reason=factor.content_reason) if factor.content_reason else factor

@@ -100,25 +100,29 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
 
 
 class TemplateConfig(BaseModel, extra="forbid", frozen=True):
-    """The content code of volumes that is made of templates, see :mod:`cryodc.templates`.
+    """The codes of volumes that are made of templates, see :mod:`cryodc.templates`.
 
     Parameters
     ----------
     n_templates
-        At most so many are learned; more than there are proteins, so that each may have its own. 0: content codes are
-        those of the network alone.
+        At most so many are learned; more than there are proteins, so that each may have its own. 0: codes are those of
+        the network alone.
     particles_per_template
         At least so many, or there are fewer templates.
     n_particles
         At most so many, drawn at random, are learned from. All are matched.
     wedge_correction
         Take away what the missing wedge does to scores.
+    n_axes
+        Along so many principal axes of its group the transformation code tells how a particle differs from those like
+        it.
     """
 
     n_templates: int = Field(default=16, ge=0, le=64)
     particles_per_template: int = Field(default=60, ge=10)
     n_particles: int = Field(default=3000, ge=20)
     wedge_correction: bool = True
+    n_axes: int = Field(default=5, ge=0, le=20)
 
 
 def pose_dims(name: str | None, dims: int, transformer: str) -> int | None:

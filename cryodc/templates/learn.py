@@ -16,8 +16,8 @@ from cryodc.class_spectra import ClassSpectra
 from cryodc.data.dataset import Dataset
 from cryodc.mixture import fit_mixture
 from cryodc.models.config import TemplateConfig
-from cryodc.ops.rotations import random_rotations, rotation_grid
-from cryodc.templates.match import Search, match_references, shift_star
+from cryodc.templates.match import match_references, random_search
+from cryodc.templates.placed import Matched, placed_points
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
@@ -27,8 +27,6 @@ _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
 _RADII = (5.0, 6.0)
 """Shells that each round looks at."""
-_STEP_DEGREES = 24.0
-_SHIFT, _N_SHIFTS = 0.6, 2
 _N_SIMULATED = 240
 _FEWEST = 5
 _WIDER = 1.1
@@ -44,11 +42,15 @@ class TemplateCode:
     points
         ``(n, k)``: scores less what the missing wedge does to them, centred, on axes in which 1 is the spread of
         particles of one protein.
+    placed
+        ``(n, p)``: how each particle lies on the templates and differs from those like it,
+        :func:`cryodc.templates.placed.placed_points`.
     templates
         ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.spectra.BOX`.
     """
 
     points: Float[NDArray[np.float32], "n k"]
+    placed: Float[NDArray[np.float32], "n p"]
     templates: Float[NDArray[np.float32], "t d h w"]
 
 
@@ -92,7 +94,7 @@ def learn_templates(
     for radius in _RADII[1:]:
         learner.average_groups(n_templates)
         learner.fit(radius)
-    return TemplateCode(learner.points(), learner.maps.cpu().numpy())
+    return learner.code()
 
 
 class _Learner:
@@ -113,13 +115,14 @@ class _Learner:
         device: torch.device,
         tell: Callable[[str], None],
     ) -> None:
-        self.config, self.seed, self.device, self.tell = config, seed, device, tell
+        self.dataset, self.config, self.seed, self.device, self.tell = dataset, config, seed, device, tell
         self.generator = torch.Generator().manual_seed(seed)
         self.all = particle_spectra(dataset, device)
         self.all_halves = torch.from_numpy(balanced_halves(len(dataset), seed)).to(device)
         rows = torch.randperm(len(dataset), generator=self.generator)[: config.n_particles].sort().values
         self.inputs = crop_particles(dataset, rows, device)
-        self.sample, self.halves = self.all.select(rows.to(device)), self.all_halves[rows.to(device)]
+        self.rows = rows.to(device)
+        self.sample, self.halves = self.all.select(self.rows), self.all_halves[self.rows]
         volumes, weights, index = self.inputs
         self.spectra = ClassSpectra(volumes * sphere(device), weights, index, RADIUS)
 
@@ -206,13 +209,19 @@ class _Learner:
         )
         self.tell(f"{len(kept)} templates averaged anew")
 
-    def points(self) -> Float[NDArray[np.float32], "n k"]:
-        """The code of all particles."""
+    def code(self) -> TemplateCode:
+        """The codes of all particles."""
         self.tell("matching all particles")
-        scores = self._scores(self.all, self._match(self.all, self.all_halves))
+        poses = self._match(self.all, self.all_halves)
+        scores = self._scores(self.all, poses)
         points = (scores - scores.mean(axis=0)) @ self.axes
         told = max(1, int((points.std(axis=0) > _WIDER).sum()))
-        return np.ascontiguousarray(points[:, :told], dtype=np.float32)
+        points = np.ascontiguousarray(points[:, :told], dtype=np.float32)
+        self.tell("placing all particles")
+        sample = self.spectra, self.rows
+        matched = Matched(self.all, self.all_halves, *sample, self.references, poses, self.radius)
+        placed = placed_points(self.dataset, matched, points, self.config.n_axes, self.seed)
+        return TemplateCode(points, placed, self.maps.cpu().numpy())
 
     def _scores(
         self, particles: BallSpectra, poses: ClassPoses, n_corrections: int | None = None
@@ -225,7 +234,5 @@ class _Learner:
         return scores
 
     def _match(self, particles: BallSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
-        turned = rotation_grid(_STEP_DEGREES) @ random_rotations(1, self.generator)[0]
-        search = Search(turned.to(self.device), shift_star(_SHIFT, _N_SHIFTS, self.device))
-        seen = particles.within(self.radius)
-        return match_references(seen, halves, self.references, search, self.spectra.noise)
+        search = random_search(self.generator, self.device)
+        return match_references(particles.within(self.radius), halves, self.references, search, self.spectra.noise)

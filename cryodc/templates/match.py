@@ -9,10 +9,13 @@ from torch import Tensor
 from cryodc.class_mixture import ClassPoses, References, empty_poses
 from cryodc.class_spectra import PoseSet
 from cryodc.ops.correlate import chunks, fine_spectrum, phase_ramps, slices
+from cryodc.ops.rotations import random_rotations, rotation_grid
 from cryodc.templates.spectra import BallSpectra
 
+STEP_DEGREES = 24.0
 _BATCH = 256
 _N_SHIFTED = 4
+_SHIFT, _N_SHIFTS = 0.6, 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ def shift_star(step_voxels: float, n_steps: int, device: torch.device | None = N
     """
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     return torch.cat([torch.zeros(1, 3), *(step_voxels * k * axes for k in range(1, n_steps + 1))]).to(device)
+
+
+def random_search(generator: torch.Generator, device: torch.device) -> Search:
+    """A grid that covers all rotations, turned at random, and a star of shifts: no two searches try the same poses."""
+    turned = rotation_grid(STEP_DEGREES) @ random_rotations(1, generator)[0]
+    return Search(turned.to(device), shift_star(_SHIFT, _N_SHIFTS, device))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The content code of a run that is made of templates, and the templates it keeps."""
+"""The codes of a run that are made of templates, and the templates it keeps."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ def add_template_code(
     device: torch.device,
     progress: Callable[[str], None] | None = None,
 ) -> Codes:
-    """Codes with :attr:`cryodc.codes.Codes.matched`, where templates can be learned from these particles.
+    """Codes with ``matched`` and ``placed``, where templates can be learned from these particles.
 
     Templates are written to templates/; those of an earlier attempt are removed.
 
@@ -46,4 +46,4 @@ def add_template_code(
     spacing = dataset.particles.spacing_angstrom * dataset.box_size / found.templates.shape[-1]
     for number, template in enumerate(found.templates, 1):
         write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
-    return replace(codes, matched=found.points)
+    return replace(codes, matched=found.points, placed=found.placed)

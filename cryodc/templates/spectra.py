@@ -70,7 +70,7 @@ def crop_particles(
 ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "m d h hw"], Int[Tensor, " b"]]:
     """Volumes in the box :data:`BOX`, their distinct weights, and which of them each has."""
     volumes, weights = [], []
-    for volume, weight in _small(dataset).batches(rows.split(_BATCH)):
+    for volume, weight in at_template_box(dataset).batches(rows.split(_BATCH)):
         assert weight is not None
         volumes.append(volume.to(device))
         weights.append(weight.to(device))
@@ -80,7 +80,7 @@ def crop_particles(
 
 def particle_spectra(dataset: Dataset, device: torch.device) -> BallSpectra:
     """Spectra of all particles, read in batches."""
-    return spectra_of(_small(dataset).batches(torch.arange(len(dataset)).split(_BATCH)), device)
+    return spectra_of(at_template_box(dataset).batches(torch.arange(len(dataset)).split(_BATCH)), device)
 
 
 def spectra_of(batches: Iterable[tuple[Tensor, Tensor | None]], device: torch.device) -> BallSpectra:
@@ -95,5 +95,6 @@ def spectra_of(batches: Iterable[tuple[Tensor, Tensor | None]], device: torch.de
     return BallSpectra(ball, torch.cat(spectra), distinct, index)
 
 
-def _small(dataset: Dataset) -> Dataset:
+def at_template_box(dataset: Dataset) -> Dataset:
+    """Particles in the box :data:`BOX`."""
     return dataset if dataset.box_size == BOX else CroppedDataset(dataset, BOX)
