@@ -32,13 +32,17 @@ from benchmarks.recipes import (
 )
 from cryodc.cluster import Clusters, cluster_run
 from cryodc.data.simulation_folder import write_simulation
-from cryodc.evaluate import evaluate_run, match_names
+from cryodc.evaluate import match_names
 from cryodc.io.run import RunFolder, load_codes
 from cryodc.io.simulation import read_truth
-from cryodc.leakage.disentanglement import disentangle_labels
-from cryodc.leakage.table import probe_json
+from cryodc.leakage.disentanglement import disentangle, disentangle_labels
+from cryodc.leakage.factors import true_factors
+from cryodc.leakage.sources import RunSources
+from cryodc.leakage.table import measure_leakage, probe_json
 from cryodc.scores import composition_scores
 from cryodc.workflow import TrainRequest, train_run
+
+_LEAKS = ("orientation", "shift", "wedge_particle", "wedge_tomogram", "identity")
 
 
 def main() -> None:
@@ -131,8 +135,9 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
     truth = read_truth(truth_file)
     names = [source.name for source in recipe.sources]
     codes = load_codes(run)
+    order = match_names(codes.names, truth, truth_file)
     sources = np.array([names.index(protein) for protein in truth.proteins])[truth.labels]
-    sources = sources[match_names(codes.names, truth, truth_file)]
+    sources = sources[order]
     families = recipe.family_of_source()[sources]
     scores, whole = composition_scores(told.labels, families), np.zeros_like(families)
     content, transformation = codes.content_points, codes.transformation_told
@@ -140,9 +145,10 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         disentangle_labels("protein", content, transformation, families, whole),
         disentangle_labels("conformation", content, transformation, sources, families),
     ]
-    evaluation = evaluate_run(run, truth_file)
-    poses = [row for row in evaluation.disentanglement if row.factor == "pose"]
-    leakage = evaluation.leakage.rows if evaluation.leakage else ()
+    groups = dict(zip(truth.proteins, truth.symmetries, strict=True))
+    factors = [f for f in true_factors(RunSources(run, codes.names), truth, order, groups) if f.name in _LEAKS]
+    orientation = next(factor for factor in factors if factor.name == "orientation")
+    poses = [row for row in disentangle(codes, truth, order, orientation) if row.factor == "pose"]
     return {
         "n_particles": len(families),
         "ari": round(scores.ari, 4),
@@ -150,7 +156,10 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         "stability": round(told.stability, 3),
         **blind_result(chosen, sources, recipe),
         "disentanglement": [row.to_json() for row in (*labels, *poses)],
-        "leakage": [{"factor": row.name, "content": probe_json(row.content)} for row in leakage],
+        "leakage": [
+            {"factor": row.name, "content": probe_json(row.content), "transformation": probe_json(row.transformation)}
+            for row in measure_leakage(codes, factors).rows
+        ],
     }
 
 

@@ -39,7 +39,7 @@ def transfer_scores(model: Model, codes: Codes, training: Labelled, test: Labell
     rows, columns = (
         np.sort(generator.choice(len(codes), min(n, len(codes)), replace=False)) for n in (_N_ROWS, _N_COLUMNS)
     )
-    classifier = taught_classifier(training, seed)
+    classifier = taught_classifier(training, seed, next(model.parameters()).device)
     of_rows = (decode(model, codes, np.full(len(columns), row), columns) for row in rows)
     cells = np.stack([classify(classifier, images_of_row) for images_of_row in of_rows])
     every = np.arange(len(codes))
@@ -64,17 +64,17 @@ def decode(
     return model.decode(content, torch.from_numpy(codes.transformation[transformations]).to(device)).cpu()
 
 
-def taught_classifier(training: Labelled, seed: int) -> nn.Module:
+def taught_classifier(training: Labelled, seed: int, device: torch.device) -> nn.Module:
     """A small convolutional network that has learned the labels from views of these images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        classifier = _network(*training)
-    generator = torch.Generator().manual_seed(seed)
-    particles, labels = (torch.from_numpy(part) for part in training)
-    mask = mask_of_views(_VIEWS, particles.shape[-1], dims=2)
+        classifier = _network(*training).to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    particles, labels = (torch.from_numpy(part).to(device) for part in training)
+    mask = mask_of_views(_VIEWS, particles.shape[-1], device, dims=2)
     optimiser = torch.optim.AdamW(classifier.parameters(), 1e-3)
     for _ in range(_EPOCHS):
-        for rows in torch.randperm(len(labels), generator=generator).split(_BATCH):
+        for rows in torch.randperm(len(labels), generator=generator, device=device).split(_BATCH):
             view = random_view(particles[rows], None, mask, _VIEWS, generator)
             loss = F.cross_entropy(classifier(_with_channels(view.volumes)), labels[rows])
             optimiser.zero_grad()
@@ -86,9 +86,10 @@ def taught_classifier(training: Labelled, seed: int) -> nn.Module:
 @torch.no_grad()
 def classify(classifier: nn.Module, images: Float[Tensor, "n *image"]) -> Int[NDArray[np.int64], " n"]:
     """The label that each image looks most like."""
-    mask = mask_of_views(_VIEWS, images.shape[-1], dims=2)
-    found: Tensor = classifier(_with_channels(through_mask(images, mask))).argmax(dim=1)
-    return found.numpy()
+    device = next(classifier.parameters()).device
+    mask = mask_of_views(_VIEWS, images.shape[-1], device, dims=2)
+    found: Tensor = classifier(_with_channels(through_mask(images.to(device), mask))).argmax(dim=1)
+    return found.cpu().numpy()
 
 
 def _network(images: Float[NDArray[np.float32], "n *image"], labels: Int[NDArray[np.int64], " n"]) -> nn.Module:

@@ -133,7 +133,9 @@ def train_epoch(
     generator = torch.Generator(device).manual_seed(_mix(seed, state.epoch, team.rank))
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(_mix(seed, state.epoch, -1)))
     objective = OBJECTIVES[config.model.name]
-    sums, counts = dict.fromkeys(("total", *objective.terms), 0.0), Counter[str]()
+    # Summed where they are: to read a number is to wait for the device.
+    sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in ("total", *objective.terms)}
+    counts = Counter[str]()
     rate = state.optimisers["all"].param_groups[0]["lr"]
     state.model.train()
     batches = _batches(order[team.rank :: team.size], n_batches(len(dataset), config, team))
@@ -141,21 +143,22 @@ def train_epoch(
         batch = Batch(_to(images, device), None if weights is None else _to(weights, device), mask, state.epoch, i)
         for step in objective.steps(state.model, batch, config, generator):
             _descend(step, state, team)
-            sums["total"] += float(step.loss.detach())
+            sums["total"] += step.loss.detach()
             for name, value in step.terms.items():
-                sums[name] += float(value.detach())
+                sums[name] += value.detach()
                 counts[name] += 1
         for scheduler in state.schedulers.values():
             scheduler.step()
         state.update_average(config.optimisation.weight_averaging)
-        if not math.isfinite(sums["total"]):
-            raise InputError(
-                f"the loss is no longer finite in epoch {state.epoch + 1}",
-                remedy="lower --learning-rate, or look for extreme voxels with `cryodc check`",
-            )
         on_batch(len(images))
+    if not math.isfinite(float(sums["total"])):
+        raise InputError(
+            f"the loss is no longer finite in epoch {state.epoch + 1}",
+            remedy="lower --learning-rate, or look for extreme voxels with `cryodc check`",
+        )
     counts["total"] = len(batches)
-    return {name: average_number(sums[name] / counts[name], team) for name in sums} | {"learning_rate": rate}
+    means = {name: average_number(float(sums[name]) / counts[name], team) for name in sums}
+    return means | {"learning_rate": rate}
 
 
 def n_batches(n_particles: int, config: TrainConfig, team: Team) -> int:
