@@ -43,6 +43,9 @@ _REMOVED: dict[str, Overrides] = {
     "templates": {"templates": {"n_templates": 0}},
     "wedge correction of scores": {"templates": {"wedge_correction": False}},
     "views of encoding": {"optimisation": {"encoding_views": 1}},
+    "averaged weights": {"optimisation": {"weight_averaging": None}},
+    "residual blocks": {"model": {"blocks_per_level": 1}},
+    "hidden squares": {"views": {"hidden_share": 0.0}},
 }
 """The settings that leave a component out."""
 
