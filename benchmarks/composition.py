@@ -30,7 +30,8 @@ from benchmarks.recipes import (
     set_name,
     simulation_config,
 )
-from cryodc.cluster import Clusters, cluster_run
+from cryodc.cluster import Clusters, cluster_codes, cluster_run
+from cryodc.codes import Codes
 from cryodc.data.simulation_folder import write_simulation
 from cryodc.evaluate import match_names
 from cryodc.io.run import RunFolder, load_codes
@@ -131,35 +132,47 @@ def simulate_once(folder: Path, recipe: Recipe, arguments: argparse.Namespace) -
 def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Composition at the true and at the chosen number of classes, what each code tells of each label, and leakage."""
     chosen = cluster_run(run, None, seed=seed)
-    told = cluster_run(run, len(recipe.families), seed=seed)
     truth = read_truth(truth_file)
     names = [source.name for source in recipe.sources]
     codes = load_codes(run)
     order = match_names(codes.names, truth, truth_file)
-    sources = np.array([names.index(protein) for protein in truth.proteins])[truth.labels]
-    sources = sources[order]
-    families = recipe.family_of_source()[sources]
-    scores, whole = composition_scores(told.labels, families), np.zeros_like(families)
-    content, transformation = codes.content_points, codes.transformation_told
-    labels = [
-        disentangle_labels("protein", content, transformation, families, whole),
-        disentangle_labels("conformation", content, transformation, sources, families),
-    ]
+    sources = np.array([names.index(protein) for protein in truth.proteins])[truth.labels][order]
     groups = dict(zip(truth.proteins, truth.symmetries, strict=True))
     factors = [f for f in true_factors(RunSources(run, codes.names), truth, order, groups) if f.name in _LEAKS]
     orientation = next(factor for factor in factors if factor.name == "orientation")
     poses = [row for row in disentangle(codes, truth, order, orientation) if row.factor == "pose"]
+    told = composition(codes, sources, recipe.family_of_source(), seed)
+    published = recipe.published_of_source()
     return {
-        "n_particles": len(families),
-        "ari": round(scores.ari, 4),
-        "accuracy": round(scores.accuracy, 4),
-        "stability": round(told.stability, 3),
+        "n_particles": len(sources),
+        **told,
         **blind_result(chosen, sources, recipe),
-        "disentanglement": [row.to_json() for row in (*labels, *poses)],
+        "disentanglement": [*told["disentanglement"], *(row.to_json() for row in poses)],
         "leakage": [
             {"factor": row.name, "content": probe_json(row.content), "transformation": probe_json(row.transformation)}
             for row in measure_leakage(codes, factors).rows
         ],
+        **({} if published is None else {"as_published": composition(codes, sources, published, seed)}),
+    }
+
+
+def composition(
+    codes: Codes, sources: Int[NDArray[np.int64], " n"], family_of_source: Int[NDArray[np.int64], " k"], seed: int
+) -> dict[str, Any]:
+    """Clusters told how many proteins there are, and what each code tells of protein and conformation."""
+    families = family_of_source[sources]
+    clusters = cluster_codes(codes, len(np.unique(family_of_source)), seed=seed)
+    scores = composition_scores(clusters.labels, families)
+    each = codes.content_points, codes.transformation_told
+    labels = [
+        disentangle_labels("protein", *each, families, np.zeros_like(families)),
+        disentangle_labels("conformation", *each, sources, families),
+    ]
+    return {
+        "ari": round(scores.ari, 4),
+        "accuracy": round(scores.accuracy, 4),
+        "stability": round(clusters.stability, 3),
+        "disentanglement": [row.to_json() for row in labels],
     }
 
 

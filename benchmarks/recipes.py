@@ -55,11 +55,14 @@ class Recipe:
         Particles of each source.
     snr
         Variance of the clean box over that of the white noise, before the wedge.
+    published
+        The families of each protein as a published set counts them, where it counts otherwise.
     """
 
     families: dict[str, tuple[Source, ...]]
     n_per_map: int
     snr: float
+    published: dict[str, tuple[str, ...]] | None = None
 
     @property
     def sources(self) -> list[Source]:
@@ -69,6 +72,13 @@ class Recipe:
     def family_of_source(self) -> Int[NDArray[np.int64], " k"]:
         """Family of each source."""
         return np.repeat(np.arange(len(self.families)), [len(sources) for sources in self.families.values()])
+
+    def published_of_source(self) -> Int[NDArray[np.int64], " k"] | None:
+        """Published protein of each source; None where they are the families."""
+        if self.published is None:
+            return None
+        of_family = {family: place for place, families in enumerate(self.published.values()) for family in families}
+        return np.array([of_family[family] for family in self.families], dtype=np.int64)[self.family_of_source()]
 
 
 def _maps(*names: str) -> dict[str, tuple[Source, ...]]:
@@ -90,6 +100,8 @@ SETS = {
         },
         100,
         0.1,
+        # Three proteins: a tetrasome is a state of the nucleosome there.
+        {"nucleosome": ("nucleosome", "tetrasome"), "spike": ("spike",), "fas": ("fas",)},
     ),
 }
 
