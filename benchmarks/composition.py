@@ -149,8 +149,7 @@ def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict
         **blind_result(chosen, sources, recipe),
         "disentanglement": [*told["disentanglement"], *(row.to_json() for row in poses)],
         "leakage": [
-            {"factor": row.name, "content": probe_json(row.content), "transformation": probe_json(row.transformation)}
-            for row in measure_leakage(codes, factors).rows
+            {"factor": row.name, "content": probe_json(row.content)} for row in measure_leakage(codes, factors).rows
         ],
         **({} if published is None else {"as_published": composition(codes, sources, published, seed)}),
     }

@@ -141,7 +141,7 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[Model, T
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError("no checkpoint", file=path, remedy="train without --resume")
+        raise InputError("no checkpoint", file=path, remedy="put it back, or train anew in another --out")
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:

@@ -186,7 +186,8 @@ DIGITS: Settings = {
         "dims": 2,
         "content_dims": 64,
         "transformation_dims": 2,
-        "max_channels": 128,
+        "max_channels": 256,
+        "blocks_per_level": 2,
         "first_stride": 1,
         "joint_units": 512,
     },
@@ -210,9 +211,17 @@ DIGITS: Settings = {
         "stretch": 0.25,
         "bend_voxels": 1.0,
         "low_pass_shells": None,
+        "hidden_share": 0.1,
     },
     "templates": {"n_templates": 0},
-    "optimisation": {"epochs": 40, "batch_size": 64, "learning_rate": 3e-3, "transformation_every": 4},
+    "optimisation": {
+        "epochs": 60,
+        "batch_size": 128,
+        "learning_rate": 3e-3,
+        "transformation_every": 4,
+        "encoding_views": 32,
+        "weight_averaging": 0.995,
+    },
 }
 
 # Common to the models the paper compares with: particles as recorded, codes as encoded.

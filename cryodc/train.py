@@ -74,7 +74,7 @@ def train(
     team
         The processes training together.
     resume
-        Go on from checkpoints/last.pt.
+        Go on from checkpoints/last.pt; from the beginning where no epoch was finished.
     listener
         Hears of progress.
 
@@ -86,15 +86,17 @@ def train(
     ------
     InputError
         If there are fewer than two particles, they are not of the shape the model takes, the loss is no longer
-        finite, there is nothing to resume from, or the run folder cannot be written.
+        finite, the checkpoint to resume from is lost or damaged, or the run folder cannot be written.
     """
     device = device or torch.device("cpu")
     team = team or Team(0, 1)
     listener = listener or Listener()
     _require_fit(dataset, config, team)
     state = start_state(config, n_batches(len(dataset), config, team), seed, device)
-    if resume:
-        load_checkpoint(run.checkpoints / "last.pt", state, device)
+    # A run that was stopped in its first epoch has finished none, and begins again.
+    last = run.checkpoints / "last.pt"
+    if resume and (last.exists() or run.log.exists()):
+        load_checkpoint(last, state, device)
     dataset, views = at_box(dataset, config.views, config.model.box_size)
     seen = config.model_copy(update={"views": views})
     share = len(dataset) // team.size

@@ -95,6 +95,15 @@ def test_predictions_are_those_of_scikit_learn() -> None:
     assert r2_score(centred[:, 0], predicted[:, 0]) > 0.2
 
 
+def test_a_code_that_stands_still_but_for_one_particle_predicts_nothing() -> None:
+    """Scaled by the spread of those that stand still, the one would be predicted to lie beyond all bounds."""
+    generator = np.random.default_rng(3)
+    codes = 1e-18 * generator.normal(size=(60, 1))
+    codes[7] = 1.0
+    found = LinearProbe(codes, np.zeros(60, dtype=np.int64)).values(generator.normal(size=(60, 2)))
+    assert -0.5 < found.value < 0.1
+
+
 def test_the_area_under_the_curve_counts_pairs_and_ties_half() -> None:
     scores = np.round(noise(80, 3), 1)
     labels = (noise(80, 3, 3) > 0).astype(np.float64)

@@ -26,7 +26,7 @@ from cryodc.objectives.steps import Batch
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
-from cryodc.train import log_columns, train
+from cryodc.train import Listener, log_columns, train
 
 BOX = 16
 
@@ -62,8 +62,6 @@ def test_a_killed_run_resumes_to_the_same_losses(tmp_path: Path) -> None:
     dataset, config = make_dataset(), small_config()
     whole = RunFolder(tmp_path / "whole")
     expected = train(dataset, config, whole, seed=3)
-
-    from cryodc.train import Listener
 
     class KilledError(Exception):
         pass
@@ -190,11 +188,28 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.pt", "last.pt"]
 
 
+def test_a_run_stopped_in_its_first_epoch_begins_again(tmp_path: Path) -> None:
+    stopped, whole = RunFolder(tmp_path / "stopped"), RunFolder(tmp_path / "whole")
+
+    def stop(n_particles: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_dataset(), small_config(epochs=1), stopped, listener=Listener(on_batch=stop))
+    again = train(make_dataset(), small_config(epochs=1), stopped, resume=True)
+    straight = train(make_dataset(), small_config(epochs=1), whole)
+    for one, other in zip(again.parameters(), straight.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_missing_damaged_and_foreign_checkpoints_are_errors(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     with pytest.raises(InputError, match="no checkpoint"):
+        load_model(run.checkpoints / "last.pt")
+    train(make_dataset(), small_config(epochs=1), run)
+    (run.checkpoints / "last.pt").unlink()
+    with pytest.raises(InputError, match="no checkpoint"):
         train(make_dataset(), small_config(), run, resume=True)
-    run.checkpoints.mkdir()
     (run.checkpoints / "last.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read"):
         load_model(run.checkpoints / "last.pt")
@@ -226,7 +241,7 @@ sys.path.insert(0, {tests!r})
 from test_train import make_dataset, small_config
 from cryodc.distributed import join_team
 from cryodc.io.run import RunFolder
-from cryodc.train import train
+from cryodc.train import Listener, train
 with join_team(torch.device("cpu")) as team:
     model = train(make_dataset(), small_config(epochs=2), RunFolder(Path({out!r})), team=team)
     total = sum(float(p.double().sum()) for p in model.parameters())

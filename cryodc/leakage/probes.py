@@ -213,10 +213,11 @@ def _operator(codes: NDArray[np.float64], seed: int) -> Float[NDArray[np.float64
     """
     n = len(codes)
     operator = np.zeros((n, n))
+    least = _CONSTANT * (np.abs(codes.mean(axis=0)) + codes.std(axis=0) + _CONSTANT)
     for repeat in range(_N_REPEATS):
         for train, test in KFold(_N_FOLDS, shuffle=True, random_state=seed + repeat).split(codes):
             mean, spread = codes[train].mean(axis=0), codes[train].std(axis=0)
-            varies = spread > _CONSTANT * (np.abs(mean) + _CONSTANT)
+            varies = spread > least
             if not varies.any():
                 continue
             x, x_test = ((codes[rows] - mean)[:, varies] / spread[varies] for rows in (train, test))

@@ -35,6 +35,8 @@ _N_ROUNDS = 8
 _N_STEPS = 5
 _FEWEST = 20
 """A group of fewer particles has no axes."""
+_NOTHING = 0.05
+"""Coordinates that spread less than this are those of an axis that noise alone explains."""
 _BATCH = 64
 
 
@@ -216,4 +218,5 @@ def _coordinates(
     rest = measured.relative_to(average_of(measured))
     fitted = torch.nonzero(sampled)[:, 0] if int(sampled.sum()) > n_axes else torch.arange(len(rows), device=device)
     axes, _ = fit_axes(rest.select(fitted), n_axes, generator)
-    return axes.posterior(rest)[0]
+    found = axes.posterior(rest)[0]
+    return torch.where(found.std(dim=0) > _NOTHING, found, 0.0)
