@@ -80,6 +80,11 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
     help="How codes are drawn; tsne for at most 5000 particles.",
 )
 @click.option(
+    "--codes",
+    type=click.Choice(["templates", "network"]),
+    help="Decode the codes made of templates, or the network's.  [default: of templates, where the run has some]",
+)
+@click.option(
     "--truth", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="truth.csv: colours codes by it."
 )
 @click.option(

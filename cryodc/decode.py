@@ -4,7 +4,7 @@ Shapes: a model of volumes decodes to ``(b, d, h, w)``, one of images to ``(b, h
 one or three channels. All of it is kept as it comes, but for a single channel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -68,6 +68,13 @@ class AtBox:
         return self
 
 
+AxesOf = Callable[
+    [Float[NDArray[np.float32], "n z"], int],
+    tuple[Float[NDArray[np.float64], "a z"], Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " z"]],
+]
+"""Of transformation codes, at most so many axes: unit vectors, the share of variance along each, and their centre."""
+
+
 @dataclass(frozen=True)
 class TransferGrid:
     """Every content code of some particles with every transformation code of others.
@@ -112,7 +119,7 @@ class AxisTraversal:
     variance_share
         Share of the class's variance along it.
     positions
-        ``(n,)`` distances from the mean code: evenly spaced quantiles of the members', 5 to 95 %.
+        ``(n,)`` distances from the centre: evenly spaced quantiles of the members', 5 to 95 %.
     cells
         ``(n, *shape)``: decoded.
     """
@@ -145,7 +152,7 @@ class Traversal:
     content
         ``(dims,)``: mean direction of the members' content codes, at their mean length.
     centre
-        ``(dims,)``: mean of their transformation codes.
+        ``(dims,)``: mean of their transformation codes, or another code that all axes go through.
     axes
         Largest variance first; none where all codes are alike.
     """
@@ -198,7 +205,17 @@ def transfer_grid(model: DecodingModel, codes: Codes, rows: Sequence[int], colum
     return TransferGrid(tuple(map(int, rows)), tuple(map(int, columns)), cells)
 
 
-def traverse(model: DecodingModel, codes: Codes, *, n_axes: int = 2, n_steps: int = 7) -> Traversal:
+def code_axes(
+    transformation: Float[NDArray[np.float32], "n z"], n_axes: int
+) -> tuple[Float[NDArray[np.float64], "a z"], Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " z"]]:
+    """Principal axes of codes, and their mean."""
+    axes, shares = principal_axes(transformation, n_axes)
+    return axes, shares, transformation.astype(np.float64).mean(axis=0)
+
+
+def traverse(
+    model: DecodingModel, codes: Codes, *, n_axes: int = 2, n_steps: int = 7, axes_of: AxesOf = code_axes
+) -> Traversal:
     """Decode along the principal axes of the transformation codes of a class.
 
     Parameters
@@ -209,6 +226,8 @@ def traverse(model: DecodingModel, codes: Codes, *, n_axes: int = 2, n_steps: in
         At most so many.
     n_steps
         Odd, so that there is a middle.
+    axes_of
+        Which axes, and through which code.
 
     Raises
     ------
@@ -219,8 +238,7 @@ def traverse(model: DecodingModel, codes: Codes, *, n_axes: int = 2, n_steps: in
         raise ValueError(f"expected an odd number of steps from 3 up, found {n_steps}")
     content = middle_code(codes.content, directional=codes.directional)
     exact = codes.transformation.astype(np.float64)
-    centre = exact.mean(axis=0)
-    axes, shares = principal_axes(codes.transformation, n_axes)
+    axes, shares, centre = axes_of(codes.transformation, n_axes)
     quantiles = np.linspace(FIRST_QUANTILE, LAST_QUANTILE, n_steps)
     found = []
     for axis, share in zip(axes, shares, strict=True):

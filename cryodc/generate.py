@@ -1,14 +1,13 @@
 """Generate: what a trained model has learned, as volumes decoded from codes and as pictures of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cryodc.checkpoint import load_model
 from cryodc.code_maps import MapKind, comparison_picture, maps_picture
-from cryodc.codes import Codes
-from cryodc.decode import AtBox, DecodingModel, TransferGrid, transfer_grid, traverse
+from cryodc.decode import AtBox, AxesOf, DecodingModel, TransferGrid, Traversal, code_axes, transfer_grid, traverse
 from cryodc.decoded_pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
 from cryodc.distributed import choose_device
 from cryodc.encoded_run import EncodedRun, load_encoded
@@ -17,11 +16,15 @@ from cryodc.galleries import View
 from cryodc.generated_folder import class_folder, origin, write_grid, write_traversal
 from cryodc.io.run import RunFolder, atomic_path, load_config, require, require_empty
 from cryodc.representatives import k_medoids, medoids, spread_codes
+from cryodc.templates.decoder import codes_of_templates, conformation_axes
+from cryodc.templates.run import load_template_decoder
 
 GRID = "grid"
 PARTICLES = "particles.png"
 MAPS = "codes.png"
 COMPARISON = "comparison.png"
+
+WhoseCodes = Literal["templates", "network"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class GenerateRequest:
         How codes become points.
     truth
         truth.csv of the particles: codes are coloured by it too.
+    codes
+        ``templates``, ``network``, or None for the first of these that the run has.
     seed
         Chooses particles.
     device
@@ -68,26 +73,63 @@ class GenerateRequest:
     view: View = "slices"
     map_kind: MapKind = "pca"
     truth: Path | None = None
+    codes: WhoseCodes | None = None
     seed: int = 0
     device: str = "auto"
 
 
-def load_decoder(run: RunFolder, device: str = "auto") -> DecodingModel:
-    """The model whose codes are in codes.npz, decoding at the box of the particles it was trained on.
+@dataclass(frozen=True)
+class Decoding:
+    """What decodes the codes of a run, at the box of the particles it was trained on.
+
+    Parameters
+    ----------
+    encoded
+        The run, with the codes that ``model`` takes.
+    model
+        The templates' decoder, or the network.
+    axes_of
+        What traversals follow.
+    codes
+        Whose codes these are.
+    """
+
+    encoded: EncodedRun
+    model: DecodingModel
+    axes_of: AxesOf
+    codes: WhoseCodes
+
+
+def load_decoding(encoded: EncodedRun, codes: WhoseCodes | None = None, device: str = "auto") -> Decoding:
+    """The decoder of a run's codes: by default that of the templates, where the run has some.
 
     Raises
     ------
     InputError
-        If there is no checkpoint, it is damaged, or there is no such device.
+        If there is no checkpoint, it is damaged, the run has no templates that were asked for, or there is no such
+        device.
     """
-    checkpoint = require(run.checkpoints / "last.pt", "cryodc train")
-    model, config = load_model(checkpoint, choose_device(device))
+    run, chosen = encoded.run, choose_device(device)
     described = load_config(run)
     box_size = int((described.get("pack") or described["dataset"])["box_size"])
-    return model if box_size == config.model.box_size else AtBox(model, box_size)
+    made_of_templates = encoded.codes.matched is not None and encoded.codes.placed is not None
+    decoder = load_template_decoder(run, chosen) if codes != "network" and made_of_templates else None
+    if decoder is not None:
+        there = replace(encoded, codes=codes_of_templates(encoded.codes))
+        return Decoding(there, AtBox(decoder, box_size), conformation_axes, "templates")
+    if codes == "templates":
+        raise InputError(
+            "this run has no templates to decode with",
+            file=run.templates,
+            expected="groups.npz, which `cryodc train` writes for volumes",
+            remedy="take those of the network: --codes network",
+        )
+    model, config = load_model(require(run.checkpoints / "last.pt", "cryodc train"), chosen)
+    at_box = model if box_size == config.model.box_size else AtBox(model, box_size)
+    return Decoding(encoded, at_box, code_axes, "network")
 
 
-def make_grid(encoded: EncodedRun, model: DecodingModel, request: GenerateRequest) -> TransferGrid:
+def make_grid(decoding: Decoding, request: GenerateRequest) -> TransferGrid:
     """Decode the transfer grid that a request asks for.
 
     Raises
@@ -95,7 +137,21 @@ def make_grid(encoded: EncodedRun, model: DecodingModel, request: GenerateReques
     InputError
         If a particle is named that is not there.
     """
-    return transfer_grid(model, encoded.codes, choose_rows(encoded, request), choose_columns(encoded, request))
+    encoded = decoding.encoded
+    rows, columns = choose_rows(encoded, request), choose_columns(encoded, request)
+    return transfer_grid(decoding.model, encoded.codes, rows, columns)
+
+
+def make_traversal(decoding: Decoding, class_number: int, request: GenerateRequest) -> Traversal:
+    """Decode the traversal of a class as a request asks for it.
+
+    Raises
+    ------
+    InputError
+        If there is no such class.
+    """
+    members, sizes = decoding.encoded.members(class_number), {"n_axes": request.n_axes, "n_steps": request.n_steps}
+    return traverse(decoding.model, members, axes_of=decoding.axes_of, **sizes)
 
 
 def choose_rows(encoded: EncodedRun, request: GenerateRequest) -> list[int]:
@@ -169,24 +225,24 @@ def generate_run(
     folder = request.out or run.generated
     encoded = load_encoded(run)
     classes = request.classes or tuple(range(1, encoded.n_classes + 1))
-    members = {number: encoded.members(number) for number in classes}
+    sizes = {number: len(encoded.members(number)) for number in classes}
     for number in classes:
         require_empty(class_folder(folder, number))
-    described = {"view": request.view, "seed": request.seed, "origin": origin(encoded.codes, encoded.labels)}
-    if request.classes:
-        model = load_decoder(run, request.device)
-    else:
+    if not request.classes:
         choose_rows(encoded, request)
         choose_columns(encoded, request)
         require_empty(folder / GRID)
         refuse_existing(folder / PARTICLES)
         refuse_existing(folder / MAPS)
-        model = load_decoder(run, request.device)
+    decoding = load_decoding(encoded, request.codes, request.device)
+    described: dict[str, Any] = {"view": request.view, "seed": request.seed, "decoded_codes": decoding.codes}
+    described["origin"] = origin(encoded.codes, encoded.labels)
+    if not request.classes:
         write_picture(folder / MAPS, maps_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
-        _generate_grid(folder, encoded, model, request, described, tell)
+        _generate_grid(folder, decoding, request, described, tell)
         _generate_particles(folder, encoded, request, tell)
-    for number, codes in members.items():
-        _generate_traversal(folder, encoded, model, codes, number, request, described, tell)
+    for number, size in sizes.items():
+        _generate_traversal(folder, decoding, number, request, {**described, "n_particles": size}, tell)
     return folder
 
 
@@ -225,14 +281,9 @@ def refuse_existing(path: Path) -> None:
 
 
 def _generate_grid(
-    folder: Path,
-    encoded: EncodedRun,
-    model: DecodingModel,
-    request: GenerateRequest,
-    described: dict[str, Any],
-    tell: Callable[[str], None],
+    folder: Path, decoding: Decoding, request: GenerateRequest, described: dict[str, Any], tell: Callable[[str], None]
 ) -> None:
-    grid = make_grid(encoded, model, request)
+    encoded, grid = decoding.encoded, make_grid(decoding, request)
     numbers = [encoded.class_number(row) for row in grid.rows]
     write_grid(folder / GRID, grid, encoded.codes, numbers, encoded.spacing_angstrom, described)
     picture, notice = grid_picture(encoded, grid, request.view)
@@ -254,18 +305,15 @@ def _generate_particles(
 
 def _generate_traversal(
     folder: Path,
-    encoded: EncodedRun,
-    model: DecodingModel,
-    members: Codes,
+    decoding: Decoding,
     number: int,
     request: GenerateRequest,
     described: dict[str, Any],
     tell: Callable[[str], None],
 ) -> None:
-    traversal = traverse(model, members, n_axes=request.n_axes, n_steps=request.n_steps)
+    encoded, traversal = decoding.encoded, make_traversal(decoding, number, request)
     here = class_folder(folder, number)
-    described = {**described, "n_particles": len(members), "n_steps": request.n_steps}
-    write_traversal(here, traversal, number, encoded.spacing_angstrom, described)
+    write_traversal(here, traversal, number, encoded.spacing_angstrom, {**described, "n_steps": request.n_steps})
     if not traversal.axes:
         tell(f"class {number}: all transformation codes are alike, there is nothing to traverse")
         return

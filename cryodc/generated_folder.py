@@ -42,7 +42,9 @@ class TraversalFolder:
 def origin(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> dict[str, str | None]:
     """What decoded volumes are of: SHA-256 of the codes, and of the clusters where there are some."""
     digest = hashlib.sha256("\n".join(codes.names).encode())
-    for values in (codes.content, codes.transformation):
+    for values in (codes.content, codes.transformation, codes.matched, codes.placed):
+        if values is None:
+            continue
         digest.update(np.ascontiguousarray(values).tobytes())
     clustered = None if labels is None else hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
     return {"codes": digest.hexdigest(), "clusters": clustered}

@@ -3,10 +3,9 @@
 import base64
 from dataclasses import dataclass
 
-from cryodc.decode import DecodingModel, traverse
 from cryodc.decoded_pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
-from cryodc.encoded_run import EncodedRun, load_encoded
-from cryodc.generate import GenerateRequest, load_decoder, make_grid
+from cryodc.encoded_run import load_encoded
+from cryodc.generate import Decoding, GenerateRequest, load_decoding, make_grid, make_traversal
 from cryodc.io.run import RunFolder
 from cryodc.pictures import class_colour
 
@@ -54,7 +53,7 @@ def decoded_section(run: RunFolder) -> DecodedSection:
     Parameters
     ----------
     run
-        Trained; clustered or not. Without a checkpoint there are no decoded volumes.
+        Trained; clustered or not. With neither templates nor a checkpoint there are no decoded volumes.
 
     Raises
     ------
@@ -65,12 +64,12 @@ def decoded_section(run: RunFolder) -> DecodedSection:
     particles, particles_notice = particles_picture(encoded, _REQUEST.n_particles, _REQUEST.seed)
     shown = "" if particles is None else data_uri(particles)
     clustered = encoded.labels is not None
-    if not (run.checkpoints / "last.pt").exists():
+    if encoded.codes.placed is None and not (run.checkpoints / "last.pt").exists():
         return DecodedSection("", "", "", clustered, [], shown, particles_notice)
-    model = load_decoder(run)
-    grid = make_grid(encoded, model, _REQUEST)
+    decoding = load_decoding(encoded)
+    grid = make_grid(decoding, _REQUEST)
     picture, notice = grid_picture(encoded, grid, _REQUEST.view)
-    cards = [_traversal_card(encoded, model, number) for number in range(1, encoded.n_classes + 1)]
+    cards = [_traversal_card(decoding, number) for number in range(1, encoded.n_classes + 1)]
     return DecodedSection(
         grid=data_uri(picture),
         grid_verdict=describe_shares(grid),
@@ -87,10 +86,10 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
-def _traversal_card(encoded: EncodedRun, model: DecodingModel, number: int) -> TraversalCard | None:
+def _traversal_card(decoding: Decoding, number: int) -> TraversalCard | None:
     """None where the transformation codes of the class are all alike."""
-    traversal = traverse(model, encoded.members(number), n_axes=_REQUEST.n_axes, n_steps=_REQUEST.n_steps)
+    traversal = make_traversal(decoding, number, _REQUEST)
     if not traversal.axes:
         return None
-    picture = data_uri(traversal_picture(encoded, traversal, number, _REQUEST.view))
+    picture = data_uri(traversal_picture(decoding.encoded, traversal, number, _REQUEST.view))
     return TraversalCard(number, class_colour(number), picture, describe_axes(traversal))

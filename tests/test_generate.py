@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -9,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from cryodc_cli.generate import generate as generate_command
+from scipy.spatial.transform import Rotation
 
 from cryodc.checkpoint import load_model
 from cryodc.cluster import are_averages_of, cluster_run, load_clusters
@@ -17,9 +19,11 @@ from cryodc.encoded_run import load_encoded
 from cryodc.errors import InputError
 from cryodc.generate import GenerateRequest, choose_columns, choose_rows, compare_runs, find_particles, generate_run
 from cryodc.generated_folder import read_traversals
-from cryodc.io.run import RunFolder, load_codes
+from cryodc.io.mrc import read_volume
+from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.ops.filters import fourier_pad
 from cryodc.shown_particles import load_shelf, missing_notice
+from cryodc.templates.placed import Groups
 from cryodc.workflow import load_run_dataset
 
 SMALL = GenerateRequest(n_columns=3, n_steps=3, n_axes=1, n_particles=2, device="cpu")
@@ -236,6 +240,32 @@ def test_runs_are_compared_side_by_side(generated: RunFolder, tmp_path: Path) ->
         compare_runs([generated, generated], GenerateRequest(out=tmp_path))
 
 
+def test_a_run_with_templates_is_decoded_by_them_or_by_its_network(run: RunFolder) -> None:
+    """Rows are averages of groups, columns poses: the same map in another orientation has the same distribution."""
+    codes, generator = load_codes(run), np.random.default_rng(0)
+    n = len(codes)
+    matched = generator.normal(size=(n, 2)).astype(np.float32)
+    rotations = Rotation.random(n, rng=0).as_matrix().astype(np.float32)
+    placed = np.concatenate([3**0.5 * rotations.reshape(n, 9), np.zeros((n, 3)), generator.normal(size=(n, 1))], axis=1)
+    save_codes(run, replace(codes, matched=matched, placed=placed.astype(np.float32)))
+    blob = np.exp(-np.square(np.indices((16, 16, 16)) - 8).sum(axis=0) / 8).astype(np.float32)
+    run.templates.mkdir(exist_ok=True)
+    groups = Groups(np.zeros((1, 2), np.float32), blob[None], 0.1 * blob[None, None], np.eye(3, dtype=np.float32)[None],
+                    np.zeros((1, 3), np.float32))  # fmt: skip
+    np.savez(run.templates / "groups.npz", **vars(groups))
+    generate_run(run, SMALL)
+    summary = json.loads((run.generated / "grid" / "summary.json").read_text())
+    assert summary["decoded_codes"] == "templates"
+    # A ball looks the same from everywhere, but for how much of it there is along the axis.
+    cell = read_volume(run.generated / "grid" / "row01_column01.mrc").voxels
+    expected = fourier_pad(torch.from_numpy(blob)[None], cell.shape[-1])[0].numpy()
+    assert np.corrcoef(cell.ravel(), expected.ravel())[0, 1] > 0.99
+    traversal = json.loads((run.generated / "class001" / "summary.json").read_text())
+    assert [axis["variance_share"] for axis in traversal["axes"]] == [1.0]
+    generate_run(run, replace(SMALL, out=run.path / "other", codes="network"))
+    assert json.loads((run.path / "other" / "grid" / "summary.json").read_text())["decoded_codes"] == "network"
+
+
 def test_the_command_says_what_it_found_and_where_it_is(generated: RunFolder, tmp_path: Path) -> None:
     arguments = [str(generated.path), "--class", "1", "--steps", "3", "--axes", "1", "--device", "cpu"]
     done = CliRunner().invoke(generate_command, [*arguments, "--out", str(tmp_path / "new")], catch_exceptions=False)
@@ -245,6 +275,11 @@ def test_the_command_says_what_it_found_and_where_it_is(generated: RunFolder, tm
     arguments = [str(generated.path), "--compare", str(generated.path), "--out", str(tmp_path / "both")]
     assert CliRunner().invoke(generate_command, arguments, catch_exceptions=False).exit_code == 0
     assert [path.name for path in (tmp_path / "both").iterdir()] == ["comparison.png"]
+    none = CliRunner().invoke(
+        generate_command, [str(generated.path), "--codes", "templates", "--out", str(tmp_path / "t")]
+    )
+    assert isinstance(none.exception, InputError)
+    assert "this run has no templates to decode with" in str(none.exception)
     for wrong, said in ((["--steps", "4"], "odd number"), (["--class", "1", "--compare", "."], "exclude each other")):
         done = CliRunner().invoke(generate_command, [str(generated.path), *wrong])
         assert done.exit_code == 2

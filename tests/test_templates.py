@@ -18,21 +18,23 @@ from cryodc.config import preset_config
 from cryodc.data.dataset import SubtomogramDataset
 from cryodc.data.phantoms import demo_phantoms, phantom
 from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
+from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.leakage.disentanglement import disentangle_labels
 from cryodc.models.config import TemplateConfig
 from cryodc.ops.correlate import ball_spectra, ball_weights, fourier_ball
-from cryodc.ops.filters import fourier_shift, standardise
+from cryodc.ops.filters import fourier_crop, fourier_shift, standardise
 from cryodc.ops.rotations import geodesic_degrees, random_rotations, rotation_grid, symmetry_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
 from cryodc.register import register_map
 from cryodc.templates import learn, match, shapes
-from cryodc.templates.learn import learn_templates
+from cryodc.templates.decoder import TemplateDecoder, codes_of_templates, conformation_axes
+from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.templates.match import Search, match_map, shift_star
-from cryodc.templates.placed import N_PLACE, place_code
-from cryodc.templates.run import add_template_code
+from cryodc.templates.placed import N_PLACE, Groups, place_code
+from cryodc.templates.run import add_template_code, load_template_decoder
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
@@ -240,7 +242,7 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     two_phantoms: tuple[SubtomogramDataset, np.ndarray], learned: tuple[RunFolder, Codes]
 ) -> None:
     (dataset, labels), (run, codes) = two_phantoms, learned
-    files = sorted(run.templates.iterdir())
+    files = sorted(run.templates.glob("*.mrc"))
     assert [file.name for file in files] == [f"template{k + 1:03d}.mrc" for k in range(len(files))]
     template = read_volume(files[0])
     assert template.box_size == BOX
@@ -249,6 +251,14 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     save_codes(run, codes)
     loaded = load_codes(run)
     assert loaded.matched is not None
+    decoder = load_template_decoder(run, CPU)
+    assert decoder is not None
+    own = codes_of_templates(loaded)
+    decoded = decoder.decode(torch.from_numpy(own.content), torch.from_numpy(own.transformation))
+    assert decoded.shape == (len(labels), BOX, BOX, BOX)
+    (run.templates / "groups.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_template_decoder(run, CPU)
     np.testing.assert_array_equal(loaded.matched, codes.content_points)
     np.testing.assert_array_equal(loaded.transformation_told, codes.transformation_told)
     rows = "".join(f"{name} 1\n" for name in dataset.names)
@@ -264,7 +274,12 @@ class Moving:
     """Two phantoms that move: the truth, and transformation codes learned from the particles alone."""
 
     truth: SimulatedParticles
-    placed: np.ndarray
+    found: TemplateCode
+    volumes: torch.Tensor
+
+    @property
+    def placed(self) -> np.ndarray:
+        return self.found.placed
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +294,7 @@ def moving() -> Moving:
         patch.setattr(learn, "_N_SIMULATED", 60)
         found = learn_templates(dataset, TemplateConfig(n_templates=2, particles_per_template=60), seed=0)
     assert found is not None
-    return Moving(truth, found.placed)
+    return Moving(truth, found, fourier_crop(standardise(truth.volumes), BOX))
 
 
 @pytest.mark.parametrize(("label", "group"), [(0, "C1"), (1, "C2")])
@@ -318,20 +333,65 @@ def test_transformation_codes_do_not_tell_what_a_particle_is(moving: Moving) -> 
 
 
 def test_particles_of_a_turned_template_have_the_same_transformation_code() -> None:
-    """One map learned twice, in two frames: the second is registered on the first."""
-    first = demo_phantoms()["bilobe"].mean_map(BOX, 20.0).numpy()
+    """One map learned twice, the second time turned and off the middle: it is registered on the first."""
+    first = phantom("bilobe").mean_map(BOX, 20.0).numpy()
     turn = random_rotations(1, torch.Generator().manual_seed(1))[0].double().numpy()
-    middle = np.full(3, BOX // 2)
-    second = affine_transform(first, turn, middle - turn @ middle, order=3)
+    middle, off = np.full(3, BOX // 2), np.array([0.8, -0.5, 0.3])
+    second = affine_transform(first, turn, middle - turn @ middle + off, order=3)
     found, move, _ = register_map(Volume(second, 1.0), Volume(first, 1.0), radius_shells=6.0)
     rotations = random_rotations(3, torch.Generator().manual_seed(2))
     shifts = torch.randn(3, 3, generator=torch.Generator().manual_seed(3))
-    scores = torch.ones(3)
-    # second(x) = first(turn x): a particle first(Aᵀ x) is second(turnᵀ Aᵀ x), so it lies at A turn on the second.
-    on_first = place_code(PoseSet(rotations, shifts, scores), torch.eye(3), torch.zeros(3))
-    turned = PoseSet(rotations @ torch.from_numpy(turn).float(), shifts, scores)
-    on_second = place_code(turned, torch.from_numpy(found).float(), torch.from_numpy(move).float())
+    on_first = place_code(PoseSet(rotations, shifts, torch.ones(3)), torch.eye(3), torch.zeros(3))
+    # second(x) = first(turn x + off). The particle first(Aᵀ (x + o)) is second(Bᵀ (x + p)) with B = A turn and
+    # turn Bᵀ p + off = Aᵀ o, so p = o − A off.
+    there = PoseSet(rotations @ torch.from_numpy(turn).float(), shifts - rotations @ torch.from_numpy(off).float(),
+                    torch.ones(3))  # fmt: skip
+    on_second = place_code(there, torch.from_numpy(found).float(), torch.from_numpy(move).float())
     torch.testing.assert_close(on_second, on_first, atol=0.15, rtol=0)
+
+
+def test_a_decoded_group_is_turned_and_shifted_as_a_particle_is() -> None:
+    """Against splines of scipy: the average seen at A in the frame of the first group, a standard deviation along."""
+    generator = torch.Generator().manual_seed(5)
+    maps = torch.stack([phantom(name).mean_map(BOX, 20.0) for name in ("bilobe", "clamp")])
+    axes = torch.zeros(2, 1, BOX, BOX, BOX)
+    axes[1, 0] = 0.3 * phantom("bar").mean_map(BOX, 20.0)
+    turns, moves = random_rotations(2, generator), torch.tensor([[0.0, 0.0, 0.0], [0.5, -1.0, 0.2]])
+    turns[0] = torch.eye(3)
+    groups = Groups(np.eye(2, dtype=np.float32), *(part.numpy() for part in (maps, axes, turns, moves)))
+    rotations, origins = random_rotations(2, generator), torch.tensor([[1.0, 0.0, -0.5], [0.0, 0.8, 0.0]])
+    code = torch.cat([3**0.5 * rotations.flatten(1), origins, torch.tensor([[0.0], [2.0]])], dim=1)
+    decoded = TemplateDecoder(groups).decode(torch.tensor([[0.9, 0.2], [0.3, 0.6]]), code).numpy()
+    for group, volume in enumerate((maps[0], maps[1] + 2.0 * axes[1, 0])):
+        # x_group = turn x_first + move and x_particle = A x_first − o, so x_group = turn Aᵀ (x + o) + move.
+        turn = (turns[group] @ rotations[group].T).double().numpy()
+        middle = np.full(3, BOX // 2)
+        offset = turn @ (origins[group].numpy() - middle) + moves[group].numpy() + middle
+        expected = affine_transform(volume.double().numpy(), turn, offset, order=3)
+        assert np.corrcoef(decoded[group].ravel(), expected.ravel())[0, 1] > 0.98
+
+
+def test_a_particle_is_decoded_from_its_own_codes_and_not_from_those_of_others(moving: Moving) -> None:
+    n = len(moving.placed)
+    codes = Codes(tuple(map(str, range(n))), *4 * (random_codes(n),), True, moving.found.points, moving.placed)
+    mine = codes_of_templates(codes)
+    decoder = TemplateDecoder(moving.found.groups)
+    seen = (moving.volumes * sphere()).flatten(1)
+
+    def likeness(content: np.ndarray, transformation: np.ndarray) -> torch.Tensor:
+        decoded = decoder.decode(torch.from_numpy(content), torch.from_numpy(transformation)).flatten(1)
+        return torch.nn.functional.cosine_similarity(decoded, seen)
+
+    own = likeness(mine.content, mine.transformation)
+    labels = moving.truth.labels
+    of_the_other = mine.content[np.where(labels == 0, np.flatnonzero(labels == 1)[0], np.flatnonzero(labels == 0)[0])]
+    assert float((own > likeness(of_the_other, mine.transformation)).float().mean()) > 0.95
+    assert float((own > likeness(mine.content, np.roll(mine.transformation, 7, axis=0))).float().mean()) > 0.95
+    # Along axes of conformation the average lies as it is.
+    vectors, shares, upright = conformation_axes(mine.transformation, 2)
+    assert np.all(vectors[:, :N_PLACE] == 0)
+    assert np.all((shares > 0) & (shares <= 1))
+    np.testing.assert_allclose(upright[:N_PLACE], [*np.sqrt(3) * np.eye(3).ravel(), 0, 0, 0])
 
 
 def test_no_axes_are_asked_for(two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None) -> None:
@@ -339,6 +399,7 @@ def test_no_axes_are_asked_for(two_phantoms: tuple[SubtomogramDataset, np.ndarra
     found = learn_templates(two_phantoms[0], config, seed=0)
     assert found is not None
     assert found.placed.shape == (100, N_PLACE)
+    assert conformation_axes(found.placed, 2)[0].shape == (0, N_PLACE)
 
 
 def test_the_same_seed_gives_the_same_points(

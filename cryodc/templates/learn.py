@@ -17,7 +17,7 @@ from cryodc.data.dataset import Dataset
 from cryodc.mixture import fit_mixture
 from cryodc.models.config import TemplateConfig
 from cryodc.templates.match import match_references, random_search
-from cryodc.templates.placed import Matched, placed_points
+from cryodc.templates.placed import Groups, Matched, place_particles
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
@@ -44,13 +44,16 @@ class TemplateCode:
         particles of one protein.
     placed
         ``(n, p)``: how each particle lies on the templates and differs from those like it,
-        :func:`cryodc.templates.placed.placed_points`.
+        :func:`cryodc.templates.placed.place_particles`.
+    groups
+        In which that is told.
     templates
         ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.spectra.BOX`.
     """
 
     points: Float[NDArray[np.float32], "n k"]
     placed: Float[NDArray[np.float32], "n p"]
+    groups: Groups
     templates: Float[NDArray[np.float32], "t d h w"]
 
 
@@ -220,8 +223,8 @@ class _Learner:
         self.tell("placing all particles")
         sample = self.spectra, self.rows
         matched = Matched(self.all, self.all_halves, *sample, self.references, poses, self.radius)
-        placed = placed_points(self.dataset, matched, points, self.config.n_axes, self.seed)
-        return TemplateCode(points, placed, self.maps.cpu().numpy())
+        placed, groups = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
+        return TemplateCode(points, placed, groups, self.maps.cpu().numpy())
 
     def _scores(
         self, particles: BallSpectra, poses: ClassPoses, n_corrections: int | None = None

@@ -7,7 +7,7 @@ axes of the group alone. So the code says pose and conformation, and nothing tha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from cryodc.measurements import Batch, measure
 from cryodc.mixture import choose_mixture, content_features
 from cryodc.ops.correlate import phase_ramps
 from cryodc.ops.missing_data import average_of, fit_axes
+from cryodc.ops.reconstruct import volume_from_ball
 from cryodc.ops.refine import fine_gradient, refine_poses
 from cryodc.register import register_map
 from cryodc.templates.match import match_references, random_search
@@ -65,15 +66,38 @@ class Matched:
     radius: float
 
 
+@dataclass(frozen=True)
+class Groups:
+    """What the particles of each group have in common, in the box :data:`cryodc.templates.spectra.BOX`.
+
+    Parameters
+    ----------
+    centres
+        ``(g, k)`` mean content code.
+    maps
+        ``(g, d, h, w)`` averages.
+    axes
+        ``(g, a, d, h, w)``: what one standard deviation along each axis adds; 0 along axes that tell nothing.
+    turns, moves
+        ``(g, 3, 3)``, ``(g, 3)``: ``x = turn · x_first + move`` from the average of the largest group.
+    """
+
+    centres: Float[NDArray[np.float32], "g k"]
+    maps: Float[NDArray[np.float32], "g d h w"]
+    axes: Float[NDArray[np.float32], "g a d h w"]
+    turns: Float[NDArray[np.float32], "g 3 3"]
+    moves: Float[NDArray[np.float32], "g 3"]
+
+
 @torch.no_grad()
-def placed_points(
+def place_particles(
     dataset: Dataset,
     matched: Matched,
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
-) -> Float[NDArray[np.float32], "n p"]:
-    """Pose and conformation of every particle.
+) -> tuple[Float[NDArray[np.float32], "n p"], Groups]:
+    """Pose and conformation of every particle, and the groups in which these are told.
 
     Parameters
     ----------
@@ -91,34 +115,44 @@ def placed_points(
 
     Returns
     -------
-    ``(n, 12 + n_axes)``: the nine entries of the rotation, times √3, and the shift zyx in voxels of the templates' box
-    – both from the average of the largest group, on which those of all others are registered – and the coordinates, in
-    standard deviations.
+    The code, ``(n, 12 + n_axes)``: the nine entries of the rotation, times √3, and the shift zyx in voxels of the
+    templates' box – both from the average of the largest group, on which those of all others are registered – and the
+    coordinates, in standard deviations. And the groups, the largest first.
     """
     features = content_features(points)
     labels = choose_mixture(features, seed)[0].predict(features)
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
+    groups: list[Groups] = []
     first: Volume | None = None
     for label in np.argsort(-np.bincount(labels), kind="stable"):
-        rows = torch.from_numpy(np.flatnonzero(labels == label)).to(best.device)
+        members = np.flatnonzero(labels == label)
+        rows = torch.from_numpy(members).to(best.device)
         if not len(rows):
             continue
         pose, average = _posed(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
         first = first or average
         turn, move, _ = register_map(average, first, radius_shells=matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
+        axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
             sampled = torch.isin(rows, matched.rows)
-            found[rows, N_PLACE:] = _coordinates(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
-    return np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
+            found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
+        parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
+        groups.append(Groups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+    code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
+    names = [field.name for field in fields(Groups)]
+    return code, Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
 
 
 def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:
-    """Rotation, times √3, and shift from the map on which an average is registered: ``x = turn · x_first + move``."""
+    """Rotation, times √3, and shift from the map on which an average is registered: ``x = turn · x_first + move``.
+
+    ``Aᵀ (x + o) = turn · x_first + move``, so ``x_first = (A turn)ᵀ (x + o − A move)``.
+    """
     rotations = 3**0.5 * (pose.rotations @ turn).flatten(1)
-    return torch.cat([rotations, pose.shifts + pose.rotations @ move], dim=1)
+    return torch.cat([rotations, pose.shifts - pose.rotations @ move], dim=1)
 
 
 def _posed(
@@ -196,7 +230,7 @@ def _better(first: PoseSet, second: PoseSet) -> PoseSet:
     )
 
 
-def _coordinates(
+def _along_axes(
     dataset: Dataset,
     rows: Int[Tensor, " b"],
     sampled: Bool[Tensor, " b"],
@@ -204,8 +238,8 @@ def _coordinates(
     radius: float,
     n_axes: int,
     generator: torch.Generator,
-) -> Float[Tensor, "b a"]:
-    """Where each particle of a group lies along the group's axes: probabilistic PCA with missing data."""
+) -> tuple[Float[Tensor, "b a"], Float[Tensor, "a d h w"]]:
+    """Where each particle of a group lies along its axes, and these: probabilistic PCA with missing data."""
     small, device = at_template_box(dataset), rows.device
 
     def batches() -> Iterator[Batch]:
@@ -219,4 +253,6 @@ def _coordinates(
     fitted = torch.nonzero(sampled)[:, 0] if int(sampled.sum()) > n_axes else torch.arange(len(rows), device=device)
     axes, _ = fit_axes(rest.select(fitted), n_axes, generator)
     found = axes.posterior(rest)[0]
-    return torch.where(found.std(dim=0) > _NOTHING, found, 0.0)
+    told = found.std(dim=0) > _NOTHING
+    maps = torch.stack([volume_from_ball(values, measured.ball) for values in axes.maps])
+    return torch.where(told, found, 0.0), torch.where(told[:, None, None, None], maps, 0.0)

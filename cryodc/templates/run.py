@@ -1,17 +1,23 @@
 """The codes of a run that are made of templates, and the templates it keeps."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from cryodc.codes import Codes
 from cryodc.data.dataset import Dataset, SubtomogramDataset
+from cryodc.errors import InputError
 from cryodc.io.mrc import write_volume
-from cryodc.io.run import RunFolder
+from cryodc.io.run import RunFolder, atomic_path
 from cryodc.models.config import TemplateConfig
+from cryodc.templates.decoder import TemplateDecoder, groups_of
 from cryodc.templates.learn import learn_templates
 from cryodc.volumes import Volume
+
+_GROUPS = "groups.npz"
 
 
 def add_template_code(
@@ -46,4 +52,27 @@ def add_template_code(
     spacing = dataset.particles.spacing_angstrom * dataset.box_size / found.templates.shape[-1]
     for number, template in enumerate(found.templates, 1):
         write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
+    with atomic_path(run.templates / _GROUPS) as temporary, temporary.open("wb") as file:
+        np.savez(file, **vars(found.groups))
     return replace(codes, matched=found.points, placed=found.placed)
+
+
+def load_template_decoder(run: RunFolder, device: torch.device) -> TemplateDecoder | None:
+    """What decodes the codes of a run that are made of templates; None where it has none.
+
+    Raises
+    ------
+    InputError
+        If the file of its groups is damaged.
+    """
+    path = run.templates / _GROUPS
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as arrays:
+            groups = groups_of(arrays)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            "the groups of the templates cannot be read", file=path, remedy="train again into another --out"
+        ) from error
+    return TemplateDecoder(groups).to(device)

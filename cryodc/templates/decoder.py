@@ -1,0 +1,80 @@
+"""Volumes of codes that are made of templates: the average of a group, changed along its axes, turned and shifted."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cryodc.codes import Codes
+from cryodc.ops.rotations import resample
+from cryodc.templates.placed import N_PLACE, Groups
+
+
+class TemplateDecoder(nn.Module):
+    """Decodes content and transformation codes made of templates; nothing of it is trained.
+
+    Parameters
+    ----------
+    groups
+        Of the run.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        super().__init__()
+        parts = {name: torch.from_numpy(values) for name, values in vars(groups).items()}
+        self.parts = nn.ParameterDict({name: nn.Parameter(part, requires_grad=False) for name, part in parts.items()})
+
+    def decode(self, content: Float[Tensor, "b k"], transformation: Float[Tensor, "b p"]) -> Float[Tensor, "b d h w"]:
+        """The average of the group nearest in content, as it looks at the coordinates, in the pose of the code.
+
+        ``particle(x) = V(Aᵀ (x + o))``; a rotation that is none, as a mean of several may be, is made the nearest.
+        """
+        group = torch.cdist(content, self.parts["centres"]).argmin(dim=1)
+        volumes = self.parts["maps"][group]
+        volumes = volumes + torch.einsum("ba,badhw->bdhw", transformation[:, N_PLACE:], self.parts["axes"][group])
+        left, _, right = torch.linalg.svd(transformation[:, :9].reshape(-1, 3, 3))
+        sign = torch.ones_like(left[:, 0])
+        sign[:, 2] = torch.linalg.det(left @ right)
+        rotations = (left * sign[:, None]) @ right @ self.parts["turns"][group].transpose(1, 2)
+        origins = transformation[:, 9:N_PLACE] + (rotations @ self.parts["moves"][group][..., None])[..., 0]
+        inverse = rotations.transpose(1, 2)
+        return resample(volumes, inverse, (inverse @ origins[..., None])[..., 0])
+
+
+def codes_of_templates(codes: Codes) -> Codes:
+    """The codes that a :class:`TemplateDecoder` takes, as those of a network are.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if codes.matched is None or codes.placed is None:
+        raise ValueError("these codes are not made of templates")
+    spreads = np.zeros_like(codes.matched), np.zeros_like(codes.placed)
+    return Codes(codes.names, codes.matched, codes.placed, *spreads, False, codes.matched, codes.placed)
+
+
+def conformation_axes(
+    transformation: Float[NDArray[np.float32], "n p"], n_axes: int
+) -> tuple[Float[NDArray[np.float64], "a p"], Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " p"]]:
+    """Axes along which particles of a class differ but for how they lie, those of most variance first.
+
+    Returns
+    -------
+    Unit vectors, the share of the variance of all coordinates along each, and the code of a particle that lies as the
+    average does and is at the mean of every coordinate.
+    """
+    coordinates = transformation[:, N_PLACE:].astype(np.float64)
+    variance = coordinates.var(axis=0)
+    order = [q for q in np.argsort(-variance, kind="stable")[:n_axes] if variance[q] > 0]
+    upright = np.concatenate([3**0.5 * np.eye(3).ravel(), np.zeros(3), coordinates.mean(axis=0)])
+    return np.eye(len(upright))[[N_PLACE + q for q in order]], variance[order] / max(variance.sum(), 1e-12), upright
+
+
+def groups_of(arrays: Mapping[str, NDArray[np.float32]]) -> Groups:
+    """Groups as a run keeps them."""
+    return Groups(**{name: np.asarray(arrays[name], dtype=np.float32) for name in Groups.__dataclass_fields__})
