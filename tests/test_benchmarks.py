@@ -22,6 +22,7 @@ from benchmarks import (
     table,
 )
 from benchmarks.bop import read_objects
+from benchmarks.recipes import SETS
 from cryodc.config import preset_config
 from cryodc.data.phantoms import demo_phantoms, phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
@@ -187,6 +188,32 @@ def test_table_gives_leakage_above_shuffled_particles(tmp_path):
     cells = dict(zip(head.split(" | "), found.split(" | "), strict=True))
     assert cells["R² of pose from c"] == "0.250"
     assert cells["R² of wedge from c |"] == "0.000 |"
+
+
+def test_table_counts_proteins_as_the_published_set_does(tmp_path):
+    def row(factor, corrected):
+        return {"factor": factor, "content": {"corrected": corrected}, "transformation": {"corrected": 0.0},
+                "sap_corrected": corrected}  # fmt: skip
+
+    published = {"ari": 1.0, "accuracy": 1.0, "disentanglement": [row("protein", 1.0), row("conformation", 0.4)]}
+    ours = [row("protein", 0.9), row("conformation", 0.3), row("pose", 0.1)]
+    both = {"set": "paper", "method": "a", "seed": 3, "ari": 0.8, "disentanglement": ours, "as_published": published}
+    (tmp_path / "3.json").write_text(json.dumps(both))
+    (tmp_path / "4.json").write_text(json.dumps({"set": "paper", "method": "b", "seed": 3, "ari": 0.5}))
+    head, _, *rows = table.markdown(table.as_published(table.read_results(tmp_path, "paper"))).splitlines()
+    assert len(rows) == 1
+    cells = dict(zip(head.replace("\\|", "/").split(" | "), rows[0].split(" | "), strict=True))
+    found = [cells[name] for name in ("ARI", "D(c/c)", "D(z/c), conformation", "D(z/c), pose")]
+    assert found == ["1.000", "1.000", "0.400", "0.100"]
+
+
+def test_a_tetrasome_is_a_state_of_the_nucleosome_in_the_published_set():
+    paper, published = SETS["paper"], SETS["paper"].published_of_source()
+    of_name = dict(zip((source.name for source in paper.sources), published.tolist(), strict=True))
+    assert of_name["1kx5"] == of_name["1KX5_cryst_tetrasome_coiled_for_web_state3"]
+    assert sorted(set(of_name.values())) == [0, 1, 2]
+    assert of_name["6vxx"] == of_name["6xcm"] != of_name["2uv8_twist+15"]
+    assert SETS["hard"].published_of_source() is None
 
 
 def test_table_reads_digits_where_others_have_proteins(tmp_path):
