@@ -28,12 +28,11 @@ from cryodc.ops.filters import fourier_crop, fourier_shift, standardise
 from cryodc.ops.rotations import geodesic_degrees, random_rotations, rotation_grid, symmetry_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
-from cryodc.register import register_map
 from cryodc.templates import learn, match, shapes
 from cryodc.templates.decoder import TemplateDecoder, codes_of_templates, conformation_axes
 from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.templates.match import Search, match_map, shift_star
-from cryodc.templates.placed import N_PLACE, Groups, place_code
+from cryodc.templates.placed import N_PLACE, Groups, place_code, register_group
 from cryodc.templates.run import add_template_code, load_template_decoder
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
@@ -338,7 +337,7 @@ def test_particles_of_a_turned_template_have_the_same_transformation_code() -> N
     turn = random_rotations(1, torch.Generator().manual_seed(1))[0].double().numpy()
     middle, off = np.full(3, BOX // 2), np.array([0.8, -0.5, 0.3])
     second = affine_transform(first, turn, middle - turn @ middle + off, order=3)
-    found, move, _ = register_map(Volume(second, 1.0), Volume(first, 1.0), radius_shells=6.0)
+    found, move = register_group(Volume(second, 1.0), Volume(first, 1.0), 6.0)
     rotations = random_rotations(3, torch.Generator().manual_seed(2))
     shifts = torch.randn(3, 3, generator=torch.Generator().manual_seed(3))
     on_first = place_code(PoseSet(rotations, shifts, torch.ones(3)), torch.eye(3), torch.zeros(3))
@@ -348,6 +347,16 @@ def test_particles_of_a_turned_template_have_the_same_transformation_code() -> N
                     torch.ones(3))  # fmt: skip
     on_second = place_code(there, torch.from_numpy(found).float(), torch.from_numpy(move).float())
     torch.testing.assert_close(on_second, on_first, atol=0.15, rtol=0)
+
+
+def test_unlike_averages_lie_middle_on_middle() -> None:
+    """A small ball fits best into the wall of a large shell, but that is not where it belongs."""
+    z, y, x = np.indices((BOX, BOX, BOX)) - BOX // 2
+    shell = np.exp(-np.square(np.sqrt(z**2 + y**2 + x**2) - 5.0)).astype(np.float32)
+    ball = np.exp(-(np.square(z - 1) + y**2 + x**2) / 2.0).astype(np.float32)
+    turn, move = register_group(Volume(ball, 1.0), Volume(shell, 1.0), 6.0)
+    # The middle of the shell, moved, is the middle of the ball.
+    np.testing.assert_allclose(turn @ np.zeros(3) + move, [1.0, 0.0, 0.0], atol=0.1)
 
 
 def test_a_decoded_group_is_turned_and_shifted_as_a_particle_is() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass
 from torch import Tensor
 
 from cryodc.class_mixture import ClassPoses, References, empty_poses, make_references
@@ -36,6 +37,8 @@ _N_ROUNDS = 8
 _N_STEPS = 5
 _FEWEST = 20
 """A group of fewer particles has no axes."""
+_ALIKE = 0.8
+"""Correlation of two averages, at least, of one protein."""
 _NOTHING = 0.05
 """Coordinates that spread less than this are those of an axis that noise alone explains."""
 _BATCH = 64
@@ -133,7 +136,7 @@ def place_particles(
             continue
         pose, average = _posed(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
         first = first or average
-        turn, move, _ = register_map(average, first, radius_shells=matched.radius)
+        turn, move = register_group(average, first, matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
         axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
@@ -144,6 +147,26 @@ def place_particles(
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(Groups)]
     return code, Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+
+
+def register_group(
+    average: Volume, first: Volume, radius_shells: float
+) -> tuple[Float[NDArray[np.float64], "3 3"], Float[NDArray[np.float64], " 3"]]:
+    """Turn and move, ``x = turn · x_first + move``, that take one average to another.
+
+    The best of all where both are of one protein. Between proteins that are not alike the best overlap may be that of
+    one with an edge of the other: there they are turned likewise, and middle lies on middle.
+    """
+    turn, move, moved = register_map(average, first, radius_shells=radius_shells)
+    if np.corrcoef(moved.voxels.ravel(), first.voxels.ravel())[0, 1] < _ALIKE:
+        move = _middle(average) - turn @ _middle(first)
+    return turn, move
+
+
+def _middle(volume: Volume) -> Float[NDArray[np.float64], " 3"]:
+    """Centre of mass of what is denser than a fifth of the peak, zyx voxels from the centre of the box."""
+    dense = np.where(volume.voxels > 0.2 * volume.voxels.max(), volume.voxels, 0.0)
+    return np.asarray(center_of_mass(dense)) - volume.box_size // 2
 
 
 def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:
