@@ -1,30 +1,25 @@
 """Generate: what a trained model has learned, as volumes decoded from codes and as pictures of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from cryodc.checkpoint import load_model
 from cryodc.code_maps import MapKind, comparison_picture, maps_picture
-from cryodc.decode import AtBox, AxesOf, DecodingModel, TransferGrid, Traversal, code_axes, transfer_grid, traverse
+from cryodc.decode import TransferGrid, Traversal, transfer_grid, traverse
 from cryodc.decoded_pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
-from cryodc.distributed import choose_device
+from cryodc.decoding import Decoding, WhoseCodes, load_decoding
 from cryodc.encoded_run import EncodedRun, load_encoded
 from cryodc.errors import InputError
 from cryodc.galleries import View
 from cryodc.generated_folder import class_folder, origin, write_grid, write_traversal
-from cryodc.io.run import RunFolder, atomic_path, load_config, require, require_empty
+from cryodc.io.run import RunFolder, atomic_path, require_empty
 from cryodc.representatives import k_medoids, medoids, spread_codes
-from cryodc.templates.decoder import codes_of_templates, conformation_axes
-from cryodc.templates.run import load_template_decoder
 
 GRID = "grid"
 PARTICLES = "particles.png"
 MAPS = "codes.png"
 COMPARISON = "comparison.png"
-
-WhoseCodes = Literal["templates", "network"]
 
 
 @dataclass(frozen=True)
@@ -76,57 +71,6 @@ class GenerateRequest:
     codes: WhoseCodes | None = None
     seed: int = 0
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """What decodes the codes of a run, at the box of the particles it was trained on.
-
-    Parameters
-    ----------
-    encoded
-        The run, with the codes that ``model`` takes.
-    model
-        The templates' decoder, or the network.
-    axes_of
-        What traversals follow.
-    codes
-        Whose codes these are.
-    """
-
-    encoded: EncodedRun
-    model: DecodingModel
-    axes_of: AxesOf
-    codes: WhoseCodes
-
-
-def load_decoding(encoded: EncodedRun, codes: WhoseCodes | None = None, device: str = "auto") -> Decoding:
-    """The decoder of a run's codes: by default that of the templates, where the run has some.
-
-    Raises
-    ------
-    InputError
-        If there is no checkpoint, it is damaged, the run has no templates that were asked for, or there is no such
-        device.
-    """
-    run, chosen = encoded.run, choose_device(device)
-    described = load_config(run)
-    box_size = int((described.get("pack") or described["dataset"])["box_size"])
-    made_of_templates = encoded.codes.matched is not None and encoded.codes.placed is not None
-    decoder = load_template_decoder(run, chosen) if codes != "network" and made_of_templates else None
-    if decoder is not None:
-        there = replace(encoded, codes=codes_of_templates(encoded.codes))
-        return Decoding(there, AtBox(decoder, box_size), conformation_axes, "templates")
-    if codes == "templates":
-        raise InputError(
-            "this run has no templates to decode with",
-            file=run.templates,
-            expected="groups.npz, which `cryodc train` writes for volumes",
-            remedy="take those of the network: --codes network",
-        )
-    model, config = load_model(require(run.checkpoints / "last.pt", "cryodc train"), chosen)
-    at_box = model if box_size == config.model.box_size else AtBox(model, box_size)
-    return Decoding(encoded, at_box, code_axes, "network")
 
 
 def make_grid(decoding: Decoding, request: GenerateRequest) -> TransferGrid:

@@ -4,8 +4,9 @@ import base64
 from dataclasses import dataclass
 
 from cryodc.decoded_pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
+from cryodc.decoding import Decoding, load_decoding
 from cryodc.encoded_run import load_encoded
-from cryodc.generate import Decoding, GenerateRequest, load_decoding, make_grid, make_traversal
+from cryodc.generate import GenerateRequest, make_grid, make_traversal
 from cryodc.io.run import RunFolder
 from cryodc.pictures import class_colour
 

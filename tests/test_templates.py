@@ -30,9 +30,10 @@ from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
 from cryodc.particles import ImageReference, ParticleSet
 from cryodc.templates import learn, match, shapes
 from cryodc.templates.decoder import TemplateDecoder, codes_of_templates, conformation_axes
+from cryodc.templates.group_poses import register_group
 from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.templates.match import Search, match_map, shift_star
-from cryodc.templates.placed import N_PLACE, Groups, place_code, register_group
+from cryodc.templates.placed import N_PLACE, Groups, place_code
 from cryodc.templates.run import add_template_code, load_template_decoder
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps

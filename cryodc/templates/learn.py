@@ -16,8 +16,9 @@ from cryodc.class_spectra import ClassSpectra
 from cryodc.data.dataset import Dataset
 from cryodc.mixture import fit_mixture
 from cryodc.models.config import TemplateConfig
+from cryodc.templates.group_poses import Matched
 from cryodc.templates.match import match_references, random_search
-from cryodc.templates.placed import Groups, Matched, place_particles
+from cryodc.templates.placed import Groups, place_particles
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes

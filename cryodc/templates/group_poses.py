@@ -1,0 +1,148 @@
+"""Poses of the particles of a group on their own average, and where one average lies on another.
+
+A group is placed on its commonest template, which is averaged anew from it a few times: a template of few particles
+may look alike from two sides where the protein does not.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass
+from torch import Tensor
+
+from cryodc.class_mixture import ClassPoses, References, empty_poses, make_references
+from cryodc.class_spectra import ClassSpectra, PoseSet
+from cryodc.ops.correlate import phase_ramps
+from cryodc.ops.refine import fine_gradient, refine_poses
+from cryodc.register import register_map
+from cryodc.templates.match import match_references, random_search
+from cryodc.templates.spectra import BOX, BallSpectra
+from cryodc.volumes import Volume
+
+_N_ROUNDS = 8
+_N_STEPS = 5
+_ALIKE = 0.8
+"""Correlation of two averages, at least, of one protein."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Particles matched with templates.
+
+    Parameters
+    ----------
+    particles, halves
+        All particles, and the half set of each.
+    sample, rows
+        Those that averages are made of, and where they are among all.
+    references, poses
+        The templates, and every particle in the pose in which each fits it best.
+    radius
+        Shells that were looked at.
+    """
+
+    particles: BallSpectra
+    halves: Int[Tensor, " n"]
+    sample: ClassSpectra
+    rows: Int[Tensor, " s"]
+    references: References
+    poses: ClassPoses
+    radius: float
+
+
+def group_poses(
+    matched: Matched, rows: Int[Tensor, " b"], template: int, generator: torch.Generator
+) -> tuple[PoseSet, Volume]:
+    """Poses of a group's particles on their own average, which begins as a template; and that average."""
+    part, halves = matched.particles.select(rows).within(matched.radius), matched.halves[rows]
+    average, noise = matched.references.select([template]), matched.sample.noise
+    pose = _refined(part, halves, average, noise, matched.poses.of(rows, template))
+    every = torch.arange(len(rows), device=rows.device)
+    for _ in range(_N_ROUNDS):
+        again = _averaged(matched, rows, pose)
+        if again is None:
+            break
+        average = again
+        search = random_search(generator, rows.device)
+        found = match_references(_centred(part, pose), halves, average, search, noise).of(every, 0)
+        found.shifts += pose.shifts
+        kept, moved = (_refined(part, halves, average, noise, start) for start in (pose, found))
+        pose = _better(kept, moved)
+    return pose, Volume(average.maps[0].mean(dim=0).cpu().numpy(), 1.0)
+
+
+def _centred(particles: BallSpectra, pose: PoseSet) -> BallSpectra:
+    """Particles moved back by the shifts they are known to have, so that rotations are compared in place."""
+    return replace(particles, spectra=particles.spectra * phase_ramps(particles.ball, pose.shifts).conj())
+
+
+def _averaged(matched: Matched, rows: Int[Tensor, " b"], pose: PoseSet) -> References | None:
+    """The average, in two halves, of those of a group that are in the sample; None without two in each half."""
+    among = torch.full_like(matched.halves, -1)
+    among[rows] = torch.arange(len(rows), device=rows.device)
+    places = among[matched.rows]
+    members, halves = torch.nonzero(places >= 0)[:, 0], matched.halves[matched.rows]
+    if min(int((halves[members] == half).sum()) for half in (1, 2)) < 2:
+        return None
+    poses = empty_poses(len(places), 1, rows.device)
+    which = places[members]
+    poses.put(members, 0, PoseSet(pose.rotations[which], pose.shifts[which], pose.scores[which]))
+    shares = (places >= 0).float()[:, None]
+    return make_references(matched.sample, halves, poses, shares, matched.radius + 1)
+
+
+def _refined(
+    particles: BallSpectra, halves: Int[Tensor, " b"], average: References, noise: Float[Tensor, " s"], start: PoseSet
+) -> PoseSet:
+    """Poses moved uphill, always on the map of the other half set."""
+    rotations, shifts, scores = start.rotations.clone(), start.shifts.clone(), start.scores.clone()
+    whitening = noise.clamp_min(1e-12).rsqrt()[particles.ball.shells]
+    for half in (1, 2):
+        rows = torch.nonzero(halves == half)[:, 0]
+        if len(rows):
+            rotations[rows], shifts[rows], scores[rows] = refine_poses(
+                particles.spectra[rows] * whitening,
+                particles.weights * whitening,
+                particles.weight_index[rows],
+                fine_gradient(average.maps[0, 2 - half], float(particles.ball.shells.max()))[None],
+                torch.zeros_like(rows),
+                particles.ball,
+                rotations[rows],
+                shifts[rows],
+                _N_STEPS,
+                max_shift_voxels=BOX / 4,
+            )
+    return PoseSet(rotations, shifts, scores)
+
+
+def _better(first: PoseSet, second: PoseSet) -> PoseSet:
+    """Of each particle the pose with the higher score."""
+    moved = second.scores > first.scores
+    return PoseSet(
+        torch.where(moved[:, None, None], second.rotations, first.rotations),
+        torch.where(moved[:, None], second.shifts, first.shifts),
+        torch.where(moved, second.scores, first.scores),
+    )
+
+
+def register_group(
+    average: Volume, first: Volume, radius_shells: float
+) -> tuple[Float[NDArray[np.float64], "3 3"], Float[NDArray[np.float64], " 3"]]:
+    """Turn and move, ``x = turn · x_first + move``, that take one average to another.
+
+    The best of all where both are of one protein. Between proteins that are not alike the best overlap may be that of
+    one with an edge of the other: there they are turned likewise, and middle lies on middle.
+    """
+    turn, move, moved = register_map(average, first, radius_shells=radius_shells)
+    if np.corrcoef(moved.voxels.ravel(), first.voxels.ravel())[0, 1] < _ALIKE:
+        move = _middle(average) - turn @ _middle(first)
+    return turn, move
+
+
+def _middle(volume: Volume) -> Float[NDArray[np.float64], " 3"]:
+    """Centre of mass of what is denser than a fifth of the peak, zyx voxels from the centre of the box."""
+    dense = np.where(volume.voxels > 0.2 * volume.voxels.max(), volume.voxels, 0.0)
+    return np.asarray(center_of_mass(dense)) - volume.box_size // 2
