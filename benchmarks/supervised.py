@@ -22,7 +22,7 @@ from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_
 from cryodc.data.views import random_view
 from cryodc.io.structures import Atoms
 from cryodc.models.registry import build_model
-from cryodc.ops.filters import standardise, view_mask
+from cryodc.ops.filters import crop_weights, fourier_crop, standardise, view_mask
 from cryodc.volumes import Volume
 
 _FRESH_SEED = 1_000_000
@@ -143,6 +143,11 @@ def _predict(
 
 
 def _views(particles: SimulatedParticles, rows: Tensor, config: TrainConfig, generator: torch.Generator) -> Tensor:
-    volumes = standardise(particles.volumes[rows])
-    weights = particles.weights[particles.weight_index[rows]]
-    return random_view(volumes, weights, view_mask(volumes.shape[-1]), config.views, generator).volumes
+    """Random views of some particles, at the box of the network as training makes them."""
+    whole, box = particles.volumes.shape[-1], config.model.box_size
+    volumes, weights = particles.volumes[rows], particles.weights[particles.weight_index[rows]]
+    if box < whole:
+        volumes, weights = fourier_crop(volumes, box), crop_weights(weights, box)
+    shift = config.views.max_shift_voxels * box / whole
+    views = config.views.model_copy(update={"max_shift_voxels": shift})
+    return random_view(standardise(volumes), weights, view_mask(box), views, generator).volumes
