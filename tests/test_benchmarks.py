@@ -25,17 +25,17 @@ from benchmarks.bop import read_objects
 from benchmarks.recipes import SETS
 from cryodc.config import preset_config
 from cryodc.data.cropped import at_box
-from cryodc.data.dataset import SubtomogramDataset
 from cryodc.data.phantoms import demo_phantoms, phantom
 from cryodc.data.simulate import SimulationConfig, simulate_particles
 from cryodc.data.views import random_view
 from cryodc.errors import InputError
-from cryodc.ops.filters import standardise, view_mask
+from cryodc.ops.filters import view_mask
 from cryodc.ops.rotations import random_rotations, resample, symmetry_rotations
-from cryodc.particles import ImageReference, ParticleSet, Poses
+from cryodc.particles import Poses
 from cryodc.scores import pose_errors
 from cryodc.templates import shapes
 from cryodc.volumes import Volume
+from tests.simulated import as_dataset
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +59,6 @@ def test_clean_phantoms_are_told_apart_by_the_random_shapes_that_fit_them(partic
 def test_clean_phantoms_are_told_apart_in_their_true_poses(particles):
     found = floors.oracle_mixture(particles, 4, seed=0, spacing_angstrom=20.0)
     assert adjusted_rand_score(particles.labels, found) > 0.9
-
-
-def as_dataset(made):
-    """Simulated particles as they are read from files."""
-    n = len(made.volumes)
-    particles = ParticleSet(
-        source=Path("particles.star"),
-        names=tuple(f"p{i}" for i in range(n)),
-        rows=np.arange(n),
-        images=tuple(ImageReference(Path(f"p{i}.mrc")) for i in range(n)),
-        weight_images=None,
-        tomograms=("t",) * n,
-        box_size=made.volumes.shape[-1],
-        spacing_angstrom=10.0,
-    )
-    return SubtomogramDataset(particles, standardise(made.volumes), made.weights, torch.as_tensor(made.weight_index))
 
 
 def test_the_taught_classifier_tells_clean_phantoms_apart_and_never_saw_them(particles, monkeypatch):
@@ -104,7 +88,9 @@ def test_the_taught_encoder_sees_views_as_training_draws_them():
     """Particles of box 32, of which the network sees box 20."""
     made = simulate_particles({"wheel": phantom("wheel")}, SimulationConfig(n_per_map=3, box_size=32, seed=2))
     config, rows = preset_config("default", 32), torch.tensor([2, 0])
-    dataset, views = at_box(as_dataset(made), config.views, config.model.box_size)
+    dataset, views = at_box(
+        as_dataset(made.volumes, made.weights, torch.as_tensor(made.weight_index)), config.views, config.model.box_size
+    )
     volumes, weights = next(iter(dataset.batches([rows])))
     expected = random_view(volumes, weights, view_mask(20), views, torch.Generator().manual_seed(4)).volumes
     found = supervised._views(made, rows, config, torch.Generator().manual_seed(4))

@@ -27,7 +27,6 @@ from cryodc.ops.correlate import ball_spectra, ball_weights, fourier_ball
 from cryodc.ops.filters import fourier_crop, fourier_shift, standardise
 from cryodc.ops.rotations import geodesic_degrees, random_rotations, rotation_grid, symmetry_rotations
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
-from cryodc.particles import ImageReference, ParticleSet
 from cryodc.templates import learn, match, shapes
 from cryodc.templates.decoder import TemplateDecoder, codes_of_templates, conformation_axes
 from cryodc.templates.group_poses import register_group
@@ -40,23 +39,9 @@ from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
 from cryodc.templates.wedge import ball_moments, fit_correction, wedge_seen
 from cryodc.volumes import Volume
+from tests.simulated import as_dataset
 
 CPU = torch.device("cpu")
-
-
-def as_dataset(volumes: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> SubtomogramDataset:
-    n = len(volumes)
-    particles = ParticleSet(
-        source=Path("particles.star"),
-        names=tuple(f"p{i}" for i in range(n)),
-        rows=np.arange(n),
-        images=tuple(ImageReference(Path(f"p{i}.mrc")) for i in range(n)),
-        weight_images=None,
-        tomograms=("t",) * n,
-        box_size=volumes.shape[-1],
-        spacing_angstrom=20.0,
-    )
-    return SubtomogramDataset(particles, standardise(volumes), weights, index)
 
 
 @pytest.fixture(scope="module")
