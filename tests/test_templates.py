@@ -22,11 +22,13 @@ from cryodc.errors import InputError
 from cryodc.io.mrc import read_volume
 from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.leakage.disentanglement import disentangle_labels
+from cryodc.leakage.moments import wedge_in_reference
+from cryodc.leakage.probes import LinearProbe
 from cryodc.models.config import TemplateConfig
 from cryodc.ops.correlate import ball_spectra, ball_weights, fourier_ball
 from cryodc.ops.filters import fourier_crop, fourier_shift, standardise
 from cryodc.ops.rotations import geodesic_degrees, random_rotations, rotation_grid, symmetry_rotations
-from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
+from cryodc.ops.wedge import apply_weight, missing_moments, wedge_from_tilt_range
 from cryodc.templates import learn, match, shapes
 from cryodc.templates.decoder import TemplateDecoder, codes_of_templates, conformation_axes
 from cryodc.templates.group_poses import register_group
@@ -37,7 +39,7 @@ from cryodc.templates.run import add_template_code, load_template_decoder
 from cryodc.templates.spectra import BOX, RADIUS, particle_spectra, spectra_of, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
-from cryodc.templates.wedge import ball_moments, fit_correction, wedge_seen
+from cryodc.templates.wedge import ball_moments, fit_correction, wedge_on_best
 from cryodc.volumes import Volume
 from tests.simulated import as_dataset
 
@@ -179,7 +181,7 @@ def test_the_wedge_is_seen_in_the_frame_of_the_template() -> None:
     poses = empty_poses(5, 2, CPU)
     poses.rotations[:, 1], poses.scores[:, 1] = turns, 1.0
     rows, columns = np.triu_indices(3)
-    for turn, seen in zip(turns, wedge_seen(particles, poses), strict=True):
+    for turn, seen in zip(turns, wedge_on_best(particles, poses), strict=True):
         found = np.zeros((3, 3))
         found[rows, columns] = found[columns, rows] = seen
         main = np.linalg.eigh(found)[1][:, -1]
@@ -202,7 +204,7 @@ def test_scores_of_an_elongated_map_no_longer_tell_the_wedge() -> None:
         simulated, _ = simulate_maps(particles, maps, torch.tensor([30.0]), 300, noise, generator)
         poses = empty_poses(300, 1, CPU)
         poses.put(torch.arange(300), 0, match_map(simulated, maps[0], search, noise))
-        told.append((poses.scores.double().numpy(), wedge_seen(simulated, poses)))
+        told.append((poses.scores.double().numpy(), wedge_on_best(simulated, poses)))
     (scores, seen), (others, seen_by_others) = told
     nothing = np.zeros(300, dtype=np.int64)
     corrected = fit_correction(scores, nothing, seen, 2).apply(others, nothing, seen_by_others)
@@ -315,6 +317,19 @@ def test_transformation_codes_do_not_tell_what_a_particle_is(moving: Moving) -> 
     )
     assert found.transformation is not None
     assert found.transformation.corrected < 0.25
+
+
+def test_content_codes_do_not_tell_the_wedge_on_the_particle(moving: Moving) -> None:
+    """Within each protein, from true poses; half of the particles predict the other half's wedge no better than by
+    chance."""
+    truth = moving.truth
+    moments = missing_moments(truth.weights[0]).numpy()
+    seen = np.zeros((240, 9))
+    for label, group in ((0, "C1"), (1, "C2")):
+        own = truth.labels == label
+        seen[own] = wedge_in_reference(truth.poses.rotations[own], np.tile(moments, (120, 1, 1)), group)
+    found = LinearProbe(moving.found.points, truth.labels).values(seen)
+    assert found.corrected < 0.01
 
 
 def test_particles_of_a_turned_template_have_the_same_transformation_code() -> None:

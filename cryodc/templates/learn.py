@@ -22,7 +22,7 @@ from cryodc.templates.placed import Groups, place_particles
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
-from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_seen
+from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_on_best, wedge_seen
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
@@ -168,7 +168,7 @@ class _Learner:
         if self.config.wedge_correction:
             # First from simulated particles, of which there are enough for squares, then from what those leave.
             for particles, of_these, degree in ((simulated, poses, 2), (self.sample, self.poses, 1)):
-                scores, seen = self._scores(particles, of_these), wedge_seen(particles, of_these)
+                scores, seen = self._scores(particles, of_these), wedge_on_best(particles, of_these)
                 fitted = of_these.scores.argmax(dim=1).cpu().numpy()
                 self.corrections.append(fit_correction(scores, fitted, seen, degree))
         self.scores = self._scores(self.sample, self.poses)
@@ -224,15 +224,20 @@ class _Learner:
         self.tell("placing all particles")
         sample = self.spectra, self.rows
         matched = Matched(self.all, self.all_halves, *sample, self.references, poses, self.radius)
-        placed, groups = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
-        return TemplateCode(points, placed, groups, self.maps.cpu().numpy())
+        placed = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
+        if self.config.wedge_correction:
+            # Once more, now that particles lie on what they are, and not on the template that happened to fit best.
+            seen = wedge_seen(self.all, placed.rotations.to(self.device))
+            rest = points.astype(np.float64)
+            points = fit_correction(rest, placed.labels, seen, 1).apply(rest, placed.labels, seen).astype(np.float32)
+        return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy())
 
     def _scores(
         self, particles: BallSpectra, poses: ClassPoses, n_corrections: int | None = None
     ) -> Float[NDArray[np.float64], "n k"]:
         """Scores after the first corrections, or after all there are."""
         scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
-        seen = wedge_seen(particles, poses)
+        seen = wedge_on_best(particles, poses)
         for correction in self.corrections[:n_corrections]:
             scores = correction.apply(scores, best, seen)
         return scores

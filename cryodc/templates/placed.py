@@ -58,6 +58,32 @@ class Groups:
     moves: Float[NDArray[np.float32], "g 3"]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """How every particle lies in its group.
+
+    Parameters
+    ----------
+    code
+        ``(n, 12 + n_axes)``: the nine entries of the rotation, times √3, and the shift zyx in voxels of the templates'
+        box – both from the average of the largest group, on which those of all others are registered – and the
+        coordinates along the group's axes, in standard deviations.
+    labels
+        ``(n,)`` group of each.
+    groups
+        The largest first.
+    """
+
+    code: Float[NDArray[np.float32], "n p"]
+    labels: Int[NDArray[np.int64], " n"]
+    groups: Groups
+
+    @property
+    def rotations(self) -> Float[Tensor, "n 3 3"]:
+        """Of the particles, from the average of the largest group."""
+        return torch.from_numpy(self.code[:, :9] / 3**0.5).reshape(-1, 3, 3)
+
+
 @torch.no_grad()
 def place_particles(
     dataset: Dataset,
@@ -65,7 +91,7 @@ def place_particles(
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
-) -> tuple[Float[NDArray[np.float32], "n p"], Groups]:
+) -> Placed:
     """Pose and conformation of every particle, and the groups in which these are told.
 
     Parameters
@@ -81,15 +107,10 @@ def place_particles(
         there is nothing but noise are 0 for all.
     seed
         Of groups, searches and starts.
-
-    Returns
-    -------
-    The code, ``(n, 12 + n_axes)``: the nine entries of the rotation, times √3, and the shift zyx in voxels of the
-    templates' box – both from the average of the largest group, on which those of all others are registered – and the
-    coordinates, in standard deviations. And the groups, the largest first.
     """
     features = content_features(points)
     labels = choose_mixture(features, seed)[0].predict(features)
+    group_of = np.zeros(len(labels), dtype=np.int64)
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
@@ -97,6 +118,7 @@ def place_particles(
     first: Volume | None = None
     for label in np.argsort(-np.bincount(labels), kind="stable"):
         members = np.flatnonzero(labels == label)
+        group_of[members] = len(groups)
         rows = torch.from_numpy(members).to(best.device)
         if not len(rows):
             continue
@@ -112,7 +134,8 @@ def place_particles(
         groups.append(Groups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(Groups)]
-    return code, Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+    joined = Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+    return Placed(code, group_of, joined)
 
 
 def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:

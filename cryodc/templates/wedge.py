@@ -29,10 +29,14 @@ def ball_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
     return torch.einsum("mp,pi,pj->mij", missing, directions, directions) / len(directions)
 
 
-def wedge_seen(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.float64], "n 6"]:
-    """The missing wedge of each particle in the frame of the template that fits it best: the moments ``Aᵀ M A``."""
+def wedge_on_best(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.float64], "n 6"]:
+    """:func:`wedge_seen` in the pose of each particle on the template that fits it best."""
     best = poses.scores.argmax(dim=1)
-    rotations = poses.rotations[torch.arange(len(best), device=best.device), best]
+    return wedge_seen(particles, poses.rotations[torch.arange(len(best), device=best.device), best])
+
+
+def wedge_seen(particles: BallSpectra, rotations: Float[Tensor, "n 3 3"]) -> Float[NDArray[np.float64], "n 6"]:
+    """The missing wedge of each particle in the frame of a map that it lies on with ``A``: the moments ``Aᵀ M A``."""
     moments = ball_moments(particles)[particles.weight_index]
     seen = rotations.transpose(1, 2) @ moments @ rotations
     rows, columns = torch.triu_indices(3, 3)
@@ -41,7 +45,7 @@ def wedge_seen(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.fl
 
 @dataclass(frozen=True)
 class _Fit:
-    """Of the particles that one template fits best: ``score = … + terms(seen) · coefficients``."""
+    """Of the particles of one group: ``score = … + terms(seen) · coefficients``."""
 
     centre: Float[NDArray[np.float64], " 6"]
     scale: float
@@ -56,7 +60,7 @@ class WedgeCorrection:
     Parameters
     ----------
     fits
-        By template; those of which there were too few particles are not corrected.
+        By group; those of too few particles are not corrected.
     degree
         Of the polynomial in the moments, 1 or 2.
     """
@@ -67,13 +71,13 @@ class WedgeCorrection:
     def apply(
         self,
         scores: Float[NDArray[np.float64], "n k"],
-        best: Int[NDArray[np.int64], " n"],
+        groups: Int[NDArray[np.int64], " n"],
         seen: Float[NDArray[np.float64], "n 6"],
     ) -> Float[NDArray[np.float64], "n k"]:
-        """Corrected scores; the mean over particles of a template stays what it is."""
+        """Corrected scores; the mean over the particles that a group was fitted to stays what it is."""
         corrected = scores.copy()
-        for template, fit in self.fits.items():
-            rows = best == template
+        for group, fit in self.fits.items():
+            rows = groups == group
             terms = _terms((seen[rows] - fit.centre) / fit.scale, self.degree) - fit.mean
             corrected[rows] -= terms @ fit.coefficients
         return corrected
@@ -81,27 +85,27 @@ class WedgeCorrection:
 
 def fit_correction(
     scores: Float[NDArray[np.float64], "n k"],
-    best: Int[NDArray[np.int64], " n"],
+    groups: Int[NDArray[np.int64], " n"],
     seen: Float[NDArray[np.float64], "n 6"],
     degree: int,
 ) -> WedgeCorrection:
-    """Ridge regression of scores on the missing wedge, for each template by itself.
+    """Ridge regression of scores on the missing wedge, for each group by itself.
 
     Parameters
     ----------
     scores
-        Of particles against all templates.
-    best
-        The template that fits each best.
+        Of particles against all templates, or what is made of them.
+    groups
+        Particles that lie on one map: of one template, or alike.
     seen
         :func:`wedge_seen`.
     degree
         1, or 2 with squares and products.
     """
     fits = {}
-    for template in range(scores.shape[1]):
-        rows = best == template
-        scale = float(seen[rows].std(axis=0).mean()) if rows.any() else 0.0
+    for group in np.unique(groups).tolist():
+        rows = groups == group
+        scale = float(seen[rows].std(axis=0).mean())
         if rows.sum() < _FEWEST or scale < 1e-9:
             continue
         centre = seen[rows].mean(axis=0)
@@ -109,7 +113,7 @@ def fit_correction(
         mean = terms.mean(axis=0)
         terms, rest = terms - mean, scores[rows] - scores[rows].mean(axis=0)
         ridge = _RIDGE * len(terms) * np.eye(terms.shape[1])
-        fits[template] = _Fit(centre, scale, mean, np.linalg.solve(terms.T @ terms + ridge, terms.T @ rest))
+        fits[group] = _Fit(centre, scale, mean, np.linalg.solve(terms.T @ terms + ridge, terms.T @ rest))
     return WedgeCorrection(fits, degree)
 
 
