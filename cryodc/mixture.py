@@ -135,16 +135,18 @@ def choose_mixture(
     return mixtures[chosen.n_clusters - 1], chosen, trials
 
 
-def shallowest_valley(
+def valley_limit(
     features: Float[NDArray[np.float64], "n p"],
     labels: Int[NDArray[np.int64], " n"],
     precision: Float[NDArray[np.float64], "p p"],
+    seed: int,
 ) -> float:
-    """How far the density falls between the two clusters that are least apart.
+    """What the density between the two clusters that are least apart falls below with 90 % confidence.
 
-    For each pair: members of both are projected on the direction that separates them best (Fisher's), each cluster
-    given the same weight, and the lowest density between their two peaks is divided by the lower peak.
-    0 is nothing in between; a cluster cut in two gives 1.
+    For each pair, members of both are projected on the direction that separates them best (Fisher's), and
+    :func:`valley_between` tells how far the density falls; the pair with the shallowest valley counts. Few particles
+    make valleys by chance: so the upper end of a bootstrap over the members of that pair, at most 5,000 of each, or the
+    valley itself where that is already too shallow for separate clusters.
 
     Parameters
     ----------
@@ -152,24 +154,8 @@ def shallowest_valley(
         Points and the cluster, 0-based, of each.
     precision
         Inverse of the covariance that clusters share.
-
-    Returns
-    -------
-    The largest ratio over all pairs.
-    """
-    return valley_between(*_closest_pair(features, labels, precision))
-
-
-def valley_limit(
-    features: Float[NDArray[np.float64], "n p"],
-    labels: Int[NDArray[np.int64], " n"],
-    precision: Float[NDArray[np.float64], "p p"],
-    seed: int,
-) -> float:
-    """What :func:`shallowest_valley` stays below with 90 % confidence: few particles make valleys by chance.
-
-    The upper end of a bootstrap over the members of the two clusters that are least apart, at most 5,000 of each; the
-    valley itself where that is already too shallow for separate clusters.
+    seed
+        Of the bootstrap.
     """
     pair = _closest_pair(features, labels, precision)
     ratio = valley_between(*pair)

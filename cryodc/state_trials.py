@@ -57,7 +57,7 @@ class StateTrial:
         Standard errors by which motion along N − 1 principal axes gains more than 1.1 times what these states gain.
     valley
         How far the density of held-out particles along the axes falls between the two states least apart: 0 nothing in
-        between, 1 not at all (:func:`cryodc.mixture.shallowest_valley`).
+        between, 1 not at all (:func:`cryodc.mixture.valley_between`).
     """
 
     n_states: int
