@@ -31,13 +31,13 @@ def _score(factors: Sequence[str], *path: str) -> Callable[[Result], float | Non
 
 
 def _above_shuffled(factor: str) -> Callable[[Result], float | None]:
-    """R² of a factor from the content code, less that of shuffled particles; 0 where the probe finds nothing."""
+    """R² of a factor from the content code, less the mean of shuffled particles."""
 
     def read(result: Result) -> float | None:
         probe = next((row["content"] for row in result.get("leakage", []) if row["factor"] == factor), None)
         if probe is None or probe["value"] is None:
             return None
-        return float(max(probe["value"], 0.0) - max(probe["shuffled_mean"], 0.0))
+        return float(probe["value"] - probe["shuffled_mean"])
 
     return read
 
@@ -64,8 +64,8 @@ for _factor in _TRANSFORMATION:
     COLUMNS[f"SAP(z), {_factor}"] = _score((_factor,), "sap_corrected")
 COLUMNS["cells of the row's label"] = _transfer("row")
 COLUMNS["of the column's"] = _transfer("column")
-COLUMNS["R² of pose from c"] = _above_shuffled("orientation")
-COLUMNS["R² of wedge from c"] = _above_shuffled("wedge_particle")
+COLUMNS["R² of pose from c, less shuffled"] = _above_shuffled("orientation")
+COLUMNS["R² of wedge from c, less shuffled"] = _above_shuffled("wedge_particle")
 
 
 def read_results(folder: Path, name: str) -> list[Result]:

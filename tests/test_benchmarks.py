@@ -203,8 +203,8 @@ def test_table_gives_leakage_above_shuffled_particles(tmp_path):
     (tmp_path / "3.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "leakage": rows}))
     head, _, found = table.markdown(table.read_results(tmp_path, "easy")).splitlines()
     cells = dict(zip(head.split(" | "), found.split(" | "), strict=True))
-    assert cells["R² of pose from c"] == "0.250"
-    assert cells["R² of wedge from c |"] == "0.000 |"
+    assert cells["R² of pose from c, less shuffled"] == "0.350"
+    assert cells["R² of wedge from c, less shuffled |"] == "0.050 |"
 
 
 def test_table_counts_proteins_as_the_published_set_does(tmp_path):
