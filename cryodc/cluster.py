@@ -21,7 +21,6 @@ from cryodc.io.star import find_particle_block, read_star, with_classes, write_s
 from cryodc.mixture import (
     SEPARATED,
     STABLE,
-    VALLEY,
     Trial,
     choose_mixture,
     content_features,
@@ -82,7 +81,8 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         Of every particle.
     n_clusters
         K, or None to choose it: the largest number whose clusters all stand apart (the density of the codes falls
-        to 0.7 or less between any two, mean silhouette ≥ 0.25), are found again in 80 % of the particles (mean
+        to 0.7 or less between any two, of codes made of templates to less where noise cannot fill it,
+        :func:`cryodc.mixture.asked_of`; mean silhouette ≥ 0.25), are found again in 80 % of the particles (mean
         ARI ≥ 0.85) and beat fewer clusters in BIC. One cluster if there is none.
     seed
         Starts and subsamples.
@@ -106,7 +106,7 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         if stability < STABLE:
             verdict += f", below {STABLE}: these clusters depend on which particles are there"
         return _clusters(codes.names, features, mixture, stability, (), verdict)
-    mixture, chosen, trials = choose_mixture(features, seed)
+    mixture, chosen, trials = choose_mixture(features, seed, in_units=codes.matched is not None)
     return _clusters(codes.names, features, mixture, chosen.stability, tuple(trials), _verdict(chosen, trials))
 
 
@@ -223,9 +223,9 @@ def _verdict(chosen: Trial, trials: list[Trial]) -> str:
         )
     if len(trials) == 1:
         return "1 class: too few particles to tell more apart"
-    best = min(trials[1:], key=lambda trial: trial.valley)
-    if best.valley > VALLEY:
-        reason = f"density between two may stay at {best.valley:.2f} of its peaks, {VALLEY} or less is asked"
+    best = min(trials[1:], key=lambda trial: trial.valley / trial.asked)
+    if best.valley > best.asked:
+        reason = f"density between two may stay at {best.valley:.2f} of its peaks, {best.asked:.2g} or less is asked"
     elif best.silhouette < SEPARATED:
         reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
     elif best.stability < STABLE:

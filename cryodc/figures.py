@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from cryodc.mixture import SEPARATED, VALLEY, Trial
+from cryodc.mixture import SEPARATED, Trial
 from cryodc.pictures import class_colour
 
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
@@ -173,11 +173,11 @@ def number_figure(trials: Sequence[Trial], chosen: int) -> go.Figure:
     tried = [trial for trial in trials if trial.n_clusters > 1]
     counts = [trial.n_clusters for trial in tried]
     lines = (
-        ("valley", [trial.valley for trial in tried], VALLEY),
-        ("silhouette", [trial.silhouette for trial in tried], SEPARATED),
+        ("valley", [trial.valley for trial in tried], [trial.asked for trial in tried]),
+        ("silhouette", [trial.silhouette for trial in tried], [SEPARATED for _ in tried]),
     )
     figure = go.Figure()
-    for number, (name, values, bound) in enumerate(lines, start=1):
+    for number, (name, values, bounds) in enumerate(lines, start=1):
         colour = class_colour(number)
         figure.add_scatter(
             x=counts,
@@ -188,7 +188,14 @@ def number_figure(trials: Sequence[Trial], chosen: int) -> go.Figure:
             marker={"size": [12 if k == chosen else 6 for k in counts], "color": colour},
             hovertemplate=f"%{{x}} classes: {name} %{{y:.2f}}<extra></extra>",
         )
-        figure.add_hline(y=bound, line={"color": colour, "width": 1, "dash": "dot"})
+        figure.add_scatter(
+            x=[counts[0] - 0.5, *counts, counts[-1] + 0.5] if counts else [],
+            y=[bounds[0], *bounds, bounds[-1]] if counts else [],
+            mode="lines",
+            line={"color": colour, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
     figure.update_layout(height=260, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
     figure.update_xaxes(title="number of classes", dtick=1)
     figure.update_yaxes(range=[0, 1.05])

@@ -22,6 +22,9 @@ MAX_CLUSTERS = 15
 STABLE = 0.85
 SEPARATED = 0.25
 VALLEY = 0.7
+HALF = 0.5
+_WIDEST = 2.0
+"""Spread of the particles of one protein towards another, at most, in units of what noise alone does."""
 _MAX_COMPONENTS = 12
 _VARIANCE_KEPT = 0.99
 _N_STARTS = 5
@@ -47,6 +50,8 @@ class Trial:
         Mean silhouette; 0 for one cluster.
     stability
         :func:`subsample_stability`; 1 for one cluster, 0 where the valley or the silhouette has ruled K out.
+    asked
+        What the valley may be: :func:`asked_of`.
     """
 
     n_clusters: int
@@ -54,11 +59,12 @@ class Trial:
     valley: float
     silhouette: float
     stability: float
+    asked: float = VALLEY
 
     @property
     def holds(self) -> bool:
         """Whether every cluster stands apart from every other, and is found again among fewer particles."""
-        return self.valley <= VALLEY and self.silhouette >= SEPARATED and self.stability >= STABLE
+        return self.valley <= self.asked and self.silhouette >= SEPARATED and self.stability >= STABLE
 
 
 def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
@@ -91,19 +97,21 @@ def fit_mixture(
         return mixture.fit(features)
 
 
-def try_number(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> Trial:
-    """Measure what speaks for a fitted mixture."""
+def try_number(
+    features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int, in_units: bool = False
+) -> Trial:
+    """Measure what speaks for a fitted mixture; ``in_units`` as in :func:`choose_mixture`."""
     k = mixture.n_components
     bic = float(mixture.bic(features))
     labels = mixture.predict(features)
     if len(set(labels.tolist())) < max(k, 2):
         # One cluster, or a component that holds nobody.
         return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
-    valley = valley_limit(features, labels, mixture.precisions_, seed)
+    valley, asked = valley_limit(features, labels, mixture.precisions_, seed, in_units)
     silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
     # What is out already is not worth ten more fits.
-    worth = valley <= VALLEY and silhouette >= SEPARATED
-    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0)
+    worth = valley <= asked and silhouette >= SEPARATED
+    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0, asked)
 
 
 def choose_number(trials: list[Trial]) -> Trial:
@@ -117,7 +125,7 @@ def choose_number(trials: list[Trial]) -> Trial:
 
 
 def choose_mixture(
-    features: Float[NDArray[np.float64], "n p"], seed: int
+    features: Float[NDArray[np.float64], "n p"], seed: int, in_units: bool = False
 ) -> tuple[GaussianMixture, Trial, list[Trial]]:
     """The mixture of :func:`choose_number` among 1 to 15 components, its trial, and those of all.
 
@@ -127,10 +135,12 @@ def choose_mixture(
         As :func:`content_features` gives them; no component for fewer than 10 of them is tried.
     seed
         Starts and subsamples.
+    in_units
+        Whether 1 is what noise does to a particle, as in codes made of templates.
     """
     largest = max(1, min(MAX_CLUSTERS, len(features) // 10))
     mixtures = [fit_mixture(features, k, seed) for k in range(1, largest + 1)]
-    trials = [try_number(features, mixture, seed) for mixture in mixtures]
+    trials = [try_number(features, mixture, seed, in_units) for mixture in mixtures]
     chosen = choose_number(trials)
     return mixtures[chosen.n_clusters - 1], chosen, trials
 
@@ -140,13 +150,14 @@ def valley_limit(
     labels: Int[NDArray[np.int64], " n"],
     precision: Float[NDArray[np.float64], "p p"],
     seed: int,
-) -> float:
+    in_units: bool = False,
+) -> tuple[float, float]:
     """What the density between the two clusters that are least apart falls below with 90 % confidence.
 
     For each pair, members of both are projected on the direction that separates them best (Fisher's), and
-    :func:`valley_between` tells how far the density falls; the pair with the shallowest valley counts. Few particles
-    make valleys by chance: so the upper end of a bootstrap over the members of that pair, at most 5,000 of each, or the
-    valley itself where that is already too shallow for separate clusters.
+    :func:`valley_between` tells how far the density falls; the pair with the shallowest valley, over what is asked of
+    it, counts. Few particles make valleys by chance: so the upper end of a bootstrap over the members of that pair, at
+    most 5,000 of each, or the valley itself where that is already too shallow for separate clusters.
 
     Parameters
     ----------
@@ -156,11 +167,17 @@ def valley_limit(
         Inverse of the covariance that clusters share.
     seed
         Of the bootstrap.
+    in_units
+        As in :func:`choose_mixture`.
+
+    Returns
+    -------
+    The valley, and what is asked of it.
     """
-    pair = _closest_pair(features, labels, precision)
-    ratio = valley_between(*pair)
-    if ratio > VALLEY:
-        return ratio
+    pair = _closest_pair(features, labels, precision, in_units)
+    ratio, asked = valley_between(*pair), _asked_between(pair, in_units)
+    if ratio > asked:
+        return ratio, asked
     generator = np.random.default_rng(seed)
     above, below = (
         part if len(part) <= _MOST_DRAWN else generator.choice(part, _MOST_DRAWN, replace=False) for part in pair
@@ -169,7 +186,22 @@ def valley_limit(
         valley_between(generator.choice(above, len(above)), generator.choice(below, len(below)))
         for _ in range(_N_BOOTSTRAPS)
     ]
-    return max(ratio, float(np.quantile(drawn, _CONFIDENCE)))
+    return max(ratio, float(np.quantile(drawn, _CONFIDENCE))), asked
+
+
+def asked_of(gap: float) -> float:
+    """How far density must fall between two clusters whose medians are so far apart, in units of what noise does.
+
+    Noise fills the valley between two proteins to ``2 exp(−gap² / 8 s²)`` of the peaks, with ``s`` at most 2. Where it
+    cannot fill half of it, more than half is particles that lie in between: one protein that moves. So 0.7 up to a gap
+    of 5.8, and from 6.7 on 0.5.
+
+    Examples
+    --------
+    >>> asked_of(3.0), asked_of(8.0)
+    (0.7, 0.5)
+    """
+    return min(VALLEY, max(HALF, 2 * math.exp(-(gap**2) / (8 * _WIDEST**2))))
 
 
 def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:
@@ -210,6 +242,7 @@ def _closest_pair(
     features: Float[NDArray[np.float64], "n p"],
     labels: Int[NDArray[np.int64], " n"],
     precision: Float[NDArray[np.float64], "p p"],
+    in_units: bool,
 ) -> tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]]:
     """Members of the two clusters least apart, projected on the direction that separates them best (Fisher's)."""
     members = [features[labels == label] for label in range(labels.max() + 1)]
@@ -217,6 +250,17 @@ def _closest_pair(
         (first @ axis, second @ axis)
         for i, first in enumerate(members)
         for second in members[:i]
-        for axis in [precision @ (first.mean(axis=0) - second.mean(axis=0))]
+        for axis in [_unit(precision @ (first.mean(axis=0) - second.mean(axis=0)))]
     ]
-    return max(pairs, key=lambda pair: valley_between(*pair))
+    return max(pairs, key=lambda pair: valley_between(*pair) / _asked_between(pair, in_units))
+
+
+def _asked_between(
+    pair: tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]], in_units: bool
+) -> float:
+    """What is asked of the valley between two groups on a line."""
+    return asked_of(float(np.median(pair[0]) - np.median(pair[1]))) if in_units else VALLEY
+
+
+def _unit(axis: Float[NDArray[np.float64], " p"]) -> Float[NDArray[np.float64], " p"]:
+    return axis / max(float(np.linalg.norm(axis)), 1e-300)

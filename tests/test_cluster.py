@@ -10,7 +10,7 @@ from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io.run import RunFolder, load_codes, save_codes
 from cryodc.io.star import particle_block, read_star
-from cryodc.mixture import content_features, fit_mixture, valley_between, valley_limit
+from cryodc.mixture import asked_of, choose_mixture, content_features, fit_mixture, valley_between, valley_limit
 
 
 def make_codes(n_per_class: list[int], seed: int = 0, spread: float = 0.15, dims: int = 16) -> tuple[Codes, np.ndarray]:
@@ -96,7 +96,8 @@ def test_the_valley_is_that_of_the_density() -> None:
     # Of three clusters the two that are least apart count, along the line between them.
     labels = np.arange(20_000) % 3
     centres = np.array([[0.0, 0.0], [0.0, 4.0], [12.0, 0.0]])
-    limit = valley_limit(points + centres[labels], labels, np.eye(2), seed=0)
+    limit, asked = valley_limit(points + centres[labels], labels, np.eye(2), seed=0)
+    assert asked == 0.7
     assert limit == pytest.approx(2 * np.exp(-2), abs=0.08)
 
 
@@ -105,7 +106,7 @@ def test_the_limit_of_a_valley_covers_what_is_there() -> None:
     labels = np.arange(60) % 2
     centres = 3.0 * labels[:, None] * np.array([1.0, 0.0])
     covered = [
-        valley_limit(np.random.default_rng(seed).standard_normal((60, 2)) + centres, labels, np.eye(2), seed)
+        valley_limit(np.random.default_rng(seed).standard_normal((60, 2)) + centres, labels, np.eye(2), seed)[0]
         > 2 * np.exp(-9 / 8)
         for seed in range(40)
     ]
@@ -119,8 +120,31 @@ def test_chance_valleys_of_one_small_cluster_are_not_taken_for_two() -> None:
         points = np.random.default_rng(seed).standard_normal((250, 8))
         mixture = fit_mixture(points, 2, seed, n_starts=1)
         labels = mixture.predict(points)
-        limits.append(valley_limit(points, labels, mixture.precisions_, seed))
+        limits.append(valley_limit(points, labels, mixture.precisions_, seed)[0])
     assert np.mean(np.array(limits) <= 0.7) <= 0.1
+
+
+def test_what_is_asked_of_a_valley_is_what_noise_leaves_in_it() -> None:
+    """Two proteins that spread twice as far as noise alone has them, so many units apart."""
+    draws = np.random.default_rng(4).standard_normal((2, 100_000))
+    for gap in (5.9, 6.3):
+        assert valley_between(2 * draws[0] + gap, 2 * draws[1]) == pytest.approx(asked_of(gap), abs=0.03)
+    assert [asked_of(gap) for gap in (0.0, 5.7, 6.8, 20.0)] == [0.7, 0.7, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_protein_that_moves_is_one_cluster(seed: int) -> None:
+    """Codes flatten towards the ends of its motion, so that more particles are found there; another protein is by."""
+    generator = np.random.default_rng(seed)
+    noise, swing = generator.standard_normal((500, 3)), 5.0 * np.tanh(2.0 * generator.uniform(-1, 1, size=250))
+    noise[:250, 0] += swing
+    noise[250:, 1] += 15.0
+    features = content_features(noise.astype(np.float32))
+    assert choose_mixture(features, seed, in_units=True)[1].n_clusters == 2
+    # Where nobody is in between, the ends are two proteins.
+    noise[:250, 0] += np.where(swing > 0, 4.0, -4.0) - swing
+    features = content_features(noise.astype(np.float32))
+    assert choose_mixture(features, seed, in_units=True)[1].n_clusters == 3
 
 
 def test_a_number_that_the_codes_do_not_support_is_called_unstable() -> None:

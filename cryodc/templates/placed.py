@@ -109,7 +109,7 @@ def place_particles(
         Of groups, searches and starts.
     """
     features = content_features(points)
-    labels = choose_mixture(features, seed)[0].predict(features)
+    labels = choose_mixture(features, seed, in_units=True)[0].predict(features)
     group_of = np.zeros(len(labels), dtype=np.int64)
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
