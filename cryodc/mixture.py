@@ -68,7 +68,7 @@ class Trial:
 
 
 def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
-    """Content codes as they are compared, centred and rotated onto the PCA axes that hold 95 % of their variance."""
+    """Content codes as they are compared, centred and rotated onto the PCA axes that hold 99 % of their variance."""
     points = points.astype(np.float64)
     n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
     if n_components < 1 or np.ptp(points, axis=0).max() == 0:
