@@ -2,7 +2,8 @@
 
 A number is right when its clusters are all there and no cluster is cut in two. Codes trained by InfoNCE lie on curved
 arcs, which a Gaussian mixture goes on fitting better the more components it has, so its BIC cannot tell. But where a
-cluster is cut in two, the density of the codes does not fall between the halves.
+cluster is cut in two, the density of the codes does not fall between the halves, or, where a protein that moves is
+found most often at the ends of its motion, not as far as noise would let it.
 """
 
 import math
@@ -22,7 +23,7 @@ MAX_CLUSTERS = 15
 STABLE = 0.85
 SEPARATED = 0.25
 VALLEY = 0.7
-HALF = 0.5
+_HALF = 0.5
 _WIDEST = 2.0
 """Spread of the particles of one protein towards another, at most, in units of what noise alone does."""
 _MAX_COMPONENTS = 12
@@ -193,15 +194,15 @@ def asked_of(gap: float) -> float:
     """How far density must fall between two clusters whose medians are so far apart, in units of what noise does.
 
     Noise fills the valley between two proteins to ``2 exp(−gap² / 8 s²)`` of the peaks, with ``s`` at most 2. Where it
-    cannot fill half of it, more than half is particles that lie in between: one protein that moves. So 0.7 up to a gap
-    of 5.8, and from 6.7 on 0.5.
+    cannot fill half of it, what does is particles that lie in between: one protein that moves. So 0.7 up to a gap of
+    5.8, and from 6.7 on 0.5.
 
     Examples
     --------
     >>> asked_of(3.0), asked_of(8.0)
     (0.7, 0.5)
     """
-    return min(VALLEY, max(HALF, 2 * math.exp(-(gap**2) / (8 * _WIDEST**2))))
+    return min(VALLEY, max(_HALF, 2 * math.exp(-(gap**2) / (8 * _WIDEST**2))))
 
 
 def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:

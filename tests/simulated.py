@@ -10,7 +10,9 @@ from cryodc.ops.filters import standardise
 from cryodc.particles import ImageReference, ParticleSet
 
 
-def as_dataset(volumes: torch.Tensor, weights: torch.Tensor, index: torch.Tensor) -> SubtomogramDataset:
+def as_dataset(
+    volumes: torch.Tensor, weights: torch.Tensor, index: torch.Tensor, spacing_angstrom: float = 20.0
+) -> SubtomogramDataset:
     """A data set in memory, of these volumes and the weight of each."""
     n = len(volumes)
     particles = ParticleSet(
@@ -21,6 +23,6 @@ def as_dataset(volumes: torch.Tensor, weights: torch.Tensor, index: torch.Tensor
         weight_images=None,
         tomograms=("t",) * n,
         box_size=volumes.shape[-1],
-        spacing_angstrom=20.0,
+        spacing_angstrom=spacing_angstrom,
     )
     return SubtomogramDataset(particles, standardise(volumes), weights, index)

@@ -320,8 +320,7 @@ def test_transformation_codes_do_not_tell_what_a_particle_is(moving: Moving) -> 
 
 
 def test_content_codes_do_not_tell_the_wedge_on_the_particle(moving: Moving) -> None:
-    """Within each protein, from true poses; half of the particles predict the other half's wedge no better than by
-    chance."""
+    """Within each protein, seen from true poses, by a probe that is judged on particles it was not fitted to."""
     truth = moving.truth
     moments = missing_moments(truth.weights[0]).numpy()
     seen = np.zeros((240, 9))

@@ -25,8 +25,8 @@ from cryodc.objectives.dualcontrast import TERMS, step_a_terms, step_b_term, wei
 from cryodc.objectives.steps import Batch
 from cryodc.ops.filters import standardise, view_mask
 from cryodc.ops.wedge import apply_weight, wedge_from_tilt_range
-from cryodc.particles import ImageReference, ParticleSet
 from cryodc.train import Listener, log_columns, train
+from tests.simulated import as_dataset
 
 BOX = 16
 
@@ -34,18 +34,8 @@ BOX = 16
 def make_dataset(n_particles: int = 13, seed: int = 0) -> SubtomogramDataset:
     weight = wedge_from_tilt_range(BOX, -60, 60)
     noise = torch.randn(n_particles, BOX, BOX, BOX, generator=torch.Generator().manual_seed(seed))
-    particles = ParticleSet(
-        source=Path("particles.star"),
-        names=tuple(f"p{i}" for i in range(n_particles)),
-        rows=np.arange(n_particles),
-        images=tuple(ImageReference(Path(f"p{i}.mrc")) for i in range(n_particles)),
-        weight_images=None,
-        tomograms=("t",) * n_particles,
-        box_size=BOX,
-        spacing_angstrom=10.0,
-    )
     index = torch.zeros(n_particles, dtype=torch.long)
-    return SubtomogramDataset(particles, standardise(apply_weight(noise, weight)), weight[None], index)
+    return as_dataset(apply_weight(noise, weight), weight[None], index, spacing_angstrom=10.0)
 
 
 def small_config(**optimisation: object) -> TrainConfig:
@@ -237,8 +227,8 @@ TWO_PROCESSES = """
 import sys
 from pathlib import Path
 import torch
-sys.path.insert(0, {tests!r})
-from test_train import make_dataset, small_config
+sys.path.insert(0, {root!r})
+from tests.test_train import make_dataset, small_config
 from cryodc.distributed import join_team
 from cryodc.io.run import RunFolder
 from cryodc.train import Listener, train
@@ -251,7 +241,7 @@ with join_team(torch.device("cpu")) as team:
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     script = tmp_path / "both.py"
-    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), out=str(tmp_path)))
+    script.write_text(TWO_PROCESSES.format(root=str(Path(__file__).parents[1]), out=str(tmp_path)))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     finished = subprocess.run(
         torchrun, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cryodc.codes import Codes
 from cryodc.ops.rotations import resample
-from cryodc.templates.placed import N_PLACE, Groups
+from cryodc.templates.placed import N_PLACE, ROTATION_SCALE, Groups
 
 
 class TemplateDecoder(nn.Module):
@@ -71,7 +71,7 @@ def conformation_axes(
     coordinates = transformation[:, N_PLACE:].astype(np.float64)
     variance = coordinates.var(axis=0)
     order = [q for q in np.argsort(-variance, kind="stable")[:n_axes] if variance[q] > 0]
-    upright = np.concatenate([3**0.5 * np.eye(3).ravel(), np.zeros(3), coordinates.mean(axis=0)])
+    upright = np.concatenate([ROTATION_SCALE * np.eye(3).ravel(), np.zeros(3), coordinates.mean(axis=0)])
     return np.eye(len(upright))[[N_PLACE + q for q in order]], variance[order] / max(variance.sum(), 1e-12), upright
 
 

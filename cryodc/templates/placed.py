@@ -27,6 +27,8 @@ from cryodc.volumes import Volume
 
 N_PLACE = 12
 """Numbers that tell how a particle lies: nine of its rotation, three of its shift."""
+ROTATION_SCALE = 3**0.5
+"""The nine entries of a rotation are multiplied by this, so that each varies by 1 over all rotations."""
 
 _FEWEST = 20
 """A group of fewer particles has no axes."""
@@ -81,7 +83,7 @@ class Placed:
     @property
     def rotations(self) -> Float[Tensor, "n 3 3"]:
         """Of the particles, from the average of the largest group."""
-        return torch.from_numpy(self.code[:, :9] / 3**0.5).reshape(-1, 3, 3)
+        return torch.from_numpy(self.code[:, :9] / ROTATION_SCALE).reshape(-1, 3, 3)
 
 
 @torch.no_grad()
@@ -143,7 +145,7 @@ def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 
 
     ``Aᵀ (x + o) = turn · x_first + move``, so ``x_first = (A turn)ᵀ (x + o − A move)``.
     """
-    rotations = 3**0.5 * (pose.rotations @ turn).flatten(1)
+    rotations = ROTATION_SCALE * (pose.rotations @ turn).flatten(1)
     return torch.cat([rotations, pose.shifts - pose.rotations @ move], dim=1)
 
 
