@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import mnist
 from benchmarks.composition import measure
 from benchmarks.recipes import SETS, Overrides, common_parser, positive, run
-from cryodc.config import PRESETS, Preset, preset_config
+from cryodc.models import PRESETS, Preset, preset_config
 
 _BUDGET = "optimisation.epochs"
 _ANY_BOX = 32

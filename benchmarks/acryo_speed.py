@@ -19,9 +19,7 @@ from acryo.alignment import PCCAlignment
 from acryo.tilt import single_axis
 from scipy.spatial.transform import Rotation
 
-from cryodc.data.phantoms import phantom
-from cryodc.data.simulate import SimulationConfig, simulate_particles
-from cryodc.ops.correlate import (
+from cryodc.fourier import (
     ball_spectra,
     ball_weights,
     chunks,
@@ -30,9 +28,10 @@ from cryodc.ops.correlate import (
     score_poses,
     shift_lattice,
     slices,
+    standardise,
 )
-from cryodc.ops.filters import standardise
-from cryodc.ops.rotations import geodesic_degrees, rotation_grid
+from cryodc.geometry import geodesic_degrees, rotation_grid
+from cryodc.simulation import SimulationConfig, phantom, simulate_particles
 
 PROTEIN = "bilobe"
 REACH_VOXELS = 3.0

@@ -18,17 +18,20 @@ from typing import Any
 import torch
 
 from benchmarks.recipes import positive, run
-from cryodc.align import Alignment, align_class
-from cryodc.data.phantoms import Phantom, demo_phantoms
-from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
-from cryodc.data.simulation_folder import choose_proteins
+from cryodc.alignment import Alignment, align_class
 from cryodc.errors import InputError
-from cryodc.half_maps import average_particles
-from cryodc.map_agreement import compare_maps
-from cryodc.ops.filters import standardise
-from cryodc.ops.wedge import apply_weight
+from cryodc.evaluation import compare_maps, pose_errors
+from cryodc.fourier import apply_weight, standardise
+from cryodc.maps import average_particles
 from cryodc.particles import Poses
-from cryodc.scores import pose_errors
+from cryodc.simulation import (
+    Phantom,
+    SimulatedParticles,
+    SimulationConfig,
+    choose_proteins,
+    demo_phantoms,
+    simulate_particles,
+)
 from cryodc.volumes import Volume
 
 COMPLEXES = ("3j9i", "4cr2", "4v4r", "1bxn")

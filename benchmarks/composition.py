@@ -30,18 +30,21 @@ from benchmarks.recipes import (
     set_name,
     simulation_config,
 )
-from cryodc.cluster import Clusters, cluster_codes, cluster_run
+from cryodc.clustering import Clusters, cluster_codes, cluster_run
 from cryodc.codes import Codes
-from cryodc.data.simulation_folder import write_simulation
-from cryodc.evaluate import match_names
-from cryodc.io.run import RunFolder, load_codes
-from cryodc.io.simulation import read_truth
-from cryodc.leakage.disentanglement import disentangle, disentangle_labels
-from cryodc.leakage.factors import true_factors
-from cryodc.leakage.sources import RunSources
-from cryodc.leakage.table import measure_leakage, probe_json
-from cryodc.scores import composition_scores
-from cryodc.workflow import TrainRequest, train_run
+from cryodc.evaluation import (
+    RunSources,
+    composition_scores,
+    disentangle,
+    disentangle_labels,
+    match_names,
+    measure_leakage,
+    probe_json,
+    true_factors,
+)
+from cryodc.runs import RunFolder, load_codes
+from cryodc.simulation import read_truth, write_simulation
+from cryodc.training import TrainRequest, train_run
 
 _LEAKS = ("orientation", "shift", "wedge_particle", "wedge_tomogram", "identity")
 
@@ -78,7 +81,7 @@ def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, pr
     method
         Its name in the result.
     overrides, preset
-        See :class:`cryodc.workflow.TrainRequest`.
+        See :class:`cryodc.training.workflow.TrainRequest`.
     """
     file = result_file(arguments, method)
     if file.exists():

@@ -35,17 +35,11 @@ from benchmarks.recipes import (
     simulation_config,
 )
 from benchmarks.supervised import fresh_particles, supervised_labels, time_budget
-from cryodc.data.simulate import SimulatedParticles, simulate_particles
-from cryodc.leakage.moments import wedge_in_reference
-from cryodc.leakage.probes import LinearProbe
-from cryodc.leakage.table import probe_json
-from cryodc.measurements import Batch, measure
-from cryodc.ops.filters import crop_weights, fourier_crop, standardise, view_mask
-from cryodc.ops.missing_data import fit_axes
-from cryodc.ops.wedge import missing_moments
-from cryodc.scores import composition_scores
-from cryodc.templates.shapes import shape_points
-from cryodc.templates.spectra import BOX, spectra_of
+from cryodc.evaluation import LinearProbe, composition_scores, probe_json, wedge_in_reference
+from cryodc.fourier import crop_weights, fourier_crop, missing_moments, standardise, view_mask
+from cryodc.simulation import SimulatedParticles, simulate_particles
+from cryodc.states import Batch, fit_axes, measure
+from cryodc.templates import BOX, shape_points, spectra_of
 
 _BATCH = 64
 _N_COMPONENTS = 20

@@ -27,24 +27,20 @@ from numpy.typing import NDArray
 
 from benchmarks.recipes import SETS, positive
 from benchmarks.recipes import run as run_benchmark
-from cryodc.align import balanced_halves
-from cryodc.average import average_run
-from cryodc.cluster import cluster_run
-from cryodc.config import preset_config
-from cryodc.data.maps import read_map
-from cryodc.data.simulate import SimulationConfig
-from cryodc.data.simulation_folder import choose_proteins, write_simulation
-from cryodc.evaluate import evaluate_run, match_names
-from cryodc.half_maps import average_particles
-from cryodc.io.run import RunFolder, save_config, write_json
-from cryodc.io.simulation import Truth, read_truth
-from cryodc.io.star import particle_block, read_particles, read_star
-from cryodc.map_agreement import compare_maps
-from cryodc.ops.symmetry import find_axes
-from cryodc.particles import Poses
-from cryodc.scores import pose_errors
+from cryodc.alignment import balanced_halves
+from cryodc.averaging import average_run
+from cryodc.clustering import cluster_run
+from cryodc.evaluation import compare_maps, evaluate_run, match_names, pose_errors
+from cryodc.geometry import find_axes
+from cryodc.io import write_json
+from cryodc.maps import average_particles
+from cryodc.models import preset_config
+from cryodc.particles import Poses, read_particles
+from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, save_config
+from cryodc.simulation import SimulationConfig, Truth, choose_proteins, read_map, read_truth, write_simulation
+from cryodc.star import particle_block, read_star
+from cryodc.training import TrainRequest, describe_run, train_run
 from cryodc.volumes import Volume
-from cryodc.workflow import TrainRequest, describe_run, load_run_dataset, load_run_particles, train_run
 
 COMPLEXES = tuple(source.name for source in SETS["hard"].sources)
 SYMMETRIES = {"3j9i": "D7", "1f4a": "D2", "1bxn": "C4"}

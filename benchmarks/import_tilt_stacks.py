@@ -16,14 +16,14 @@ import torch
 
 from benchmarks.real_ribosome import band_correlations
 from benchmarks.recipes import run
-from cryodc.align import balanced_halves
-from cryodc.data.dataset import load_dataset
+from cryodc.alignment import balanced_halves
+from cryodc.dataset import load_dataset
 from cryodc.errors import InputError
-from cryodc.half_maps import average_particles
-from cryodc.import_stacks import import_tilt_stacks
-from cryodc.io.mrc import read_volume
-from cryodc.io.star import read_particles
-from cryodc.ops.filters import soft_sphere
+from cryodc.fourier import soft_sphere
+from cryodc.io import read_volume
+from cryodc.maps import average_particles
+from cryodc.particles import read_particles
+from cryodc.tilts import import_tilt_stacks
 
 
 def main() -> None:

@@ -12,21 +12,16 @@ from numpy.typing import NDArray
 
 from benchmarks.recipes import RESULTS, Overrides, named_result_file, positive, save_result
 from benchmarks.transfer import transfer_scores
-from cryodc.cluster import cluster_codes
+from cryodc.clustering import cluster_codes
 from cryodc.codes import Codes
-from cryodc.config import PRESETS, Preset, TrainConfig
-from cryodc.data.images import ImageDataset, image_dataset
-from cryodc.distributed import choose_device
-from cryodc.encode import encode_particles
+from cryodc.dataset import ImageDataset, image_dataset
+from cryodc.device import choose_device
 from cryodc.errors import InputError
-from cryodc.io.mrc import write_array
-from cryodc.io.run import RunFolder, load_config, save_codes, save_config, write_text
-from cryodc.leakage.disentanglement import disentangle_labels
-from cryodc.models.base import Model
-from cryodc.models.registry import MODELS
-from cryodc.scores import composition_scores
-from cryodc.settings import checked_config
-from cryodc.train import train
+from cryodc.evaluation import composition_scores, disentangle_labels
+from cryodc.io import write_array, write_text
+from cryodc.models import MODELS, PRESETS, Model, Preset, TrainConfig
+from cryodc.runs import RunFolder, load_config, save_codes, save_config
+from cryodc.training import checked_config, encode_particles, train
 
 _STACK = "images.mrcs"
 _STAR = """

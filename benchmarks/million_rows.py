@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cryodc.compare import compare_stars
-from cryodc.io.star import read_particles, read_star, with_classes, write_star
+from cryodc.particles import read_particles, with_classes
+from cryodc.star import compare_stars, read_star, write_star
 
 _HEADER = """
 # version 50001

@@ -26,17 +26,13 @@ import numpy as np
 import torch
 
 from benchmarks.recipes import positive, run
-from cryodc.checkpoint import start_state
-from cryodc.config import preset_config
-from cryodc.data.dataset import SubtomogramDataset
-from cryodc.data.packed import PackedArray
-from cryodc.distributed import Team
-from cryodc.io.pack import PackDtype, PackRecipe, find_problem, is_finished
-from cryodc.io.pack_writer import write_pack
-from cryodc.ops.filters import standardise, view_mask
-from cryodc.ops.wedge import wedge_from_tilt_range
-from cryodc.particles import ImageReference, ParticleSet
-from cryodc.train import train_epoch
+from cryodc.dataset import PackDtype, PackedArray, PackRecipe, SubtomogramDataset, find_problem, is_finished, write_pack
+from cryodc.device import Team
+from cryodc.fourier import standardise, view_mask, wedge_from_tilt_range
+from cryodc.io import ImageReference
+from cryodc.models import preset_config
+from cryodc.particles import ParticleSet
+from cryodc.training import start_state, train_epoch
 
 PACKS: tuple[PackDtype, PackDtype] = ("float32", "float16")
 SOURCES = ("memory", *PACKS)

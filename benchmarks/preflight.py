@@ -21,10 +21,9 @@ import numpy as np
 
 from benchmarks.recipes import positive, run
 from cryodc.check import CheckReport, CheckSettings, check_particles
-from cryodc.data.simulate import SimulationConfig
-from cryodc.data.simulation_folder import choose_proteins, write_simulation
-from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
-from cryodc.io.star import particle_block, read_star, write_star
+from cryodc.io import read_array, read_volume, write_array, write_volume
+from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
+from cryodc.star import particle_block, read_star, write_star
 from cryodc.volumes import Volume
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 
 from benchmarks.recipes import positive, run
-from cryodc.align import align_class, balanced_halves
-from cryodc.data.dataset import load_dataset
-from cryodc.half_maps import average_particles
-from cryodc.io.mrc import read_volume
-from cryodc.io.star import read_particles
-from cryodc.ops.filters import soft_sphere
-from cryodc.ops.fsc import resolution_angstrom
-from cryodc.register import register_map
+from cryodc.alignment import align_class, balanced_halves, register_map
+from cryodc.dataset import load_dataset
+from cryodc.fourier import resolution_angstrom, soft_sphere
+from cryodc.io import read_volume
+from cryodc.maps import average_particles
+from cryodc.particles import read_particles
 from cryodc.volumes import Volume
 
 BANDS = ((1.0, 2.5), (2.5, 5.0), (5.0, 8.0))

@@ -16,11 +16,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from cryodc.data.maps import read_map
-from cryodc.data.phantoms import Phantom
-from cryodc.data.simulation_config import SimulationConfig, TiltSeries
 from cryodc.errors import InputError
-from cryodc.io.structures import Atoms, read_structure
+from cryodc.io import Atoms, read_structure
+from cryodc.simulation import Phantom, SimulationConfig, TiltSeries, read_map
 from cryodc.volumes import Volume
 
 Overrides = dict[str, dict[str, Any]]

@@ -16,20 +16,20 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.recipes import positive, run
-from cryodc.align import balanced_halves
-from cryodc.conformations import Conformations, find_conformations
-from cryodc.data.phantoms import phantom
-from cryodc.data.simulate import (
+from cryodc.alignment import balanced_halves
+from cryodc.maps import HalfMaps, average_particles
+from cryodc.simulation import (
     SimulationConfig,
+    Specimen,
+    Truth,
     draw_truth,
+    phantom,
+    prepare_specimens,
     simulate_batches,
     tilt_weights,
     weight_index,
 )
-from cryodc.data.specimens import Specimen, prepare_specimens
-from cryodc.half_maps import HalfMaps, average_particles
-from cryodc.io.simulation import Truth
-from cryodc.measurements import measure
+from cryodc.states import Conformations, find_conformations, measure
 
 KINDS = ("two", "one", "continuous")
 

@@ -24,15 +24,12 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.recipes import RESULTS, named_result_file, run, save_result
 from benchmarks.states import analyse, posed_particles, supported_shells
-from cryodc.align import START_SHELLS
-from cryodc.class_placement import place_class
-from cryodc.conformations import Conformations, find_conformations
-from cryodc.data.simulate import SimulationConfig, draw_truth
-from cryodc.data.specimens import prepare_specimens
-from cryodc.half_maps import average_particles
-from cryodc.io.structures import read_structure
-from cryodc.measurements import measure
-from cryodc.symmetry_relaxation import put_on_axes, relax_symmetry
+from cryodc.alignment import START_SHELLS
+from cryodc.averaging import place_class
+from cryodc.io import read_structure
+from cryodc.maps import average_particles
+from cryodc.simulation import SimulationConfig, draw_truth, prepare_specimens
+from cryodc.states import Conformations, find_conformations, measure, put_on_axes, relax_symmetry
 
 _TETRASOME = "nucleosome/1KX5_cryst_tetrasome_coiled_for_web_state{}.pdb.gz"
 

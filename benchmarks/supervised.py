@@ -16,13 +16,11 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cryodc.config import TrainConfig, preset_config
-from cryodc.data.phantoms import Phantom
-from cryodc.data.simulate import SimulatedParticles, SimulationConfig, simulate_particles
-from cryodc.data.views import random_view
-from cryodc.io.structures import Atoms
-from cryodc.models.registry import build_model
-from cryodc.ops.filters import crop_weights, fourier_crop, standardise, view_mask
+from cryodc.dataset import random_view
+from cryodc.fourier import crop_weights, fourier_crop, standardise, view_mask
+from cryodc.io import Atoms
+from cryodc.models import TrainConfig, build_model, preset_config
+from cryodc.simulation import Phantom, SimulatedParticles, SimulationConfig, simulate_particles
 from cryodc.volumes import Volume
 
 _FRESH_SEED = 1_000_000

@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 from benchmarks.recipes import hardware, positive, run
-from cryodc.align import align_class
-from cryodc.class_placement import Placed, on_axes
-from cryodc.data.simulate import SimulationConfig, simulate_particles
-from cryodc.data.simulation_folder import choose_proteins
-from cryodc.half_maps import average_particles
-from cryodc.map_agreement import compare_maps
-from cryodc.ops.filters import standardise
+from cryodc.alignment import align_class
+from cryodc.averaging import Placed, on_axes
+from cryodc.evaluation import compare_maps
+from cryodc.fourier import standardise
+from cryodc.maps import average_particles
+from cryodc.simulation import SimulationConfig, choose_proteins, simulate_particles
 from cryodc.volumes import Volume
 
 GROUPS = {"1f4a": "D2", "3j9i": "D7"}

@@ -18,15 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.recipes import hardware, run
-from cryodc.data.maps import read_map
-from cryodc.data.specimens import prepare_specimens
 from cryodc.errors import InputError
-from cryodc.io.structures import read_structure
-from cryodc.ops.filters import low_pass
-from cryodc.ops.fsc import fourier_shell_correlation
-from cryodc.ops.half_map_symmetry import RESOLVED, find_confirmed_axes
-from cryodc.ops.masks import density_mask
-from cryodc.ops.rotations import random_rotations, resample
+from cryodc.fourier import density_mask, fourier_shell_correlation, low_pass
+from cryodc.geometry import RESOLVED, find_confirmed_axes, random_rotations, resample
+from cryodc.io import read_structure
+from cryodc.simulation import prepare_specimens, read_map
 
 GROUPS = {
     "maps/3j9i.mrc.gz": {"D7": True, "C7": True, "D6": False, "C6": False},

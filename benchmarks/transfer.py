@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryodc.codes import Codes
-from cryodc.data.views import ViewConfig, mask_of_views, random_view, through_mask
-from cryodc.models.base import Model
+from cryodc.dataset import ViewConfig, mask_of_views, random_view, through_mask
+from cryodc.models import Model
 
 Labelled = tuple[Float[NDArray[np.float32], "n *image"], Int[NDArray[np.int64], " n"]]
 """Images, ``(n, h, w)`` or in colour ``(n, 3, h, w)``, and the label of each."""

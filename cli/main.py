@@ -32,21 +32,23 @@ VERBS = {
     "demo": "Run the whole story on simulated particles.",
 }
 
-click.rich_click.COMMAND_GROUPS = {
-    "cryodc": [
-        {"name": "Prepare", "commands": ["check", "import", "extract", "convert", "simulate", "pack"]},
-        {"name": "Learn", "commands": ["train", "cluster", "average", "states"]},
-        {"name": "Look", "commands": ["generate", "report", "view"]},
-        {"name": "Take away", "commands": ["select", "export", "map-back", "evaluate", "demo"]},
-    ]
+# Each group of `cryodc --help`, and the folder of its verbs.
+GROUPS = {
+    "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
+    "Learn": ["train", "cluster", "average", "states"],
+    "Look": ["generate", "report", "view"],
+    "Take away": ["select", "export", "map-back", "evaluate", "demo"],
 }
+
+click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
 
 def load_verb(verb: str) -> click.Command:
     """Import a verb."""
     # `import` is a word of Python: its module and function are called import_.
     name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
-    command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{name}"), name)
+    folder = next(group for group, verbs in GROUPS.items() if verb in verbs).lower().replace(" ", "_")
+    command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{folder}.{name}"), name)
     return command
 
 

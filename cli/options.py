@@ -8,7 +8,7 @@ import rich_click as click
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from cryodc.io.run import RunFolder
+    from cryodc.runs import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ def run_argument(command: F) -> F:
 
 def resolve_run(run: Path | None) -> "RunFolder":
     """The run folder named, or the latest one in the current folder, saying which."""
-    from cryodc.io.run import find_run
+    from cryodc.runs import find_run
 
     found = find_run(run)
     if run is None:

@@ -27,7 +27,7 @@ class Codes:
         None where there are no templates.
     placed
         ``(n, p)`` transformation codes made of templates: how each particle lies, and along which axes it differs from
-        those like it (:func:`cryodc.templates.placed.place_particles`); None likewise.
+        those like it (:func:`cryodc.templates.groups.place_particles`); None likewise.
 
     Raises
     ------

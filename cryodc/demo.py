@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryodc.cluster import cluster_run
-from cryodc.data.phantoms import demo_phantoms
-from cryodc.data.simulation_config import SimulationConfig
-from cryodc.data.simulation_folder import write_simulation
-from cryodc.evaluate import Evaluation, evaluate_run
-from cryodc.io.run import RunFolder, require_empty
-from cryodc.train import Listener
-from cryodc.workflow import TrainRequest, train_run
+from cryodc.clustering import cluster_run
+from cryodc.evaluation import Evaluation, evaluate_run
+from cryodc.io import require_empty
+from cryodc.runs import RunFolder
+from cryodc.simulation import SimulationConfig, demo_phantoms, write_simulation
+from cryodc.training import Listener, TrainRequest, train_run
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class DemoConfig:
     n_per_protein
         Particles of each phantom.
     snr
-        As in :class:`cryodc.data.simulate.SimulationConfig`.
+        As in :class:`cryodc.simulation.config.SimulationConfig`.
     epochs
         Passes over the particles in training.
     batch_size
@@ -80,7 +78,7 @@ def run_demo(out: Path, config: DemoConfig | None = None, listener: DemoListener
         If ``out`` holds anything, or a setting is out of range.
     """
     # Steps that read maps and draw pages: imported by whom they serve.
-    from cryodc.average import average_run
+    from cryodc.averaging import average_run
     from cryodc.report import write_report
 
     config, listener = config or DemoConfig(), listener or DemoListener()

@@ -20,11 +20,10 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder taken through every verb on 24 particles of two phantoms; shared, so never write into it."""
-    from cryodc.average import average_run
-    from cryodc.cluster import cluster_run
-    from cryodc.data.simulate import SimulationConfig
-    from cryodc.data.simulation_folder import choose_proteins, write_simulation
-    from cryodc.workflow import TrainRequest, train_run
+    from cryodc.averaging import average_run
+    from cryodc.clustering import cluster_run
+    from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
+    from cryodc.training import TrainRequest, train_run
 
     folder = tmp_path_factory.mktemp("small")
     proteins = choose_proteins(["bilobe", "barrel"], [])

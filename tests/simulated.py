@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryodc.data.dataset import SubtomogramDataset
-from cryodc.ops.filters import standardise
-from cryodc.particles import ImageReference, ParticleSet
+from cryodc.dataset import SubtomogramDataset
+from cryodc.fourier import standardise
+from cryodc.io import ImageReference
+from cryodc.particles import ParticleSet
 
 
 def as_dataset(

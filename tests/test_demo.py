@@ -1,24 +1,18 @@
-import sys
-from types import SimpleNamespace
-
 import pytest
 from click.testing import CliRunner
-from cryodc_cli.demo import demo
+from cryodc_cli.take_away.demo import demo
 
 from cryodc.demo import DemoConfig, DemoListener, run_demo
 from cryodc.errors import InputError
-from cryodc.io.star import read_particles
+from cryodc.particles import read_particles
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """Averaging and reporting replaced by a record of what was asked of them."""
     calls = {}
-    average = SimpleNamespace(average_run=lambda run, **options: calls.update(average=options))
-    monkeypatch.setitem(sys.modules, "cryodc.average", average)
-    monkeypatch.setitem(
-        sys.modules, "cryodc.report", SimpleNamespace(write_report=lambda run: calls.update(report=run))
-    )
+    monkeypatch.setattr("cryodc.averaging.average_run", lambda run, **options: calls.update(average=options))
+    monkeypatch.setattr("cryodc.report.write_report", lambda run: calls.update(report=run))
     return calls
 
 

@@ -24,8 +24,12 @@ def test_every_folder_with_python_files_is_packaged() -> None:
 
 
 def test_the_report_template_is_packaged() -> None:
-    files = {file for pattern in SETUP["package-data"]["cryodc"] for file in (ROOT / "cryodc").glob(pattern)}
-    assert ROOT / "cryodc" / "report.html.jinja" in files
+    files = {
+        file
+        for pattern in SETUP["package-data"]["cryodc.report"]
+        for file in (ROOT / "cryodc" / "report").glob(pattern)
+    }
+    assert ROOT / "cryodc" / "report" / "report.html.jinja" in files
 
 
 def test_the_library_checks_shapes_in_tests() -> None:

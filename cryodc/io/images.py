@@ -9,8 +9,8 @@ from pathlib import Path
 from cryodc.errors import InputError
 from cryodc.io.moved_files import data_dir_for, find_moved
 from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header
+from cryodc.io.reference import ImageReference
 from cryodc.io.weights import check_weight_shape
-from cryodc.particles import ImageReference
 
 
 @dataclass(frozen=True)

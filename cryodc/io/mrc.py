@@ -16,19 +16,10 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io.mrc_header import (
-    MrcHeader,
-    check_cube,
-    check_section,
-    read_header,
-    unreadable,
-    wrong_length,
-)
-from cryodc.io.run import atomic_path
-from cryodc.particles import ImageReference
+from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header, unreadable, wrong_length
+from cryodc.io.reference import ImageReference
+from cryodc.io.writing import atomic_path
 from cryodc.volumes import Volume
-
-__all__ = ["MrcHeader", "read_array", "read_header", "read_volume", "write_volume"]
 
 
 def read_array(reference: ImageReference | Path) -> Float[NDArray[np.float32], "d h w"]:

@@ -19,7 +19,6 @@ from cryodc.errors import InputError
 
 _MOST_EXPANSION = 1032
 """Bytes that one byte of a gzip file can stand for: deflate repeats at most 258 bytes in two bits."""
-
 _HEADER_BYTES = 1024
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _STACK_SPACE_GROUP = 401

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import MrcHeader
-from cryodc.particles import ImageReference
+from cryodc.io.reference import ImageReference
 
 MEASURED_MULTIPLICITY = 0.01
 """Tilts that must have met a Fourier voxel of layout 3 for it to count as measured."""

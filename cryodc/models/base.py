@@ -55,3 +55,15 @@ class Model(nn.Module, ABC):
     def parts(self) -> dict[str, nn.Module]:
         """What is optimised apart, by name; ``all`` is the whole model."""
         return {"all": self}
+
+
+class PosedModel(Model):
+    """A model that decodes the content alone and places the result."""
+
+    @abstractmethod
+    def canonical(self, content: Float[Tensor, "b c"]) -> Float[Tensor, "b *image"]:
+        """What a content code looks like in the pose that the model takes for none."""
+
+    @abstractmethod
+    def placement(self, transformation: Float[Tensor, "b z"]) -> Placement:
+        """Where a transformation code puts it: ``particle(x) = canonical(M x + t)``."""

@@ -1,12 +1,14 @@
-"""Which model, and the shape of its networks."""
+"""Settings of a training run: the model and its networks, losses, optimisation and templates."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-ModelName = Literal["dualcontrast", "harmony", "spatial-vae", "vitae", "vae"]
+from cryodc.dataset import ViewConfig
+from cryodc.models.losses import Similarity
 
+ModelName = Literal["dualcontrast", "harmony", "spatial-vae", "vitae", "vae"]
 # The pose that serves as transformation code, by number of dimensions; a plain VAE has none.
 RIGID_DIMS = {2: 3, 3: 6}
 AFFINE_DIMS = {2: 6, 3: 12}
@@ -138,3 +140,114 @@ def pose_dims(name: str | None, dims: int, transformer: str) -> int | None:
     if name in ("harmony", "spatial-vae") or (name == "vitae" and transformer == "rigid"):
         return RIGID_DIMS.get(dims)
     return AFFINE_DIMS.get(dims) if name == "vitae" else None
+
+
+class LossConfig(BaseModel, extra="forbid", frozen=True):
+    """Terms of the objective and their weights; a model without a term does without its weight.
+
+    Parameters
+    ----------
+    content_loss
+        ``infonce`` or the published ``cosine``.
+    temperature
+        Of InfoNCE.
+    similarity
+        ``absolute``: |cos| as published; ``signed``: cos, clipped at 0.
+    reconstruction_weight
+        Of the mean squared error per voxel.
+    kl_weight
+        β, of all KL divergences; divided by the number of voxels. 2 is the evidence lower bound under noise of
+        variance 1. Harmony's divergence between two views is divided by the length of the content code instead.
+    transformation_kl_weight
+        β of the transformation code's divergence in DualContrast, where it is not ``kl_weight``.
+    kl_warm_up_epochs
+        β rises from 0 over so many epochs.
+    content_weight, transformation_weight
+        γ_c and γ_z.
+    centred_transformation
+        Transformation codes are compared less their mean over the batch. Compared as they are, as published, all of
+        them may come to lie in one direction.
+    independence_weight
+        Of what the transformation code tells of the content code, which this term does not change.
+    shared_transformation
+        What step B decodes with two contents: ``prior`` draws ``z* ~ N(0, I)``, as published; ``posterior`` takes the
+        transformation codes of other particles of the batch, which lie where the decoder has learned.
+    exchange_contents
+        Decode each of the two views with the content code of the other: what differs between them, how a particle is
+        turned first of all, can then only come from the transformation code.
+    contrast_apart
+        Contrast the content codes of two further views. Where views of images are stretched and bent, only these are:
+        what is decoded is turned and shifted alone, so the transformation code need not say how it is drawn.
+    decoded_noise
+        In step B, give decoded volumes the wedge and the noise of recorded particles before encoding them.
+    """
+
+    content_loss: Literal["infonce", "cosine"] = "infonce"
+    temperature: float = Field(default=0.2, gt=0)
+    similarity: Similarity = "absolute"
+    reconstruction_weight: float = Field(default=1.0, ge=0)
+    kl_weight: float = Field(default=0.1, ge=0)
+    transformation_kl_weight: float | None = Field(default=None, ge=0)
+    kl_warm_up_epochs: int = Field(default=0, ge=0)
+    content_weight: float = Field(default=1.0, ge=0)
+    transformation_weight: float = Field(default=0.5, ge=0)
+    centred_transformation: bool = True
+    independence_weight: float = Field(default=1.0, ge=0)
+    shared_transformation: Literal["prior", "posterior"] = "prior"
+    exchange_contents: bool = False
+    contrast_apart: bool = False
+    decoded_noise: bool = True
+
+
+class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
+    """How the losses are minimised.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the particles.
+    batch_size
+        Particles per step, and per process.
+    learning_rate
+        Of both optimisers.
+    weight_decay
+        Decoupled (AdamW); 0 is plain Adam.
+    schedule
+        ``cosine``: one warm-up epoch, then to zero. ``step``: ×0.1 every 50 epochs, as published. ``constant``: the
+        same throughout.
+    precision
+        ``bfloat16`` runs the network under autocast; Fourier transforms and losses stay float32.
+    transformation_every
+        Step B is taken at every so many batches.
+    encoding_views
+        Random views a content code is averaged over when particles are encoded.
+    weight_averaging
+        Particles are encoded with a running mean of the network's weights, which keeps this share of itself at each
+        step; None: with the weights as they are after the last step.
+    """
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    transformation_every: int = Field(default=2, ge=1)
+    encoding_views: int = Field(default=16, ge=1)
+    weight_averaging: float | None = Field(default=None, gt=0, lt=1)
+
+
+class TrainConfig(BaseModel, extra="forbid", frozen=True):
+    """Everything that decides what a training run computes, but for the data and the seed."""
+
+    model: ModelConfig
+    loss: LossConfig = LossConfig()
+    views: ViewConfig = ViewConfig()
+    optimisation: OptimisationConfig = OptimisationConfig()
+    templates: TemplateConfig = TemplateConfig()
+
+    @model_validator(mode="after")
+    def _check_views(self) -> "TrainConfig":
+        if self.model.dims == 3 and (self.views.stretch > 0 or self.views.bend_voxels > 0):
+            raise ValueError("views.stretch, views.bend_voxels: only images are stretched or bent")
+        return self

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.ops.wedge import apply_weight
+from cryodc.fourier import apply_weight
 
 Similarity = Literal["absolute", "signed"]
 

@@ -11,7 +11,6 @@ from cryodc.models.config import ModelConfig
 
 LOG_VARIANCE_FLOOR = -10.0
 """Log-variance of what a model tells without a spread."""
-
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
     2: nn.ConvTranspose2d,

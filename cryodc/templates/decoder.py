@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryodc.codes import Codes
-from cryodc.ops.rotations import resample
-from cryodc.templates.placed import N_PLACE, ROTATION_SCALE, Groups
+from cryodc.geometry import resample
+from cryodc.templates.groups import N_PLACE, ROTATION_SCALE, Groups
 
 
 class TemplateDecoder(nn.Module):

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from torch import Tensor
 
-from cryodc.class_mixture import ClassPoses, References, empty_poses, make_references
-from cryodc.class_spectra import ClassSpectra, PoseSet
-from cryodc.ops.correlate import phase_ramps
-from cryodc.ops.refine import fine_gradient, refine_poses
-from cryodc.register import register_map
-from cryodc.templates.match import match_references, random_search
-from cryodc.templates.spectra import BOX, BallSpectra
+from cryodc.alignment import (
+    ClassPoses,
+    ClassSpectra,
+    PoseSet,
+    References,
+    empty_poses,
+    fine_gradient,
+    make_references,
+    refine_poses,
+    register_map,
+)
+from cryodc.fourier import phase_ramps
+from cryodc.templates.match import BOX, BallSpectra, match_references, random_search
 from cryodc.volumes import Volume
 
 _N_ROUNDS = 8

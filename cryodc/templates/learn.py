@@ -9,18 +9,32 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.align import balanced_halves
-from cryodc.class_evidence import start_reference
-from cryodc.class_mixture import ClassPoses, References, empty_poses, estimate_noise, join_references, make_references
-from cryodc.class_spectra import ClassSpectra
-from cryodc.data.dataset import Dataset
-from cryodc.mixture import fit_mixture
-from cryodc.models.config import TemplateConfig
+from cryodc.alignment import (
+    ClassPoses,
+    ClassSpectra,
+    References,
+    balanced_halves,
+    empty_poses,
+    estimate_noise,
+    join_references,
+    make_references,
+    start_reference,
+)
+from cryodc.clustering import fit_mixture
+from cryodc.dataset import Dataset
+from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
-from cryodc.templates.match import match_references, random_search
-from cryodc.templates.placed import Groups, place_particles
+from cryodc.templates.groups import Groups, place_particles
+from cryodc.templates.match import (
+    RADIUS,
+    BallSpectra,
+    crop_particles,
+    match_references,
+    particle_spectra,
+    random_search,
+    sphere,
+)
 from cryodc.templates.shapes import shape_points
-from cryodc.templates.spectra import RADIUS, BallSpectra, crop_particles, particle_spectra, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
 from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_on_best, wedge_seen
 
@@ -45,11 +59,11 @@ class TemplateCode:
         particles of one protein.
     placed
         ``(n, p)``: how each particle lies on the templates and differs from those like it,
-        :func:`cryodc.templates.placed.place_particles`.
+        :func:`cryodc.templates.groups.place_particles`.
     groups
         In which that is told.
     templates
-        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.spectra.BOX`.
+        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
     """
 
     points: Float[NDArray[np.float32], "n k"]

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from cryodc.codes import Codes
-from cryodc.data.dataset import Dataset, SubtomogramDataset
+from cryodc.dataset import Dataset, SubtomogramDataset
 from cryodc.errors import InputError
-from cryodc.io.mrc import write_volume
-from cryodc.io.run import RunFolder, atomic_path
-from cryodc.models.config import TemplateConfig
+from cryodc.io import atomic_path, write_volume
+from cryodc.models import TemplateConfig
+from cryodc.runs import RunFolder
 from cryodc.templates.decoder import TemplateDecoder, groups_of
 from cryodc.templates.learn import learn_templates
 from cryodc.volumes import Volume

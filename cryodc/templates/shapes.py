@@ -8,18 +8,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.ops.rotations import rotation_grid
-from cryodc.templates.match import Search, match_map, shift_star
-from cryodc.templates.spectra import BOX, BallSpectra, sphere
+from cryodc.geometry import rotation_grid
+from cryodc.templates.match import BOX, BallSpectra, Search, match_map, shift_star, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
 
 N_SHAPES = 96
 """In the bank; half of them are fine."""
-
 _STEP_DEGREES = 24.0
 _SHIFT = 0.6
 _BANK_SEED = 5
-
 _N_SIMULATED = 200
 _N_PER_SHAPE = 10
 _LENGTHS = (3.0, 100.0)

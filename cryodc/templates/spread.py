@@ -6,9 +6,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.ops.correlate import fine_spectrum, phase_ramps, slices
-from cryodc.ops.rotations import random_rotations
-from cryodc.templates.spectra import BallSpectra
+from cryodc.fourier import fine_spectrum, phase_ramps, slices
+from cryodc.geometry import random_rotations
+from cryodc.templates.match import BallSpectra
 
 _MOST_SHIFT = 0.75
 _RIDGE = 1e-3

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.class_mixture import ClassPoses
-from cryodc.templates.spectra import BallSpectra
+from cryodc.alignment import ClassPoses
+from cryodc.templates.match import BallSpectra
 
 _FEWEST = 40
 _RIDGE = 1e-2
@@ -22,7 +22,7 @@ _RIDGE = 1e-2
 def ball_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
     """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all.
 
-    :func:`cryodc.ops.wedge.missing_moments` of the ball alone, with a weight near nothing counted as missing.
+    :func:`cryodc.fourier.wedge.missing_moments` of the ball alone, with a weight near nothing counted as missing.
     """
     directions = particles.ball.frequencies / particles.ball.frequencies.norm(dim=1, keepdim=True)
     missing = (~particles.measured).to(directions.dtype)

@@ -1,0 +1,1 @@
+"""Verbs that find what particles hold."""

@@ -1,0 +1,155 @@
+"""``cryodc average``."""
+
+import json
+from pathlib import Path
+
+import rich_click as click
+from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+
+
+@click.command()
+@run_argument
+@click.option("--ignore-poses", is_flag=True, help="Align from nothing even where the STAR has poses.")
+@seed_option
+@device_option
+@click.option("--starts", default=2, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
+@click.option(
+    "--classify/--no-classify",
+    default=False,
+    show_default=True,
+    help="Sort particles anew by aligning each to every class; the clusters are where this starts.",
+)
+@click.option("--iterations", default=6, show_default=True, type=click.IntRange(min=3), help="Rounds of --classify.")
+@click.option(
+    "--junk/--no-junk",
+    default=True,
+    show_default=True,
+    help="With --classify, put particles that fit no class better than noise into class 0.",
+)
+@click.option(
+    "--symmetry",
+    "symmetry",
+    multiple=True,
+    metavar="[CLASS:]GROUP",
+    help="Point group to impose, C1 to I, of all classes or of one (2:D7). May be given several times.",
+)
+@click.option(
+    "--mask",
+    "mask",
+    multiple=True,
+    metavar="[CLASS:]MRC",
+    help="Soft mask to use instead of the automatic one, of all classes or of one (2:mask.mrc). May be given several "
+    "times. Where poses are aligned from nothing only a sphere has a meaning.",
+)
+@click.option(
+    "--low-pass",
+    "low_pass",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="Å",
+    help="Resolution up to which poses are first searched for, raised from there; by default five shells of the box.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
+def average(
+    run: Path | None,
+    ignore_poses: bool,
+    seed: int,
+    device: str,
+    starts: int,
+    classify: bool,
+    iterations: int,
+    junk: bool,
+    symmetry: tuple[str, ...],
+    mask: tuple[str, ...],
+    low_pass: float | None,
+    as_json: bool,
+) -> None:
+    """Average each class of a run, in two halves, with FSC; align it first if need be.
+
+    Writes averages/: a map, two half maps and a mask per class, fsc.csv, particles.star with classes, half sets
+    and the poses that were found, and summary.json. A class whose halves do not agree is marked not aligned.
+
+    Example: cryodc average run/ --ignore-poses
+    """
+    from rich.table import Table
+
+    from cryodc.averaging import average_run
+
+    symmetries, masks = _symmetries(symmetry), _masks(mask)
+    folder = resolve_run(run)
+
+    def tell(line: str) -> None:
+        error_console().print(line, style="dim", markup=False)
+
+    results = average_run(
+        folder,
+        ignore_poses=ignore_poses,
+        seed=seed,
+        device=device,
+        n_starts=starts,
+        classify=classify,
+        n_rounds=iterations,
+        junk=junk,
+        symmetries=symmetries,
+        masks=masks,
+        low_pass_angstrom=low_pass,
+        progress=tell,
+    )
+    out = console()
+    if as_json:
+        summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
+        out.print(summary, markup=False, soft_wrap=True)
+        return
+    table = Table("class", "particles", "resolution", "aligned?", "note")
+    for result in results:
+        known = result.resolution_angstrom is not None
+        table.add_row(
+            str(result.class_number),
+            str(result.n_particles),
+            f"{result.resolution_angstrom:.1f} Å" if known else "–",
+            "yes" if result.aligned else "no",
+            result.note,
+        )
+    out.print(table)
+    unassigned = _unassigned(folder.averages / "summary.json")
+    if unassigned:
+        out.print(f"{unassigned} particles unassigned: no class explains them better than noise would", markup=False)
+    out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
+    out.print(f"Next: cryodc report {folder.path}", markup=False)
+
+
+def _unassigned(summary: Path) -> int:
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    return int(content.get("classification", {}).get("unassigned", 0))
+
+
+def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
+    """``("D2", "1:D7")`` as point groups by class number; None stands for all others."""
+    from cryodc.errors import InputError
+    from cryodc.geometry import symmetry_rotations
+
+    found: dict[int | None, str] = {}
+    for text in given:
+        number, colon, group = text.rpartition(":")
+        if colon and not (number.isdigit() and int(number) > 0):
+            raise InputError("--symmetry names no class", expected="GROUP or CLASS:GROUP, such as 2:D7", found=text)
+        try:
+            symmetry_rotations(group)
+        except ValueError as error:
+            raise InputError(f"--symmetry {text}: {error}") from error
+        found[int(number) if colon else None] = group.strip().upper()
+    return found
+
+
+def _masks(given: tuple[str, ...]) -> dict[int | None, Path]:
+    """``("all.mrc", "1:core.mrc")`` as files by class number; None stands for all others."""
+    from cryodc.errors import InputError
+
+    found: dict[int | None, Path] = {}
+    for text in given:
+        number, colon, name = text.partition(":")
+        if not (colon and number.isdigit()):
+            number, colon, name = "", "", text
+        if colon and (int(number) < 1 or not name):
+            raise InputError("--mask names no class", expected="MRC or CLASS:MRC, such as 2:mask.mrc", found=text)
+        found[int(number) if colon else None] = Path(name)
+    return found

@@ -1,0 +1,20 @@
+"""``cryodc view``."""
+
+from pathlib import Path
+
+import rich_click as click
+from cryodc_cli.options import error_console, resolve_run, run_argument
+
+
+@click.command()
+@run_argument
+def view(run: Path | None) -> None:
+    """Open averages, particles and codes of a run in napari.
+
+    Click a content code to see its particle. Needs the extra: pip install 'cryodc[view]'.
+
+    Example: cryodc view run/
+    """
+    from cryodc.report import run_viewer
+
+    run_viewer(resolve_run(run), lambda line: error_console().print(line, markup=False))

@@ -1,0 +1,173 @@
+"""``cryodc simulate``."""
+
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from cryodc_cli.options import console, error_console, seed_option, tilt_axis_option
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="sim",
+    show_default=True,
+    help="The folder to make; refused if it holds anything.",
+)
+@click.option("--n", "n_per_map", type=int, default=300, show_default=True, help="Particles of each protein.")
+@click.option(
+    "--snr",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Variance of the clean box over that of the white noise, before the wedge; inf adds no noise.",
+)
+@click.option(
+    "--tilt-range",
+    "tilt_ranges",
+    nargs=2,
+    type=float,
+    multiple=True,
+    default=[(-60.0, 60.0)],
+    show_default="-60 60",
+    metavar="MIN MAX",
+    help="Tilt angles in degrees; given several times, tomograms take them in turn.",
+)
+@tilt_axis_option
+@click.option("--box", "box_size", type=int, default=32, show_default=True, help="Box size, voxels.")
+@click.option("--spacing", type=float, default=10.0, show_default=True, help="Voxel spacing, Å.")
+@click.option("--max-shift", type=float, default=1.5, show_default=True, help="Largest shift along each axis, voxels.")
+@click.option("--tomograms", "n_tomograms", type=int, default=4, show_default=True, help="Particles are spread over.")
+@click.option(
+    "--map",
+    "map_files",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="A density map to simulate, .mrc or .mrc.gz; several times for several proteins.",
+)
+@click.option(
+    "--structure",
+    "structure_files",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="An atomic model to simulate as its first biological assembly, .pdb or .cif, .gz or not; several times for "
+    "several proteins.",
+)
+@click.option("--resolution", type=float, help="Resolution of --structure, Å.  [default: twice the spacing]")
+@click.option(
+    "--phantoms",
+    metavar="NAMES",
+    help="Built-in phantoms, separated by commas, or all: bilobe, barrel, wheel, clamp, bar, tripod.  "
+    "[default: the first four, unless there is a --map or --structure]",
+)
+@click.option(
+    "--tilt-series",
+    is_flag=True,
+    help="Simulate every tilt image, with CTF, damage and noise, and backproject them; else a binary wedge is applied.",
+)
+@click.option("--tilt-step", type=float, help="Degrees between tilts of --tilt-series.  [default: 3]")
+@click.option(
+    "--defocus",
+    nargs=2,
+    type=float,
+    metavar="MIN MAX",
+    help="Underfocus in µm of --tilt-series, drawn for each tomogram.  [default: 2 4]",
+)
+@click.option("--voltage", type=float, help="Voltage of --tilt-series, kV.  [default: 300]")
+@click.option("--cs", type=float, help="Spherical aberration of --tilt-series, mm.  [default: 2.7]")
+@click.option("--amplitude-contrast", type=float, help="Amplitude contrast of --tilt-series.  [default: 0.1]")
+@click.option("--dose-per-tilt", type=float, help="Dose of each image of --tilt-series, e/Å².  [default: 3]")
+@click.option(
+    "--crowded",
+    type=float,
+    metavar="DENSITY",
+    help="Let neighbours reach into the box: so many particles in a µm³, for example 25000.",
+)
+@click.option(
+    "--min-distance",
+    type=float,
+    help="Between centres of particles of --crowded, Å.  [default: half the edge of the box]",
+)
+@click.option("--with-poses", is_flag=True, help="Write angles and origins into the STAR too.")
+@seed_option
+def simulate(
+    out: Path,
+    n_per_map: int,
+    snr: float,
+    tilt_ranges: tuple[tuple[float, float], ...],
+    tilt_axis: str,
+    box_size: int,
+    spacing: float,
+    max_shift: float,
+    n_tomograms: int,
+    map_files: tuple[Path, ...],
+    structure_files: tuple[Path, ...],
+    resolution: float | None,
+    phantoms: str | None,
+    tilt_series: bool,
+    tilt_step: float | None,
+    defocus: tuple[float, float] | None,
+    voltage: float | None,
+    cs: float | None,
+    amplitude_contrast: float | None,
+    dose_per_tilt: float | None,
+    crowded: float | None,
+    min_distance: float | None,
+    with_poses: bool,
+    seed: int,
+) -> None:
+    """Make practice particles with known composition, poses and wedge.
+
+    Proteins are built-in phantoms, your own maps or atomic models. --n counts particles of each protein.
+    Writes particles.star (without poses), MRC files, weights, the clean maps, and truth.csv with the answer.
+
+    Example: cryodc simulate --n 300 --snr 0.05 --tilt-range -60 60 --out sim/
+    """
+    from rich.progress import Progress
+
+    from cryodc.simulation import Crowding, SimulationConfig, TiltSeries, choose_proteins, write_simulation
+
+    microscope = {
+        "step_degrees": tilt_step,
+        "defocus_micrometres": defocus,
+        "voltage_kilovolts": voltage,
+        "spherical_aberration_millimetres": cs,
+        "amplitude_contrast": amplitude_contrast,
+        "dose_per_tilt": dose_per_tilt,
+    }
+    given: dict[str, Any] = {key: value for key, value in microscope.items() if value is not None}
+    _require(tilt_series or not given, "tilt images", "--tilt-series")
+    _require(crowded is not None or min_distance is None, "neighbours", "--crowded")
+    _require(bool(structure_files) or resolution is None, "atomic models", "--structure")
+    nearest = box_size / 2 * spacing if min_distance is None else min_distance
+    config = SimulationConfig(
+        n_per_map=n_per_map,
+        box_size=box_size,
+        spacing_angstrom=spacing,
+        snr=snr,
+        tilt_ranges=tilt_ranges,
+        tilt_axis="x" if tilt_axis == "x" else "y",
+        max_shift_voxels=max_shift,
+        n_tomograms=n_tomograms,
+        seed=seed,
+        resolution_angstrom=resolution,
+        tilt_series=TiltSeries(**given) if tilt_series else None,
+        crowding=None if crowded is None else Crowding(crowded, nearest),
+    )
+    names = None if phantoms is None else [name.strip() for name in phantoms.split(",")]
+    proteins = choose_proteins(names, map_files, structure_files)
+    with Progress(console=error_console()) as bar:
+        task = bar.add_task("Simulating", total=n_per_map * len(proteins))
+        truth = write_simulation(proteins, config, out, with_poses=with_poses, on_batch=lambda n: bar.advance(task, n))
+    printer = console()
+    printer.print(
+        f"Wrote {len(truth)} particles of {', '.join(truth.proteins)}: {out / 'particles.star'}", markup=False
+    )
+    printer.print(f"The answer: {out / 'truth.csv'}", markup=False)
+    printer.print(f"Next: cryodc train {out / 'particles.star'}", markup=False)
+
+
+def _require(holds: bool, what: str, option: str) -> None:
+    if not holds:
+        raise click.UsageError(f"an option describes {what}, but {option} is not given")

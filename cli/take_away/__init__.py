@@ -1,0 +1,1 @@
+"""Verbs that take results out of a run."""

@@ -1,0 +1,62 @@
+"""``cryodc export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+from cryodc_cli.options import console, resolve_run, run_argument
+
+if TYPE_CHECKING:
+    from cryodc.export import Program
+
+
+@click.command()
+@run_argument
+@click.option("--relion", is_flag=True, help="particles.star, with every character of your STAR that was not changed.")
+@click.option("--warp", is_flag=True, help="warp.star, for WarpTools and M.")
+@click.option("--dynamo", is_flag=True, help="dynamo.tbl, in voxels of the subtomograms.")
+@click.option("--class", "classes", metavar="CLASSES", help="Classes to export, as in 1,3-5.  [default: all]")
+@click.option(
+    "--tomogram-size",
+    nargs=3,
+    type=click.IntRange(min=1),
+    metavar="X Y Z",
+    help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
+)
+def export(
+    run: Path | None,
+    relion: bool,
+    warp: bool,
+    dynamo: bool,
+    classes: str | None,
+    tomogram_size: tuple[int, int, int] | None,
+    out: Path,
+) -> None:
+    """Export particles with classes and poses to RELION, Warp and M, or Dynamo, with the maps beside them.
+
+    Copies the average, post-processed map, half maps and mask of each class.
+
+    Example: cryodc export run/ --relion --class 1,3 --out for_relion/
+    """
+    from cryodc.export import export_run, parse_classes
+
+    chosen: list[Program] = []
+    if relion:
+        chosen.append("relion")
+    if warp:
+        chosen.append("warp")
+    if dynamo:
+        chosen.append("dynamo")
+    if not chosen:
+        raise click.UsageError("say for which program: --relion, --warp or --dynamo")
+    numbers = [] if classes is None else parse_classes(classes)
+    result = export_run(resolve_run(run), out, chosen, classes=numbers, tomogram_size_xyz=tomogram_size)
+    printer = console()
+    printer.print(f"{result.n_particles} particles, {len(result.maps)} maps", markup=False)
+    for file in result.files:
+        printer.print(f"Wrote {file}", markup=False, soft_wrap=True)
+    for note in result.notes:
+        printer.print(f"note: {note}", markup=False, soft_wrap=True)

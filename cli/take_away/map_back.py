@@ -1,0 +1,75 @@
+"""``cryodc map-back``."""
+
+from pathlib import Path
+
+import rich_click as click
+from cryodc_cli.options import console, resolve_run, run_argument
+
+_N_SHOWN = 8
+
+
+@click.command(name="map-back")
+@run_argument
+@click.option("--tomogram", "tomograms", multiple=True, metavar="NAME", help="This tomogram only; several times.")
+@click.option("--class", "classes", metavar="CLASSES", help="Classes to place, as in 1,3-5.  [default: all]")
+@click.option(
+    "--bin", "binning", type=click.IntRange(min=1), default=1, show_default=True, help="Over the averages' voxels."
+)
+@click.option(
+    "--size",
+    nargs=3,
+    type=click.IntRange(min=1),
+    metavar="X Y Z",
+    help="Voxels of the output.  [default: as large as the particles need]",
+)
+@click.option(
+    "--tomogram-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A tomogram whose size and spacing to take, and whose particles to place.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
+)
+def map_back(
+    run: Path | None,
+    tomograms: tuple[str, ...],
+    classes: str | None,
+    binning: int,
+    size: tuple[int, int, int] | None,
+    tomogram_file: Path | None,
+    out: Path,
+) -> None:
+    """Place each class's average at its particles, in a volume for each tomogram.
+
+    Writes NAME.mrc, NAME_classes.mrc (the class in each voxel) and a CSV of points per class that napari opens.
+
+    Example: cryodc map-back run/ --tomogram TS_01 --bin 2 --out mapped/
+    """
+    from cryodc.export import map_back as map_run
+    from cryodc.export import parse_classes
+
+    if tomogram_file is not None and (tomograms or size is not None or binning != 1):
+        raise click.UsageError("--tomogram-file says the tomogram, its size and its voxels: give it alone")
+    written = map_run(
+        resolve_run(run),
+        out,
+        tomograms=tomograms,
+        classes=[] if classes is None else parse_classes(classes),
+        binning=binning,
+        size_xyz=size,
+        tomogram_file=tomogram_file,
+    )
+    printer = console()
+    for tomogram in written:
+        printer.print(f"{tomogram.n_placed} particles: {tomogram.density}", markup=False, soft_wrap=True)
+        if tomogram.n_unassigned:
+            printer.print(f"  unassigned (class 0), left out: {tomogram.n_unassigned}", markup=False)
+        if tomogram.outside:
+            shown = ", ".join(map(str, tomogram.outside[:_N_SHOWN])) + (
+                ", …" if len(tomogram.outside) > _N_SHOWN else ""
+            )
+            printer.print(
+                f"  outside the volume, left out: {len(tomogram.outside)}, lines {shown} of averages/particles.star",
+                markup=False,
+                soft_wrap=True,
+            )

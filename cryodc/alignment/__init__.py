@@ -1,0 +1,54 @@
+"""Poses of particles: against a map, from nothing, of one class or of several."""
+
+from cryodc.alignment.align import (
+    FEWEST_START_SHELLS,
+    JUDGED_SHELLS,
+    START_SHELLS,
+    Alignment,
+    align_class,
+    most_start_shells,
+)
+from cryodc.alignment.evidence import FEWEST, merge_classes, noise_threshold, start_reference
+from cryodc.alignment.halves import balanced_halves
+from cryodc.alignment.references import (
+    ClassPoses,
+    References,
+    cluster_log_prior,
+    empty_poses,
+    estimate_noise,
+    join_references,
+    make_references,
+    refine_classes,
+    search_classes,
+)
+from cryodc.alignment.refine import fine_gradient, refine_poses
+from cryodc.alignment.register import register_map
+from cryodc.alignment.spectra import ClassSpectra, PoseSet
+
+__all__ = [
+    "FEWEST",
+    "FEWEST_START_SHELLS",
+    "JUDGED_SHELLS",
+    "START_SHELLS",
+    "Alignment",
+    "ClassPoses",
+    "ClassSpectra",
+    "PoseSet",
+    "References",
+    "align_class",
+    "balanced_halves",
+    "cluster_log_prior",
+    "empty_poses",
+    "estimate_noise",
+    "fine_gradient",
+    "join_references",
+    "make_references",
+    "merge_classes",
+    "most_start_shells",
+    "noise_threshold",
+    "refine_classes",
+    "refine_poses",
+    "register_map",
+    "search_classes",
+    "start_reference",
+]

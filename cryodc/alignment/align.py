@@ -1,0 +1,303 @@
+"""Alignment of one class of particles from nothing: no poses, no reference.
+
+1. *Starts.* From one random particle each: stochastic EM over a grid of rotations × shifts. Poses are drawn from
+   the posterior at a temperature that lowers the number of poses a particle is spread over; radius grows.
+   The start with the best score is kept.
+2. *Halves.* Its map, low-passed to ``start_shells``, is the only thing the two half sets share. Each is
+   then aligned to its own average: global searches, then continuous refinement. The FSC between the half maps
+   weights each new reference (Wiener) and sets how far in Fourier space the next round looks.
+3. *Verdict.* Beyond the shared shells the halves know nothing of each other, so they agree only if there is
+   something to agree on. Noise aligned to a reference agrees inside them and nowhere else.
+4. *Symmetry.* If a point group is asked for, its axes are looked for as soon as the halves agree beyond their common
+   start, and both halves are turned to have them in place. From then on references have the group, and of all mates
+   one is searched.
+5. *Together.* Half maps are registered, and all poses refined once more against the joint average, within the
+   resolution the independent halves have shown.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment.ab_initio import random_start
+from cryodc.alignment.halves import Half, agreeing_shells, balanced_halves, join_halves, turn_onto_axes
+from cryodc.alignment.register import register_map
+from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.fourier import low_pass, shift_lattice, soft_sphere
+from cryodc.volumes import Volume
+
+START_SHELLS = 5.0
+"""Shells that the half sets' common start fills, unless asked otherwise."""
+FEWEST_START_SHELLS = 3
+"""With fewer shells a map has no features to find poses by."""
+JUDGED_SHELLS = 3
+"""Shells beyond the start in which halves must agree."""
+EVIDENCE_THRESHOLD = 0.35
+"""Mean FSC of independently aligned halves, just beyond the shared shells, from which a class counts as aligned."""
+_SEARCH_STEPS = (16.0, 14.0, 14.0, 12.0)
+_MAX_ROUNDS = 8
+_SETTLED = 0.95
+_FINEST = 0.8
+_STILL_DEGREES = 0.3
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Poses of the particles of one class, and what speaks for them.
+
+    Parameters
+    ----------
+    rotations, origins_voxels
+        ``(n, 3, 3)`` and ``(n, 3)`` zyx, as in :class:`cryodc.particles.table.Poses`.
+    independent
+        Rotations and origins before the halves were brought together: each half by itself.
+    half_sets
+        ``(n,)`` 1 or 2: particles of one half were aligned without the other's.
+    scores
+        ``(n,)`` normalised correlation with the final reference, in units of the noise.
+    fsc
+        Between the averages of the independently aligned halves, masked.
+    evidence
+        Mean FSC over the three shells beyond those that the halves' start shares.
+    aligned
+        Whether the evidence reaches the threshold.
+    symmetry
+        The point group references had in the end, its axes in place; C1 where it was not found.
+    symmetry_note
+        What was found of the group asked for.
+    """
+
+    rotations: Float[Tensor, "n 3 3"]
+    origins_voxels: Float[Tensor, "n 3"]
+    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]
+    half_sets: Int[NDArray[np.int64], " n"]
+    scores: Float[Tensor, " n"]
+    fsc: Float[NDArray[np.float64], " shells"]
+    evidence: float
+    aligned: bool
+    symmetry: str = "C1"
+    symmetry_note: str = ""
+
+
+def most_start_shells(box_size: int) -> int:
+    """Shells that a start must stay below, for the shells that halves are judged by to lie within what is looked at."""
+    return int(_FINEST * (box_size // 2)) + 1 - JUDGED_SHELLS
+
+
+@torch.no_grad()
+def align_class(
+    volumes: Float[Tensor, "n d h w"],
+    weights: Float[Tensor, "m d h hw"],
+    weight_index: Int[Tensor, " n"],
+    *,
+    seed: int = 0,
+    n_starts: int = 4,
+    half_sets: Int[NDArray[np.int64], " n"] | None = None,
+    start: Float[Tensor, "d h w"] | None = None,
+    mask: Float[Tensor, "d h w"] | None = None,
+    start_shells: float = START_SHELLS,
+    symmetry: str = "C1",
+    progress: Callable[[str], None] | None = None,
+) -> Alignment:
+    """Align the particles of one class from scratch.
+
+    Parameters
+    ----------
+    volumes
+        ``(n, d, h, w)``, standardised; at least 4.
+    weights, weight_index
+        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has.
+    seed
+        Same seed, same result.
+    n_starts
+        Random starts, of which the best is kept.
+    half_sets
+        ``(n,)`` 1 or 2, or None for a random split.
+    start
+        A map to start from instead of at random; only its first ``start_shells`` are used.
+    mask
+        What references are multiplied by, and the FSC computed within: 0 to 1, the same from all sides, as poses end
+        in an arbitrary frame. By default the sphere that fits the box.
+    start_shells
+        Shells that poses are first searched in, and that the halves' common start fills; at most
+        :func:`most_start_shells`. Later rounds look as far as the halves agree.
+    symmetry
+        Point group that references have once its axes are found, see
+        :func:`cryodc.geometry.axes.find_confirmed_axes`. Whether halves agree is judged without it: it would
+        make noise agree more often.
+    progress
+        Told what is being done.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 4 particles, a half has fewer than 2, or no shells are left beyond the start.
+    """
+    n, device = len(volumes), volumes.device
+    if n < 4:
+        raise ValueError(f"expected at least 4 particles to align, found {n}")
+    if start_shells >= max(most_start_shells(volumes.shape[-1]), START_SHELLS + 1):
+        raise ValueError(f"no shells are left to judge halves by beyond a start of {start_shells:g}")
+    generator = torch.Generator().manual_seed(seed)
+    if half_sets is None:
+        half_sets = balanced_halves(n, seed)
+    row_sets = [torch.from_numpy(np.flatnonzero(half_sets == h)).to(device) for h in (1, 2)]
+    if min(len(rows) for rows in row_sets) < 2:
+        raise ValueError(f"expected at least 2 particles in each half, found {[len(rows) for rows in row_sets]}")
+    finest = _FINEST * (volumes.shape[-1] // 2)
+    # Neighbours and noise outside the sphere that every rotation keeps only mislead.
+    sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
+    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask)
+
+    def tell(text: str) -> None:
+        if progress is not None:
+            progress(text)
+
+    reference = _best_start(particles, n_starts, start_shells, generator, tell) if start is None else start
+    reference = _centred(reference) * particles.mask
+
+    # One global search of everybody at low resolution, then halves that never meet again.
+    common = low_pass(reference, start_shells - 1.0, 1.0)
+    halves = [_first_pose(particles, rows, common, start_shells, finest, generator) for rows in row_sets]
+    note = _settle(particles, halves, start_shells, finest, symmetry, generator, tell)
+    return replace(_finish(particles, halves, half_sets, start_shells, finest), symmetry_note=note)
+
+
+def _best_start(
+    particles: ClassSpectra,
+    n_starts: int,
+    start_shells: float,
+    generator: torch.Generator,
+    tell: Callable[[str], None],
+) -> Tensor:
+    starts = []
+    for s in range(n_starts):
+        starts.append(random_start(particles, generator, finest_shells=start_shells + 1.0))
+        tell(f"start {s + 1} of {n_starts}: score {starts[-1][1]:.2f}")
+    return max(starts, key=lambda start: start[1])[0]
+
+
+def _first_pose(
+    particles: ClassSpectra,
+    rows: Tensor,
+    reference: Tensor,
+    start_shells: float,
+    finest: float,
+    generator: torch.Generator,
+) -> Half:
+    poses = particles.search(rows, reference, start_shells, _SEARCH_STEPS[0], _lattice(rows), generator)
+    return Half(rows, poses, particles.sums(rows, poses.rotations, poses.shifts, finest), reference)
+
+
+def _settle(
+    particles: ClassSpectra,
+    halves: list[Half],
+    start_shells: float,
+    finest: float,
+    symmetry: str,
+    generator: torch.Generator,
+    tell: Callable[[str], None],
+) -> str:
+    """Rounds of new references and new poses, each half by itself, until poses rest; what was found of a symmetry.
+
+    Poses are searched for everywhere until hardly any is bettered by that, then only refined.
+    """
+    settled, note = False, ""
+    for i in range(1, _MAX_ROUNDS + 1):
+        first, second, fsc = particles.reference(halves[0].sums, halves[1].sums)
+        beyond = agreeing_shells(fsc) >= start_shells + JUDGED_SHELLS
+        if particles.symmetry != symmetry and beyond and i < len(_SEARCH_STEPS):
+            note = turn_onto_axes(particles, halves, (first, second), symmetry, fsc, finest)
+            tell(note)
+            if particles.symmetry == symmetry:
+                first, second, fsc = particles.reference(halves[0].sums, halves[1].sums)
+        halves[0].reference, halves[1].reference = first, second
+        joined = join_halves(halves)
+        particles.estimate_noise(joined[0], 0.5 * (first + second), joined[1])
+        good = agreeing_shells(fsc)
+        tell(f"round {i}: halves agree to shell {good}")
+        if i == _MAX_ROUNDS:
+            return note
+        radius = float(min(finest, max(start_shells, good + 2.0), start_shells - 0.5 + 1.5 * i))
+        moved = 0.0
+        search = i < len(_SEARCH_STEPS) and not settled
+        for half in halves:
+            before = half.poses
+            if search:
+                step = _SEARCH_STEPS[i]
+                half.poses = particles.search(
+                    half.rows, half.reference, radius, step, _lattice(half.rows), generator, before
+                )
+            else:
+                half.poses = particles.refine(half.rows, half.reference, radius, before)
+            moved = max(moved, _median_angle(before.rotations, half.poses.rotations))
+            half.sums = particles.sums(half.rows, half.poses.rotations, half.poses.shifts, finest)
+        if not search and moved < _STILL_DEGREES:
+            return note
+        settled = settled or min(half.poses.kept for half in halves) > _SETTLED
+    return note
+
+
+def _finish(
+    particles: ClassSpectra, halves: list[Half], half_sets: NDArray[np.int64], start_shells: float, finest: float
+) -> Alignment:
+    """Bring the halves together, judge them, and refine everybody on the joint average."""
+    # The halves may have drifted apart: register the second on the first, and turn its poses along.
+    first, second = halves
+    turn, move, _ = register_map(*(Volume(half.reference.cpu().numpy(), 1.0) for half in (second, first)))
+    rotation = torch.from_numpy(turn).float().to(second.rows.device)
+    shift = torch.from_numpy(move).float().to(second.rows.device)
+    drifted = second.poses
+    second.poses = PoseSet(drifted.rotations @ rotation, drifted.shifts - drifted.rotations @ shift, drifted.scores)
+    second.sums = particles.sums(second.rows, second.poses.rotations, second.poses.shifts, finest)
+    fsc = particles.reference(first.sums, second.sums)[2]
+    judged, shared = fsc, int(start_shells)
+    if particles.symmetry != "C1":
+        plain = [particles.sums(h.rows, h.poses.rotations, h.poses.shifts, finest, symmetric=False) for h in halves]
+        judged = particles.reference(plain[0], plain[1])[2]
+    evidence = float(judged[shared + 1 : shared + 1 + JUDGED_SHELLS].mean())
+    rows, joined = join_halves(halves)
+    independent = (joined.rotations, joined.shifts)
+    radius = float(min(finest, max(start_shells, agreeing_shells(fsc) + 1.0)))
+    known = fsc.clamp(0.02, 0.98)
+    total = (first.sums[0] + second.sums[0], first.sums[1] + second.sums[1])
+    for step in range(2):
+        if step > 0:
+            total = particles.sums(rows, joined.rotations, joined.shifts, finest)
+        joined = particles.refine(rows, particles.volume(*total, (1 - known) / (2 * known)), radius, joined)
+    return Alignment(
+        joined.rotations,
+        joined.shifts,
+        independent,
+        half_sets,
+        joined.scores,
+        fsc.double().cpu().numpy(),
+        evidence,
+        evidence >= EVIDENCE_THRESHOLD,
+        particles.symmetry,
+    )
+
+
+def _lattice(like: Tensor) -> Tensor:
+    return shift_lattice(2.6, 1.5, like.device)
+
+
+def _centred(volume: Tensor) -> Tensor:
+    """The volume, its dense part moved to the centre by whole voxels."""
+    n = volume.shape[-1]
+    dense = (volume - 0.3 * volume.max()).clamp_min(0)
+    axis = torch.arange(n, device=volume.device) - n // 2
+    total = dense.sum().clamp_min(1e-12)
+    shift = [round(float((dense.sum(dim=tuple(d for d in range(3) if d != a)) * axis).sum() / total)) for a in range(3)]
+    return torch.roll(volume, [-s for s in shift], (0, 1, 2))
+
+
+def _median_angle(first: Tensor, second: Tensor) -> float:
+    """Median angle between rotations of the same particles, degrees."""
+    trace = (first * second).sum(dim=(1, 2))
+    return float(torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1))).median())

@@ -1,0 +1,153 @@
+"""Evidence for and against a class: one protein or two, two classes or one, a particle or nothing known.
+
+All of it is held out: particles of one half set against references of the other.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.alignment.align import START_SHELLS, align_class
+from cryodc.alignment.references import (
+    ClassPoses,
+    References,
+    empty_poses,
+    make_references,
+    refine_classes,
+    search_classes,
+)
+from cryodc.alignment.register import register_map
+from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.fourier import shell_index
+from cryodc.volumes import Volume
+
+SIGNIFICANT = 3.0
+"""Standard errors by which two references must explain held-out particles better than one."""
+FEWEST = 8
+"""Particles of which a reference can be made."""
+_ALIKE = 0.15
+_NULL_SAMPLE = 200
+
+
+def start_reference(
+    particles: ClassSpectra,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    halves: Int[Tensor, " n"],
+    rows: Int[Tensor, " m"],
+    seed: int,
+    n_starts: int,
+    start_shells: float = START_SHELLS,
+) -> tuple[References, float] | None:
+    """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned."""
+    own = halves[rows].cpu().numpy()
+    if len(rows) < FEWEST or min(int((own == 1).sum()), int((own == 2).sum())) < 2:
+        return None
+    volumes, weights, index = inputs
+    inputs = (volumes[rows], weights, index[rows])
+    found = align_class(*inputs, seed=seed, n_starts=n_starts, half_sets=own, start_shells=start_shells)
+    if not found.aligned:
+        return None
+    poses = empty_poses(len(particles), 1, halves.device)
+    poses.put(rows, 0, PoseSet(found.rotations, found.origins_voxels, found.scores))
+    shares = torch.zeros(len(particles), 1, device=halves.device)
+    shares[rows] = 1.0
+    finest = float(particles.ball.frequencies.norm(dim=1).max())
+    return make_references(particles, halves, poses, shares, finest), found.evidence
+
+
+def merge_classes(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    poses: ClassPoses,
+    labels: Int[Tensor, " n"],
+    radius: float,
+    tell: Callable[[str], None],
+) -> list[int]:
+    """Which classes to keep: of two that explain particles no better than their common average, the larger."""
+    sizes = torch.bincount(labels, minlength=len(references))
+    kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
+    for second in list(reversed(kept)):
+        for first in [k for k in kept if k != second and sizes[k] >= sizes[second]]:
+            if _same_class(particles, halves, references, poses, labels, (first, second), radius):
+                tell(f"two references of {int(sizes[first])} and {int(sizes[second])} particles are one protein")
+                kept.remove(second)
+                break
+    return sorted(kept)
+
+
+def _same_class(
+    particles: ClassSpectra,
+    halves: Tensor,
+    references: References,
+    poses: ClassPoses,
+    labels: Tensor,
+    pair: tuple[int, int],
+    radius: float,
+) -> bool:
+    members = (labels == pair[0]) | (labels == pair[1])
+    both = poses.scores[members][:, list(pair)]
+    if float((both[:, 0] - both[:, 1]).abs().median()) > _ALIKE * float(both.max(dim=1).values.median()):
+        return False
+    first, second = (Volume(references.maps[k].mean(dim=0).cpu().numpy(), 1.0) for k in pair)
+    turn, move, _ = register_map(second, first, radius_shells=radius)
+    rotation = torch.from_numpy(turn).float().to(halves.device)
+    shift = torch.from_numpy(move).float().to(halves.device)
+    joint = ClassPoses(*(getattr(poses, name)[:, [pair[0]]].clone() for name in ("rotations", "shifts", "scores")))
+    rows = torch.nonzero(labels == pair[1])[:, 0]
+    moved = poses.of(rows, pair[1])
+    joint.put(rows, 0, PoseSet(moved.rotations @ rotation, moved.shifts - moved.rotations @ shift, moved.scores))
+    finest = float(particles.ball.frequencies.norm(dim=1).max())
+    common = make_references(particles, halves, joint, members.float()[:, None], finest)
+    refine_classes(particles, halves, common, radius, joint, n_steps=4, only=members)
+    return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square()) < SIGNIFICANT
+
+
+def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Log-likelihood of each particle in a mixture of classes, sizes as they are: ``log Σ π exp(s²/2)``."""
+    gain = 0.5 * scores.square()
+    shares = torch.softmax(gain, dim=1).mean(dim=0).clamp_min(1e-3)
+    return torch.logsumexp(gain + shares.log(), dim=1)
+
+
+def significance(gains: Float[Tensor, " n"]) -> float:
+    """Mean of particles' gains, in its standard errors."""
+    return float(gains.mean() / (gains.std() / math.sqrt(len(gains))).clamp_min(1e-9))
+
+
+def noise_threshold(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    radius: float,
+    generator: torch.Generator,
+) -> float:
+    """Score that 99 % of particles stay below against as many references of nothing.
+
+    Those are maps of noise with each reference's power in every shell, in the same sphere, searched in the same way.
+    """
+    maps = torch.stack([torch.stack([noise_like(m, generator) for m in pair]) for pair in references.maps])
+    null = References(maps * particles.mask, references.fsc)
+    n = len(particles)
+    sample = torch.zeros(n, dtype=torch.bool)
+    sample[torch.randperm(n, generator=generator)[:_NULL_SAMPLE]] = True
+    sample = sample.to(halves.device)
+    poses = empty_poses(n, len(null), halves.device)
+    search_classes(particles, halves, null, radius, poses, list(range(len(null))), generator, only=sample)
+    return float(np.quantile(poses.scores[sample].max(dim=1).values.cpu().numpy(), 0.99))
+
+
+def noise_like(volume: Float[Tensor, "d h w"], generator: torch.Generator) -> Float[Tensor, "d h w"]:
+    """Gaussian noise with the power of a volume in every shell."""
+    n = volume.shape[-1]
+    noise = torch.randn(volume.shape, generator=generator).to(volume.device)
+    spectra = torch.fft.rfftn(torch.stack([volume, noise]), dim=(-3, -2, -1))
+    shells = shell_index(n, volume.device).reshape(-1)
+    power = torch.zeros(2, int(shells.max()) + 1, device=volume.device)
+    power = power.index_add(1, shells, spectra.abs().square().flatten(1))
+    ratio = (power[0] / power[1].clamp_min(1e-20)).sqrt()[shells].reshape(spectra.shape[1:])
+    return torch.fft.irfftn(spectra[1] * ratio, s=volume.shape, dim=(-3, -2, -1))

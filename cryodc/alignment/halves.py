@@ -1,0 +1,68 @@
+"""Half sets of a class in their poses, each with sums and a reference of its own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.fourier import density_mask
+from cryodc.geometry import RESOLVED, find_confirmed_axes
+
+
+@dataclass
+class Half:
+    """Particles of one half set, their poses, what these add up to, and the reference they make."""
+
+    rows: Tensor
+    poses: PoseSet
+    sums: tuple[Tensor, Tensor]
+    reference: Tensor
+
+
+def join_halves(halves: list[Half]) -> tuple[Tensor, PoseSet]:
+    """All rows in order, and their poses."""
+    rows = torch.cat([half.rows for half in halves])
+    order = rows.argsort()
+    rotations, shifts, scores = (
+        torch.cat([getattr(half.poses, name) for half in halves])[order] for name in ("rotations", "shifts", "scores")
+    )
+    return rows[order], PoseSet(rotations, shifts, scores)
+
+
+def agreeing_shells(fsc: Tensor, threshold: float = 0.143) -> int:
+    """Shells before the FSC first falls below the threshold."""
+    below = torch.nonzero(fsc[1:] < threshold)[:, 0]
+    return int(below[0]) if len(below) else len(fsc) - 1
+
+
+def turn_onto_axes(
+    particles: ClassSpectra,
+    halves: list[Half],
+    maps: tuple[Tensor, Tensor],
+    symmetry: str,
+    fsc: Tensor,
+    finest: float,
+) -> str:
+    """Give both halves the axes of a group and references its symmetry, if it is there; and say what was found."""
+    both = torch.stack(maps)
+    mask = density_mask(both.mean(dim=0))
+    axes = find_confirmed_axes(both.mean(dim=0), both, mask, symmetry, float(agreeing_shells(fsc, RESOLVED)))
+    if not axes.found:
+        return f"no {symmetry} axes found ({axes.evidence})"
+    particles.symmetry = symmetry
+    for half in halves:
+        before = half.poses
+        turned = before.rotations @ axes.rotation
+        half.poses = PoseSet(turned, before.shifts - before.rotations @ axes.shift, before.scores, before.kept)
+        half.sums = particles.sums(half.rows, half.poses.rotations, half.poses.shifts, finest)
+    return f"{symmetry} found ({axes.evidence})"
+
+
+def balanced_halves(n_particles: int, seed: int) -> Int[NDArray[np.int64], " n"]:
+    """1 or 2 for each particle, at random, as many of each as can be."""
+    order = torch.randperm(n_particles, generator=torch.Generator().manual_seed(seed)).numpy()
+    return np.where(order % 2 == 0, 1, 2).astype(np.int64)

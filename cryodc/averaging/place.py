@@ -1,0 +1,140 @@
+"""Poses of one class: those of the STAR, or aligned from nothing or from a map, on the axes of its point group."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment import align_class, balanced_halves
+from cryodc.averaging.final_classes import shrink, shrink_mask
+from cryodc.geometry import RESOLVED, find_confirmed_axes
+from cryodc.maps import average_particles
+
+MIN_PARTICLES_TO_ALIGN = 8
+"""Below this a class is averaged as it stands and marked as not aligned."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Poses of a class, final and as each half set found without the other; and the group whose axes they have."""
+
+    rotations: Float[Tensor, "n 3 3"]
+    origins_voxels: Float[Tensor, "n 3"]
+    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]
+    half_sets: Int[NDArray[np.int64], " n"]
+    aligned: bool
+    note: str
+    symmetry: str = "C1"
+
+
+def place_class(
+    volumes: Tensor,
+    weights: Tensor,
+    weight_index: Tensor,
+    given: tuple[Tensor, Tensor],
+    half_sets: NDArray[np.int64] | None,
+    use_star: bool,
+    seed: int,
+    n_starts: int,
+    start: Tensor | None,
+    mask: Tensor | None,
+    start_shells: float,
+    symmetry: str,
+    tell: Callable[[str], None],
+) -> Placed:
+    """Poses of one class.
+
+    Parameters
+    ----------
+    volumes, weights, weight_index
+        Of the class, as :func:`cryodc.maps.half_maps.average_particles` takes them.
+    given
+        Rotations and origins (voxels) of the STAR, or identities.
+    half_sets
+        Of the STAR; None to split at random.
+    use_star
+        Take the given poses, align nothing.
+    seed, n_starts, start, start_shells
+        As :func:`cryodc.alignment.align.align_class` takes them; ``start`` at the box of
+        :func:`cryodc.averaging.final_classes.shrink`.
+    mask
+        ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
+    symmetry
+        Point group; as :func:`cryodc.alignment.align.align_class` takes it.
+    tell
+        Told of progress, a line at a time.
+    """
+    n, note = len(volumes), ""
+    halves = balanced_halves(n, seed) if half_sets is None else half_sets
+    fewest = min(int((halves == 1).sum()), int((halves == 2).sum()))
+    if half_sets is not None and fewest < min(2, n // 2):
+        halves, note = balanced_halves(n, seed), "the STAR's half sets leave one half empty: split anew. "
+        fewest = n // 2
+    if use_star:
+        return Placed(*given, given, halves, fewest > 0, note + "poses of the STAR")
+    if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
+        note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
+        return Placed(*given, given, halves, False, note)
+    small, small_weights = shrink(volumes, weights)
+    found = align_class(
+        small,
+        small_weights,
+        weight_index,
+        seed=seed,
+        n_starts=n_starts,
+        half_sets=halves,
+        start=start,
+        mask=None if mask is None else shrink_mask(mask),
+        start_shells=start_shells,
+        symmetry=symmetry,
+        progress=tell,
+    )
+    scale = volumes.shape[-1] / small.shape[-1]
+    note += (
+        ("aligned from nothing" if start is None else "aligned from the classification's map")
+        if found.aligned
+        else f"halves aligned independently do not agree (FSC {found.evidence:.2f} beyond their common start)"
+    )
+    if found.symmetry != "C1":
+        note += f"; {found.symmetry_note}; searched and imposed"
+    turn, move = found.independent
+    return Placed(
+        found.rotations,
+        found.origins_voxels * scale,
+        (turn, move * scale),
+        found.half_sets,
+        found.aligned,
+        note,
+        found.symmetry,
+    )
+
+
+def on_axes(
+    inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
+) -> tuple[Placed, str]:
+    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
+    if symmetry == "C1" or use_star or not placed.aligned:
+        return placed, symmetry if use_star else "C1"
+    if placed.symmetry == symmetry:
+        return placed, symmetry
+    poses = (placed.rotations, placed.origins_voxels)
+    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent, mask=mask)
+    below = np.flatnonzero(maps.fsc[1:] < RESOLVED)
+    radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
+    axes = find_confirmed_axes(maps.average * maps.mask, maps.halves, maps.mask, symmetry, radius)
+    if not axes.found:
+        return replace(placed, note=f"{placed.note}; no {symmetry} axes found ({axes.evidence}): not imposed"), "C1"
+    (rotations, origins), independent = (
+        (r @ axes.rotation, o - r @ axes.shift) for r, o in (poses, placed.independent)
+    )
+    note = f"{placed.note}; {symmetry} imposed ({axes.evidence})"
+    return Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note, symmetry), symmetry
+
+
+def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:
+    """The point group of a class."""
+    given = symmetries or {}
+    return given.get(number, given.get(None, "C1")).upper()

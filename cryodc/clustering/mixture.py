@@ -1,0 +1,155 @@
+"""How many clusters content codes fall into: mixtures of every size, and what speaks for each.
+
+A number is right when its clusters are all there and no cluster is cut in two. Codes trained by InfoNCE lie on curved
+arcs, which a Gaussian mixture goes on fitting better the more components it has, so its BIC cannot tell. But where a
+cluster is cut in two, the density of the codes does not fall between the halves, or, where a protein that moves is
+found most often at the ends of its motion, not as far as noise would let it.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.mixture import GaussianMixture
+
+from cryodc.clustering.valley import VALLEY, valley_limit
+
+MAX_CLUSTERS = 15
+STABLE = 0.85
+SEPARATED = 0.25
+_MAX_COMPONENTS = 12
+_VARIANCE_KEPT = 0.99
+_N_STARTS = 5
+_N_SUBSAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What speaks for a number of clusters.
+
+    Parameters
+    ----------
+    n_clusters
+        K.
+    bic
+        Bayesian information criterion of the mixture.
+    valley
+        :func:`valley_limit` of its clusters; 1 for one cluster.
+    silhouette
+        Mean silhouette; 0 for one cluster.
+    stability
+        :func:`subsample_stability`; 1 for one cluster, 0 where the valley or the silhouette has ruled K out.
+    asked
+        What the valley may be: :func:`asked_of`.
+    """
+
+    n_clusters: int
+    bic: float
+    valley: float
+    silhouette: float
+    stability: float
+    asked: float = VALLEY
+
+    @property
+    def holds(self) -> bool:
+        """Whether every cluster stands apart from every other, and is found again among fewer particles."""
+        return self.valley <= self.asked and self.silhouette >= SEPARATED and self.stability >= STABLE
+
+
+def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
+    """Content codes as they are compared, centred and rotated onto the PCA axes that hold 99 % of their variance."""
+    points = points.astype(np.float64)
+    n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
+    if n_components < 1 or np.ptp(points, axis=0).max() == 0:
+        return np.zeros((len(points), 1))
+    pca = PCA(n_components=n_components, svd_solver="full")
+    scores = pca.fit_transform(points)
+    kept = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _VARIANCE_KEPT)) + 1
+    return np.asarray(scores[:, : max(1, min(kept, n_components))])
+
+
+def fit_mixture(
+    features: Float[NDArray[np.float64], "n p"], n_clusters: int, seed: int, n_starts: int = _N_STARTS
+) -> GaussianMixture:
+    """A Gaussian mixture with one covariance for all components, the best of several starts."""
+    mixture = GaussianMixture(
+        n_clusters,
+        covariance_type="tied",
+        n_init=n_starts,
+        random_state=seed,
+        reg_covar=1e-6,
+        max_iter=300,
+    )
+    with warnings.catch_warnings():
+        # A number of clusters that the codes do not support may not converge; its BIC then decides against it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(features)
+
+
+def try_number(
+    features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int, in_units: bool = False
+) -> Trial:
+    """Measure what speaks for a fitted mixture; ``in_units`` as in :func:`choose_mixture`."""
+    k = mixture.n_components
+    bic = float(mixture.bic(features))
+    labels = mixture.predict(features)
+    if len(set(labels.tolist())) < max(k, 2):
+        # One cluster, or a component that holds nobody.
+        return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
+    valley, asked = valley_limit(features, labels, mixture.precisions_, seed, in_units)
+    silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
+    # What is out already is not worth ten more fits.
+    worth = valley <= asked and silhouette >= SEPARATED
+    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0, asked)
+
+
+def choose_number(trials: list[Trial]) -> Trial:
+    """The largest number that holds and beats every smaller one in BIC; one cluster if there is none."""
+    chosen, lowest_bic = trials[0], trials[0].bic
+    for trial in trials[1:]:
+        if trial.holds and trial.bic < lowest_bic:
+            chosen = trial
+        lowest_bic = min(lowest_bic, trial.bic)
+    return chosen
+
+
+def choose_mixture(
+    features: Float[NDArray[np.float64], "n p"], seed: int, in_units: bool = False
+) -> tuple[GaussianMixture, Trial, list[Trial]]:
+    """The mixture of :func:`choose_number` among 1 to 15 components, its trial, and those of all.
+
+    Parameters
+    ----------
+    features
+        As :func:`content_features` gives them; no component for fewer than 10 of them is tried.
+    seed
+        Starts and subsamples.
+    in_units
+        Whether 1 is what noise does to a particle, as in codes made of templates.
+    """
+    largest = max(1, min(MAX_CLUSTERS, len(features) // 10))
+    mixtures = [fit_mixture(features, k, seed) for k in range(1, largest + 1)]
+    trials = [try_number(features, mixture, seed, in_units) for mixture in mixtures]
+    chosen = choose_number(trials)
+    return mixtures[chosen.n_clusters - 1], chosen, trials
+
+
+def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:
+    """Mean ARI between a mixture's labels and those of mixtures fitted to 80 % of the particles."""
+    n_clusters = mixture.n_components
+    if n_clusters == 1:
+        return 1.0
+    generator = np.random.default_rng(seed)
+    labels = mixture.predict(features)
+    size = max(n_clusters, round(0.8 * len(features)))
+    scores = []
+    for repeat in range(_N_SUBSAMPLES):
+        keep = generator.choice(len(features), size, replace=False)
+        refitted = fit_mixture(features[keep], n_clusters, seed + 1 + repeat, n_starts=2)
+        scores.append(adjusted_rand_score(labels, refitted.predict(features)))
+    return float(np.mean(scores))

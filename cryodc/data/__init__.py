@@ -1,1 +1,0 @@
-"""Particles as tensors, the views of contrastive learning, and simulated particles."""

@@ -1,0 +1,254 @@
+"""Wedge-consistent views of particles: rotate, shift, re-impose the weight, low-pass, mask, normalise.
+
+A tilt series leaves the same wedge unmeasured in every particle, whatever its pose. Rotating an observed
+particle rotates that wedge too, and would give the rotation away; re-imposing the particle's own weight makes
+the view one the microscope could have recorded, less the Fourier voxels that both wedges miss.
+
+Two views of one particle share its noise, by which a network can tell them from all others without ever looking at
+the protein. Most of that noise is at high frequencies, where the signal is weakest, and each view is cut at a
+random low one: what two views still share is the protein.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import BaseModel, Field, model_validator
+from torch import Tensor
+
+from cryodc.fourier import apply_weight, low_pass, standardise, view_mask
+from cryodc.geometry import n_rotation_parameters, random_rotations, resample, rotations_from_parameters
+
+_BEND_NODES = 5
+
+
+class ViewConfig(BaseModel, extra="forbid", frozen=True):
+    """How views are drawn.
+
+    Parameters
+    ----------
+    rotation
+        ``uniform``: of all orientations. ``vector``: a rotation vector with each component in ±90°, as published; in
+        2D an angle in ±90°. ``none``: views are not rotated, which is there to measure what rotating buys.
+    max_shift_voxels
+        Random shift, uniform in a cube (2D: square) of ± this, in voxels of the particles: picks are never centred.
+    rotate_both
+        Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
+    stretch
+        Images: each view is stretched and sheared by the exponential of a 2 × 2 matrix whose entries are uniform in ±
+        this. A content code made equal for such views is that of a shape however it was drawn.
+    bend_voxels
+        Images: each view is bent by smooth random displacements of this standard deviation, drawn at nodes a quarter of
+        the box apart and interpolated between them (Simard et al., ICDAR 2003).
+    reimpose_weight
+        Re-impose the particle's own weight after rotating.
+    low_pass_shells
+        The encoder sees each view up to a random shell (cycles per box) between these two; None: all of it. A
+        particle as recorded is seen up to the middle of the range.
+    fresh_noise
+        Standard deviation of white noise added to each random view, in standard deviations of the particle.
+    hidden_share
+        Share of the box that one cube (2D: square), drawn for each random view, hides from the encoder.
+    masked
+        Views are seen through a soft sphere (2D: disc). Without it the corners, which rotating leaves empty, tell a
+        view from the particle as recorded.
+    """
+
+    rotation: Literal["uniform", "vector", "none"] = "uniform"
+    max_shift_voxels: float = Field(default=2.0, ge=0)
+    rotate_both: bool = True
+    stretch: float = Field(default=0.0, ge=0, le=1)
+    bend_voxels: float = Field(default=0.0, ge=0)
+    reimpose_weight: bool = True
+    low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
+    fresh_noise: float = Field(default=0.0, ge=0)
+    hidden_share: float = Field(default=0.0, ge=0, le=0.5)
+    masked: bool = True
+
+    @model_validator(mode="after")
+    def _check_range(self) -> "ViewConfig":
+        if self.low_pass_shells is not None and not 0 < self.low_pass_shells[0] <= self.low_pass_shells[1]:
+            raise ValueError("low_pass_shells: expected 0 < lowest <= highest")
+        return self
+
+
+class View(NamedTuple):
+    """What the encoder sees, the same before the low-pass, and the weight reconstructions are compared under.
+
+    Volumes are ``(b, d, h, w)``; images ``(b, h, w)`` or ``(b, ch, h, w)``, whose weights are None: all is measured.
+    """
+
+    volumes: Float[Tensor, "b *image"]
+    target: Float[Tensor, "b *image"]
+    weights: Float[Tensor, "b d h hw"] | None
+
+
+def mask_of_views(
+    config: ViewConfig, box_size: int, device: torch.device | None = None, dims: int = 3
+) -> Float[Tensor, "*space"]:
+    """What every view is seen through: the soft sphere or disc that fills the box, or all of it."""
+    if config.masked:
+        return view_mask(box_size, device, dims)
+    return torch.ones([box_size] * dims, device=device)
+
+
+def recorded_view(
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
+    config: ViewConfig,
+) -> View:
+    """The particles as recorded, through the mask."""
+    seen = volumes
+    if config.low_pass_shells is not None:
+        middle = torch.full(volumes.shape[: -mask.ndim], sum(config.low_pass_shells) / 2, device=volumes.device)
+        seen = low_pass(volumes, middle, dims=mask.ndim)
+    return View(through_mask(seen, mask), through_mask(volumes, mask), weights)
+
+
+def random_view(
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
+    config: ViewConfig,
+    generator: torch.Generator,
+) -> View:
+    """``W_i [ R x_i + shift ]`` through the mask, ``R`` and shift drawn per particle.
+
+    The weight of the view is ``W ∘ (R W)``: what was measured before and is kept after.
+    """
+    n_particles, dims = len(volumes), mask.ndim
+    turns = _draw_rotations(n_particles, config, generator, dims)
+    if config.stretch > 0:
+        turns = turns @ _draw_stretches(n_particles, config, generator, dims)
+    uniform = torch.rand(n_particles, dims, generator=generator, device=volumes.device)
+    shifts = (2 * uniform - 1) * config.max_shift_voxels
+    bends = draw_bends(n_particles, config, generator, mask) if config.bend_voxels > 0 else None
+    rotated = resample(volumes, turns, shifts, bends)
+    kept = None
+    if weights is not None:
+        kept = rotate_weights(weights, turns)
+        if config.reimpose_weight:
+            rotated, kept = apply_weight(rotated, weights), weights * kept
+    seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, mask.ndim, generator)
+    seen = through_mask(hide_block(seen, mask, config, generator), mask)
+    return View(seen, through_mask(rotated, mask), kept)
+
+
+def add_fresh_noise(
+    volumes: Float[Tensor, "b *image"],
+    weights: Float[Tensor, "b d h hw"] | None,
+    mask: Float[Tensor, "*space"],
+    config: ViewConfig,
+    generator: torch.Generator,
+) -> Float[Tensor, "b *image"]:
+    """White noise of the configured strength, under each particle's weight: noise that no other view shares."""
+    if config.fresh_noise == 0:
+        return volumes
+    noise = torch.randn(volumes.shape, generator=generator, device=volumes.device)
+    noise = noise if weights is None else apply_weight(noise, weights)
+    spread = _per_particle(volumes).std(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
+    return volumes + config.fresh_noise * spread * noise
+
+
+def hide_block(
+    volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"], config: ViewConfig, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
+    """Each particle with a cube or square of the configured share of the box set to its mean, at random places."""
+    if config.hidden_share == 0:
+        return volumes
+    box, dims = mask.shape[0], mask.ndim
+    edge = max(1, round(box * config.hidden_share ** (1 / dims)))
+    start = torch.randint(0, box - edge + 1, (len(volumes), dims), generator=generator, device=volumes.device)
+    axis = torch.arange(box, device=volumes.device)
+    hidden = torch.ones(len(volumes), *[1] * dims, dtype=torch.bool, device=volumes.device)
+    for i in range(dims):
+        within = (axis >= start[:, i, None]) & (axis < start[:, i, None] + edge)
+        hidden = hidden & within.reshape(-1, *[box if i == j else 1 for j in range(dims)])
+    hidden = hidden.reshape(len(volumes), *[1] * (volumes.ndim - 1 - dims), *mask.shape)
+    mean = _per_particle(volumes).mean(dim=1).reshape(-1, *[1] * (volumes.ndim - 1))
+    return torch.where(hidden, mean, volumes)
+
+
+def draw_bends(
+    n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Float[Tensor, "*space"]
+) -> Float[Tensor, "b *space k"]:
+    """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently."""
+    nodes = torch.randn(n_particles, mask.ndim, *[_BEND_NODES] * mask.ndim, generator=generator, device=mask.device)
+    smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
+    return config.bend_voxels * smooth.movedim(1, -1)
+
+
+def random_low_pass(
+    volumes: Float[Tensor, "b *image"], config: ViewConfig, dims: int, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
+    """Each volume up to a shell of its own, drawn uniformly from the configured range."""
+    if config.low_pass_shells is None:
+        return volumes
+    lowest, highest = config.low_pass_shells
+    uniform = torch.rand(len(volumes), generator=generator, device=volumes.device)
+    shells = (lowest + uniform * (highest - lowest)).reshape(-1, *[1] * (volumes.ndim - 1 - dims))
+    return low_pass(volumes, shells, dims=dims)
+
+
+def through_mask(volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"]) -> Float[Tensor, "b *image"]:
+    """Volumes seen through a mask: mean 0 and variance 1 under it, nothing outside; colours are kept in proportion."""
+    axes = tuple(range(1, volumes.ndim))
+    n_channels = volumes[0].numel() // mask.numel()
+    total = mask.sum() * n_channels
+    mean = (mask * volumes).sum(dim=axes, keepdim=True) / total
+    centred = mask * (volumes - mean)
+    variance = (centred**2).sum(dim=axes, keepdim=True) / ((mask**2).sum() * n_channels)
+    return centred / variance.sqrt().clamp_min(1e-12)
+
+
+def rotate_weights(weights: Float[Tensor, "b d h hw"], rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b d h hw"]:
+    """Rotate half-Fourier weights as :func:`cryodc.geometry.rotations.resample` rotates the volumes they belong to."""
+    full = full_spectrum(weights)
+    shifted = torch.fft.fftshift(full, dim=(-3, -2, -1))
+    rotated = torch.fft.ifftshift(resample(shifted, rotations), dim=(-3, -2, -1))
+    return rotated[..., : weights.shape[-1]]
+
+
+def full_spectrum(weights: Float[Tensor, "b d h hw"]) -> Float[Tensor, "b d h w"]:
+    """The other half of a real, centrosymmetric half-Fourier array, FFT order."""
+    inner = weights[..., 1:-1]
+    mirrored = inner.flip(-3, -2, -1).roll((1, 1), dims=(-3, -2))
+    return torch.cat([weights, mirrored], dim=-1)
+
+
+def add_noise(
+    volumes: Float[Tensor, "b *image"], weights: Float[Tensor, "b d h hw"] | None, generator: torch.Generator
+) -> Float[Tensor, "b *image"]:
+    """Decoded volumes as recorded: weighted, with the white noise that brings each to variance 1.
+
+    Particles are standardised, so what a decoder leaves unexplained is noise of variance ``1 − var(x̂)``.
+    """
+    noise = torch.randn(volumes.shape, generator=generator, device=volumes.device)
+    signal = volumes if weights is None else apply_weight(volumes, weights)
+    noise = noise if weights is None else apply_weight(noise, weights)
+    axes = tuple(range(1, volumes.ndim))
+    explained = signal.var(dim=axes, keepdim=True)
+    unexplained = (1 - explained).clamp_min(0.0).sqrt()
+    return signal + unexplained * standardise(noise, dims=len(axes))
+
+
+def _per_particle(volumes: Float[Tensor, "b *image"]) -> Float[Tensor, "b values"]:
+    return volumes.reshape(len(volumes), -1)
+
+
+def _draw_rotations(n_rotations: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
+    if config.rotation == "none":
+        return torch.eye(dims, device=generator.device).expand(n_rotations, dims, dims)
+    if config.rotation == "uniform" and dims == 3:
+        return random_rotations(n_rotations, generator)
+    uniform = 2 * torch.rand(n_rotations, n_rotation_parameters(dims), generator=generator, device=generator.device) - 1
+    # A quarter turn at most, as published, or in the plane all the way round.
+    return rotations_from_parameters(uniform * (math.pi / 2 if config.rotation == "vector" else math.pi))
+
+
+def _draw_stretches(n_particles: int, config: ViewConfig, generator: torch.Generator, dims: int) -> Tensor:
+    uniform = 2 * torch.rand(n_particles, dims, dims, generator=generator, device=generator.device) - 1
+    return torch.linalg.matrix_exp(config.stretch * uniform)

@@ -1,0 +1,15 @@
+"""What leaves a run: particles for other programs, some classes, averages back in their tomograms."""
+
+from cryodc.export.back_mapping import map_back
+from cryodc.export.export import Program, export_run
+from cryodc.export.placements import load_placements
+from cryodc.export.select import parse_classes, select_run
+
+__all__ = [
+    "Program",
+    "export_run",
+    "load_placements",
+    "map_back",
+    "parse_classes",
+    "select_run",
+]

@@ -1,0 +1,131 @@
+"""Export a run to RELION, Warp and M, or Dynamo: particles with poses, and the maps beside them."""
+
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryodc.export.placements import Placements, load_placements
+from cryodc.geometry import euler_from_matrices
+from cryodc.io import require_empty, write_text
+from cryodc.picks import PickText, dynamo_table, tomogram_numbers_table, tomogram_stem
+from cryodc.runs import RunFolder
+from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
+
+Program = Literal["relion", "warp", "dynamo"]
+_MAPS = ("", "_postprocess", "_half1", "_half2", "_mask")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the files of particles, the maps, how many particles, and what to know."""
+
+    files: tuple[Path, ...]
+    maps: tuple[Path, ...]
+    n_particles: int
+    notes: tuple[str, ...]
+
+
+def export_run(
+    run: RunFolder,
+    out: Path,
+    programs: Collection[Program],
+    *,
+    classes: Collection[int] = (),
+    tomogram_size_xyz: tuple[int, int, int] | None = None,
+) -> Export:
+    """Write particles with their final poses for other programs, and copy the maps of their classes beside them.
+
+    Parameters
+    ----------
+    run
+        An averaged run.
+    out
+        Folder to make; it may not hold anything.
+    programs
+        ``relion``: rows of averages/particles.star, every other character kept. ``warp``: a STAR for WarpTools and M,
+        the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms.
+    classes
+        Class numbers; empty exports all, but not the unassigned (class 0), which have no pose.
+    tomogram_size_xyz
+        Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is not empty, there are no averages, a class is not there, or positions cannot be converted.
+    """
+    require_empty(out)
+    placements = load_placements(run)
+    keep = np.flatnonzero(placements.of_classes(classes))
+    star = out / "particles.star"
+    notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
+    texts: dict[str, str] = {}
+    if "warp" in programs:
+        texts["warp.star"], told = _warp(placements, keep, tomogram_size_xyz)
+        notes += told
+    if "dynamo" in programs:
+        table = _dynamo(placements, keep, tomogram_size_xyz)
+        texts["dynamo.tbl"] = table.text
+        if table.tomogram_numbers:
+            texts["dynamo.tomograms.csv"] = tomogram_numbers_table(table.tomogram_numbers)
+        notes += table.notes
+    files = []
+    if "relion" in programs:
+        document = read_star(placements.picks.source)
+        write_star(document.with_rows(particle_block(document).name, keep), star)
+        files.append(star)
+        notes.append("particles.star names images as your STAR does: start RELION where those names are found")
+    for name, text in texts.items():
+        write_text(out / name, text)
+        files.append(out / name)
+    return Export(tuple(files), _copy_maps(run, out, placements.classes[keep]), len(keep), tuple(notes))
+
+
+def _copy_maps(run: RunFolder, out: Path, classes: NDArray[np.int64]) -> tuple[Path, ...]:
+    copied = []
+    for number in sorted(set(classes.tolist())):
+        for suffix in _MAPS:
+            source = run.averages / f"class{number:03d}{suffix}.mrc"
+            if source.exists():
+                copied.append(Path(shutil.copyfile(source, out / source.name)))
+    return tuple(copied)
+
+
+def _warp(
+    placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None
+) -> tuple[str, list[str]]:
+    picks = placements.picks
+    # Where the STAR states its pixel, coordinates stay in it; from the centre they are given voxels of the averages.
+    stated = None if picks.from_centre else picks.unit_angstrom
+    pixel = stated or placements.image_spacing_angstrom
+    voxels = picks.in_voxels(pixel, None if size_xyz is None else size_xyz[::-1], keep)
+    columns: dict[str, list[str]] = {"rlnMicrographName": [_tomostar(picks.tomograms[row]) for row in keep]}
+    columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
+    angles = euler_from_matrices(placements.rotations[keep])
+    columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
+    columns["rlnClassNumber"] = [str(number) for number in placements.classes[keep].tolist()]
+    if picks.half_sets is not None:
+        columns["rlnRandomSubset"] = [str(half) for half in picks.half_sets[keep].tolist()]
+    columns["rlnPixelSize"] = number_texts(np.full(len(keep), pixel))
+    note = f"warp.star counts in pixels of {pixel:g} Å: give WarpTools --coords_angpix {pixel:g}"
+    return f"\n{star_table('', columns)}\n", [note]
+
+
+def _tomostar(tomogram: str) -> str:
+    """Name of a tilt series in Warp, whose reconstructions add the pixel size: TS_01_10.00Apx is TS_01.tomostar."""
+    return re.sub(r"_\d+\.\d+Apx$", "", tomogram_stem(tomogram) or "tomogram") + ".tomostar"
+
+
+def _dynamo(placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None) -> PickText:
+    picks, spacing = placements.picks, placements.image_spacing_angstrom
+    offsets = np.zeros((len(picks), 3)) if picks.shifts_angstrom is None else picks.shifts_angstrom
+    # Dynamo keeps where a box was cut apart from how far its particle lies off the middle.
+    cut = replace(picks, shifts_angstrom=None)
+    voxels = cut.in_voxels(spacing, None if size_xyz is None else size_xyz[::-1], keep)
+    return dynamo_table(picks.select(keep), voxels, offsets[keep] / spacing)

@@ -1,0 +1,162 @@
+"""Select particles of a clustered run by class, tomogram and confidence, into a STAR of their own."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+from numpy.typing import NDArray
+
+from cryodc.averaging import load_final_classes
+from cryodc.clustering import load_clusters
+from cryodc.errors import InputError
+from cryodc.runs import RunFolder, require
+from cryodc.star import StarBlock, StarDocument, particle_block, read_star, write_star
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was kept: particles of each class before and after, and the file."""
+
+    n_before: dict[int, int]
+    n_kept: dict[int, int]
+    out: Path
+
+    def __len__(self) -> int:
+        return sum(self.n_kept.values())
+
+
+def select_run(
+    run: RunFolder,
+    out: Path,
+    *,
+    classes: Collection[int] = (),
+    tomograms: Collection[str] = (),
+    min_confidence: float = 0.0,
+) -> Selection:
+    """Write the rows that meet every criterion; all else of the text stays.
+
+    Rows are those of clusters.star, or after ``cryodc average --classify`` those of averages/particles.star with the
+    final classes, as every other verb shows them.
+
+    Parameters
+    ----------
+    run
+        A clustered run.
+    out
+        The STAR to write; it must not exist.
+    classes
+        Class numbers (rlnClassNumber, from 1) to keep; empty keeps all, the unassigned (0) too.
+    tomograms
+        Tomograms (rlnTomoName, else rlnMicrographName) to keep; empty keeps all.
+    min_confidence
+        Least posterior probability of the class, 0 to 1; above 0 no unassigned particle is kept.
+
+    Raises
+    ------
+    InputError
+        If ``out`` exists, the run is not clustered, a class or tomogram is not there, or nothing is left.
+    """
+    if out.exists():
+        raise InputError("refusing to overwrite", file=out, remedy="choose another --out, or remove this file")
+    found = load_clusters(run)
+    clusters = load_final_classes(run, found)
+    if clusters is found:
+        document = read_star(require(run.clusters / "clusters.star", "cryodc cluster"))
+    else:
+        document = read_star(require(run.averages / "particles.star", "cryodc average"))
+    block = particle_block(document)
+    numbers = _class_numbers(document, block)
+    present = set(numbers.tolist())
+    _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present - {0})])
+    keep = np.isin(numbers, list(classes)) if classes else np.ones(len(numbers), dtype=bool)
+    keep &= _in_tomograms(document, block, tomograms)
+    if min_confidence > 0:
+        confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
+        name_label = "rlnTomoParticleName" if "rlnTomoParticleName" in block else "rlnImageName"
+        keep &= numbers > 0
+        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in block.column(name_label)])
+    if not keep.any():
+        criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []
+        criteria += [f"tomogram {', '.join(sorted(tomograms))}"] if tomograms else []
+        criteria += [f"confidence of at least {min_confidence:g}"] if min_confidence else []
+        raise InputError(
+            "no particle meets every criterion",
+            file=document.source,
+            expected=" and ".join(criteria),
+            found=f"none of {len(keep)} particles",
+            remedy="keep more classes or tomograms, or lower --min-confidence",
+        )
+    write_star(document.with_rows(block.name, np.flatnonzero(keep)), out)
+    before = {number: int((numbers == number).sum()) for number in sorted(present)}
+    kept = {number: int((numbers[keep] == number).sum()) for number in before}
+    return Selection(before, kept, out)
+
+
+def parse_classes(text: str) -> list[int]:
+    """Read class numbers as users write them.
+
+    Raises
+    ------
+    InputError
+        If the text is anything but numbers from 1 up and ranges of them.
+
+    Examples
+    --------
+    >>> parse_classes("1, 3-5")
+    [1, 3, 4, 5]
+    """
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        bounds = [first, last] if dash else [first, first]
+        is_range = all(bound.isascii() and bound.isdigit() and len(bound) < 7 for bound in bounds)
+        if not is_range or not 1 <= int(bounds[0]) <= int(bounds[1]):
+            raise InputError("cannot read the classes", expected="numbers and ranges, as in 1,3-5", found=text)
+        numbers.update(range(int(bounds[0]), int(bounds[1]) + 1))
+    return sorted(numbers)
+
+
+def _class_numbers(document: StarDocument, block: StarBlock) -> NDArray[np.int64]:
+    texts = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
+    try:
+        return np.array([int(text) for text in texts or [""]], dtype=np.int64)
+    except ValueError as error:
+        raise InputError(
+            "the particles have no classes",
+            file=document.source,
+            expected="rlnClassNumber, a whole number in every row",
+            found=str(error) if texts else "no such column",
+            remedy="run `cryodc cluster` again",
+        ) from error
+
+
+def _in_tomograms(
+    document: StarDocument, block: StarBlock, tomograms: Collection[str]
+) -> Bool[NDArray[np.bool_], " n"]:
+    if not tomograms:
+        return np.ones(block.n_rows, dtype=bool)
+    label = next((label for label in ("rlnTomoName", "rlnMicrographName") if label in block), None)
+    if label is None:
+        raise InputError(
+            "the STAR does not say which tomogram a particle is from",
+            file=document.source,
+            expected="rlnTomoName or rlnMicrographName",
+            remedy="select without --tomogram",
+        )
+    names = block.column(label)
+    _require_known(document, "tomogram", sorted(tomograms), list(dict.fromkeys(names)))
+    return np.isin(names, list(tomograms))
+
+
+def _require_known(document: StarDocument, kind: str, asked: Sequence[str], present: Sequence[str]) -> None:
+    unknown = [name for name in asked if name not in present]
+    if unknown:
+        more = f" and {len(present) - 10} more" if len(present) > 10 else ""
+        raise InputError(
+            f"there is no such {kind}",
+            file=document.source,
+            expected=f"{', '.join(present[:10])}{more}",
+            found=", ".join(unknown),
+        )

@@ -1,0 +1,30 @@
+"""Plots and pictures, with one set of class colours."""
+
+from cryodc.figures.grids import View, gallery_png, grid_png, maps_png, slices_png, traversal_png
+from cryodc.figures.particles import ParticleShelf, ShownParticle, load_shelf, missing_notice
+from cryodc.figures.plots import class_name, codes_figure, fsc_figure, loss_figure, number_figure, principal_plane
+from cryodc.figures.volumes import class_colour, orthoslices_png, read_particle, surface_png, surface_threshold
+
+__all__ = [
+    "ParticleShelf",
+    "ShownParticle",
+    "View",
+    "class_colour",
+    "class_name",
+    "codes_figure",
+    "fsc_figure",
+    "gallery_png",
+    "grid_png",
+    "load_shelf",
+    "loss_figure",
+    "maps_png",
+    "missing_notice",
+    "number_figure",
+    "orthoslices_png",
+    "principal_plane",
+    "read_particle",
+    "slices_png",
+    "surface_png",
+    "surface_threshold",
+    "traversal_png",
+]

@@ -1,0 +1,136 @@
+"""Masks, shells, low-pass filters, Fourier cropping and normalisation."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.fourier.wedge import frequency_grid
+
+
+def soft_sphere(
+    box_size: int, radius_voxels: float, edge_voxels: float, device: torch.device | None = None, dims: int = 3
+) -> Float[Tensor, "*space"]:
+    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it; in 2D a disc."""
+    axis = torch.arange(box_size, dtype=torch.float32, device=device) - box_size // 2
+    squares = [coordinate**2 for coordinate in torch.meshgrid(*[axis] * dims, indexing="ij")]
+    beyond = (sum(squares[1:], squares[0]).sqrt() - radius_voxels) / edge_voxels
+    return 0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0, 1))
+
+
+def view_mask(box_size: int, device: torch.device | None = None, dims: int = 3) -> Float[Tensor, "*space"]:
+    """The soft sphere or disc that every view is seen through: it fills the box and ends before its faces."""
+    edge = max(2.0, 0.1 * box_size)
+    return soft_sphere(box_size, box_size / 2 - 1 - edge, edge, device, dims)
+
+
+def shell_radius(box_size: int, device: torch.device | None = None, dims: int = 3) -> Float[Tensor, "*half_spectrum"]:
+    """Distance from DC of each half-Fourier voxel, in shells (cycles per box)."""
+    return frequency_grid(box_size, device, dims).norm(dim=-1)
+
+
+def shell_index(box_size: int, device: torch.device | None = None) -> Int[Tensor, "d h hw"]:
+    """Shell number of each half-Fourier voxel: the nearest integer radius."""
+    return shell_radius(box_size, device).round().long()
+
+
+def hermitian_count(box_size: int, device: torch.device | None = None) -> Float[Tensor, " hw"]:
+    """How often each x column of the half-Fourier grid stands in the full one: 1 at DC and Nyquist, else 2."""
+    count = torch.full((box_size // 2 + 1,), 2.0, device=device)
+    count[0] = count[-1] = 1.0
+    return count
+
+
+def low_pass(
+    volumes: Float[Tensor, "*image"],
+    radius_shells: float | Float[Tensor, "*batch"],
+    edge_shells: float = 2.0,
+    dims: int = 3,
+) -> Float[Tensor, "*image"]:
+    """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond.
+
+    ``volumes`` are ``(*batch, d, h, w)``, or with ``dims=2`` ``(*batch, h, w)``.
+    """
+    box, axes = volumes.shape[-1], tuple(range(-dims, 0))
+    kept = torch.as_tensor(radius_shells, device=volumes.device)[(..., *[None] * dims)]
+    beyond = ((shell_radius(box, volumes.device, dims) - kept) / edge_shells).clamp(0, 1)
+    keep = 0.5 + 0.5 * torch.cos(math.pi * beyond)
+    spectrum = torch.fft.rfftn(volumes, dim=axes) * keep
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-dims:], dim=axes)
+
+
+def fourier_crop(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Resample to a coarser even box by dropping high frequencies; the centre and grey values stay."""
+    old, half = volumes.shape[-1], box_size // 2
+    index = torch.arange(-half, half, device=volumes.device).roll(half) % old
+    spectrum = _centre_first(volumes)
+    # Axis by axis: each transform has fewer rows to do than the one before.
+    for axis in (-1, -2, -3):
+        spectrum = torch.fft.fft(spectrum, dim=axis).index_select(axis, index)
+    small = torch.fft.ifftn(spectrum, dim=(-3, -2, -1)).real * (box_size / old) ** 3
+    return torch.fft.fftshift(small, dim=(-3, -2, -1))
+
+
+def fourier_pad(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Resample to a finer even box, interpolating by the Fourier series; the centre and grey values stay."""
+    old = volumes.shape[-1]
+    if box_size == old:
+        return volumes
+    before, after = (box_size - old) // 2, (box_size - old) // 2
+    spectrum = torch.fft.fftshift(torch.fft.fftn(_centre_first(volumes), dim=(-3, -2, -1)), dim=(-3, -2, -1))
+    for axis in (-1, -2, -3):
+        # The Nyquist frequency stands for both signs.
+        first = 0.5 * spectrum.narrow(axis, 0, 1)
+        spectrum = torch.cat([first, spectrum.narrow(axis, 1, old - 1), first], dim=axis)
+        padding = [0, 0] * (-1 - axis) + [before, after - 1]
+        spectrum = F.pad(spectrum, padding)
+    fine = torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(-3, -2, -1)), dim=(-3, -2, -1)).real
+    return torch.fft.fftshift(fine, dim=(-3, -2, -1)) * (box_size / old) ** 3
+
+
+def fourier_shift(
+    volumes: Float[Tensor, "*batch d h w"], shifts_voxels: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch d h w"]:
+    """Move each volume by a shift (zyx, voxels), periodically: a phase ramp in Fourier space.
+
+    At the Nyquist frequency, which stands for both signs, the two ramps are averaged, so that the result is real.
+    """
+    box = volumes.shape[-1]
+    frequencies = torch.fft.fftfreq(box, device=volumes.device), torch.fft.rfftfreq(box, device=volumes.device)
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
+    for axis in range(3):
+        phase = -2 * math.pi * shifts_voxels[..., axis, None] * frequencies[axis == 2]
+        ramp = torch.polar(torch.ones_like(phase), phase)
+        ramp = torch.where(frequencies[axis == 2].abs() == 0.5, ramp.real + 0j, ramp)
+        shape = [*volumes.shape[:-3], 1, 1, 1]
+        shape[axis - 3] = ramp.shape[-1]
+        spectrum = spectrum * ramp.reshape(shape)
+    return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
+
+
+def crop_weights(weights: Float[Tensor, "*batch d h hw"], box_size: int) -> Float[Tensor, "*batch D H HW"]:
+    """Half-Fourier weights of the coarser even box that :func:`fourier_crop` makes."""
+    half = box_size // 2
+    index = torch.arange(-half, half, device=weights.device).roll(half) % weights.shape[-2]
+    return weights[..., index, :, :][..., index, :][..., : half + 1]
+
+
+def pad_box(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
+    """Zero-pad to a larger even box; index ``N // 2`` stays the centre."""
+    before = box_size // 2 - volumes.shape[-1] // 2
+    after = box_size - volumes.shape[-1] - before
+    return F.pad(volumes, [before, after] * 3)
+
+
+def standardise(volumes: Float[Tensor, "*image"], dims: int = 3) -> Float[Tensor, "*image"]:
+    """Each volume to mean 0 and standard deviation 1 over its box, the last ``dims`` axes; a constant one becomes 0."""
+    axes = tuple(range(-dims, 0))
+    mean = volumes.mean(dim=axes, keepdim=True)
+    std = volumes.std(dim=axes, keepdim=True, correction=0)
+    return (volumes - mean) / std.clamp_min(1e-12)
+
+
+def _centre_first(volumes: Tensor) -> Tensor:
+    return torch.fft.ifftshift(volumes, dim=(-3, -2, -1))

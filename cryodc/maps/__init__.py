@@ -1,0 +1,22 @@
+"""Half maps, masks, coverage, sharpening and what share of the particles a class holds."""
+
+from cryodc.maps.coverage import view_directions
+from cryodc.maps.fractions import ClassFractions, class_fractions, fractions_table
+from cryodc.maps.half_maps import HalfMaps, average_particles
+from cryodc.maps.quality import quality_png
+from cryodc.maps.sharpening import sharpen
+from cryodc.maps.user_masks import mask_of, read_mask, read_masks
+
+__all__ = [
+    "ClassFractions",
+    "HalfMaps",
+    "average_particles",
+    "class_fractions",
+    "fractions_table",
+    "mask_of",
+    "quality_png",
+    "read_mask",
+    "read_masks",
+    "sharpen",
+    "view_directions",
+]

@@ -1,0 +1,150 @@
+"""Half maps of particles in given poses, what they agree on, and the average that follows from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.fourier import (
+    FourierBall,
+    HalfMapFsc,
+    accumulate,
+    ball_spectra,
+    ball_weights,
+    chunks,
+    density_mask,
+    fine_spectrum,
+    fourier_ball,
+    half_map_fsc,
+    phase_ramps,
+    sample_spectrum,
+    volume_from_ball,
+)
+from cryodc.geometry import symmetrise
+from cryodc.maps.coverage import Coverage, measure_coverage
+
+
+@dataclass(frozen=True)
+class HalfMaps:
+    """An average, its two halves, and how well they agree.
+
+    Parameters
+    ----------
+    average
+        ``(d, h, w)``: of every particle, Wiener-filtered by the FSC.
+    halves
+        ``(2, d, h, w)``: of each half set, unfiltered.
+    mask
+        ``(d, h, w)``: soft, what the FSC is computed within.
+    fsc
+        Between the halves within the mask, corrected for it.
+    curves
+        That FSC, and the others that it comes from.
+    coverage
+        What the particles measured of Fourier space.
+    score
+        Mean correlation of a particle with the half map it is not in, where its weight measures, to the resolution.
+    """
+
+    average: Float[Tensor, "d h w"]
+    halves: Float[Tensor, "2 d h w"]
+    mask: Float[Tensor, "d h w"]
+    fsc: Float[NDArray[np.float64], " shells"]
+    curves: HalfMapFsc
+    coverage: Coverage
+    score: float
+
+
+@torch.no_grad()
+def average_particles(
+    volumes: Float[Tensor, "n d h w"],
+    weights: Float[Tensor, "m d h hw"],
+    weight_index: Int[Tensor, " n"],
+    rotations: Float[Tensor, "n 3 3"],
+    origins_voxels: Float[Tensor, "n 3"],
+    half_sets: Int[NDArray[np.int64], " n"],
+    independent: tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]] | None = None,
+    symmetry: str = "C1",
+    mask: Float[Tensor, "d h w"] | None = None,
+) -> HalfMaps:
+    """Average particles in given poses, and in two halves.
+
+    Half maps are regularised by one average particle in each shell. The average is Wiener-filtered by the
+    signal-to-noise their FSC shows: ``r = mean(Σ H²) · (1 − FSC) / (2 FSC)`` in each shell.
+
+    Parameters
+    ----------
+    volumes
+        ``(n, d, h, w)``.
+    weights, weight_index
+        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has.
+    rotations, origins_voxels
+        Poses as in :class:`cryodc.particles.table.Poses`, origins in voxels.
+    half_sets
+        ``(n,)`` 1 or 2.
+    independent
+        Rotations and origins for the half maps, where they differ.
+    symmetry
+        Point group imposed on every map; poses must have its axes where :func:`symmetry_rotations` has them.
+    mask
+        What the FSC is computed within, 0 to 1; by default the surroundings of the density.
+    """
+    box_size = volumes.shape[-1]
+    ball = fourier_ball(box_size, box_size / 2, volumes.device)
+    first_turn, first_move = independent or (rotations, origins_voxels)
+    sums = []
+    for half in (1, 2):
+        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
+        half_sums = accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball)
+        sums.append(symmetrise(*half_sums, ball, symmetry))
+    used = weights[torch.unique(weight_index)]
+    one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
+    halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
+    mask = density_mask(halves.mean(dim=0)) if mask is None else mask
+    curves = half_map_fsc(halves, mask)
+    fsc = curves.corrected
+    if independent is None:
+        top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
+    else:
+        whole = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        top, bottom = symmetrise(*whole, ball, symmetry)
+    known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
+    damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
+    average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
+    below = np.flatnonzero(fsc[1:] < 0.143)
+    finest = float(max(3, below[0] if len(below) else box_size // 2 - 1))
+    score = _mean_correlation(
+        volumes, weights, weight_index, (first_turn, first_move), half_sets, halves * mask, ball.within(finest)
+    )
+    coverage = measure_coverage(bottom, used, len(volumes), ball)
+    return HalfMaps(average, halves, mask, fsc, curves, coverage, score)
+
+
+def _mean_correlation(
+    volumes: Tensor,
+    weights: Tensor,
+    weight_index: Tensor,
+    poses: tuple[Tensor, Tensor],
+    half_sets: NDArray[np.int64],
+    halves: Tensor,
+    ball: FourierBall,
+) -> float:
+    transfer = ball_weights(weights, ball)
+    total = 0.0
+    for half in (1, 2):
+        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
+        fine = fine_spectrum(halves[2 - half][None])
+        for c in chunks(len(rows), max(1, 400_000 // len(ball))):
+            part = rows[c]
+            points = (ball.frequencies @ poses[0][part]).reshape(1, -1, 3)
+            values = sample_spectrum(fine, points)[0].reshape(2, len(part), len(ball))
+            model = torch.complex(values[0], values[1]) * transfer[weight_index[part]]
+            model = model * phase_ramps(ball, poses[1][part])
+            measured = (transfer[weight_index[part]].abs() > 1e-3).float()
+            spectra = ball_spectra(volumes[part], ball) * measured
+            norm = (model.abs().square().sum(dim=1) * spectra.abs().square().sum(dim=1)).sqrt().clamp_min(1e-20)
+            total += float(((spectra * model.conj()).real.sum(dim=1) / norm).sum())
+    return total / len(volumes)

@@ -1,1 +1,0 @@
-"""What each model minimises, step by step."""

@@ -1,0 +1,124 @@
+"""Put classes, half sets, poses and subtomograms into the text of a STAR file; no other cell changes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryodc.geometry import euler_from_matrices
+from cryodc.particles.table import ParticleSet, Poses
+from cryodc.star import (
+    StarDocument,
+    find_particle_block,
+    particle_block,
+)
+
+
+def with_classes(document: StarDocument, class_numbers: Sequence[int] | NDArray[np.int64]) -> StarDocument:
+    """Set rlnClassNumber, one per row: 1 for the first class, 0 for none.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative, or there is not one per row.
+    """
+    numbers = [int(number) for number in class_numbers]
+    if numbers and min(numbers) < 0:
+        raise ValueError(f"expected class numbers from 0 up, found {min(numbers)}")
+    return document.with_column(
+        find_particle_block(document).name, "rlnClassNumber", [str(number) for number in numbers]
+    )
+
+
+def with_half_sets(document: StarDocument, half_sets: Sequence[int] | NDArray[np.int64]) -> StarDocument:
+    """Set rlnRandomSubset, 1 or 2, one per row.
+
+    Raises
+    ------
+    ValueError
+        If a number is neither, or there is not one per row.
+    """
+    values = [str(int(number)) for number in half_sets]
+    if not set(values) <= {"1", "2"}:
+        raise ValueError(f"expected half sets 1 and 2, found {sorted(set(values))}")
+    return document.with_column(particle_block(document).name, "rlnRandomSubset", values)
+
+
+def with_poses(document: StarDocument, poses: Poses, particles: ParticleSet) -> StarDocument:
+    """Set rlnAngleRot, Tilt, Psi and the origins of every row.
+
+    Origins are rlnOriginX/Y/ZAngst; in a STAR without optics groups (RELION 3.0, Warp), whose readers know no
+    others, they are rlnOriginX/Y/Z in pixels of ``particles``.
+
+    Raises
+    ------
+    ValueError
+        If there is not one pose per row.
+    """
+    block = particle_block(document)
+    angles = euler_from_matrices(poses.rotations) if len(poses) else np.zeros((0, 3))
+    in_angstrom = document.find("optics") is not None or "rlnOriginXAngst" in block
+    unit, scale = ("Angst", 1.0) if in_angstrom else ("", 1 / particles.spacing_angstrom)
+    columns = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True))
+    for axis, name in enumerate("ZYX"):
+        columns[f"rlnOrigin{name}{unit}"] = poses.origins_angstrom[:, axis] * scale
+    order = [label for label in columns if "Angle" in label] + [f"rlnOrigin{axis}{unit}" for axis in "XYZ"]
+    # Adding 0 turns a rounded −0 into 0.
+    texts = {label: [f"{value:.6f}" for value in np.round(columns[label], 6) + 0.0] for label in order}
+    return document.with_columns(block.name, texts)
+
+
+def with_subtomograms(
+    document: StarDocument,
+    images: Sequence[str],
+    weights: Sequence[str],
+    box_size: int,
+    spacing_angstrom: float,
+    binning: int = 1,
+) -> StarDocument:
+    """Replace stacks of 2D tilt images by the 3D subtomograms made of them; poses and all else stay.
+
+    Sets rlnImageName, rlnCtfImage, _rlnTomoSubTomosAre2DStacks and, in the optics groups, dimensionality, box size,
+    pixel size, binning and rlnCtfDataAreCtfPremultiplied. A number that does not change keeps its text.
+
+    Parameters
+    ----------
+    images, weights
+        One per row.
+    box_size, spacing_angstrom
+        Of the subtomograms.
+    binning
+        Pixels of the stacks per voxel.
+
+    Raises
+    ------
+    ValueError
+        If there is not one image and one weight per row.
+    """
+    optics = document.block("optics")
+    n_groups = optics.n_rows
+    columns = {
+        "rlnImageDimensionality": ["3"] * n_groups,
+        "rlnImageSize": [str(box_size)] * n_groups,
+        "rlnImagePixelSize": [f"{spacing_angstrom:.6f}"] * n_groups,
+        "rlnCtfDataAreCtfPremultiplied": ["1"] * n_groups,
+    }
+    if "rlnTomoSubtomogramBinning" in optics:
+        old = optics.column("rlnTomoSubtomogramBinning")
+        columns["rlnTomoSubtomogramBinning"] = [f"{float(text) * binning:.6f}" for text in old]
+    kept = {
+        label: [_same_or_new(old, new) for old, new in zip(optics.column(label), values, strict=True)]
+        if label in optics
+        else values
+        for label, values in columns.items()
+    }
+    document = document.with_columns("optics", kept).with_column("general", "rlnTomoSubTomosAre2DStacks", ["0"])
+    names = {"rlnImageName": list(images), "rlnCtfImage": list(weights)}
+    return document.with_columns(find_particle_block(document).name, names)
+
+
+def _same_or_new(old: str, new: str) -> str:
+    try:
+        return old if float(old) == float(new) else new
+    except ValueError:
+        return new

@@ -1,0 +1,139 @@
+"""Convert picks between programs: positions, rotations, tomograms, classes and half sets."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryodc.errors import InputError
+from cryodc.io import write_text
+from cryodc.picks.formats import read_picks
+from cryodc.picks.picks import Picks
+from cryodc.picks.writers import PickFormat, picks_as, tomogram_numbers_table
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted: the picks, the file, its table of tomogram numbers (if any), and what to know."""
+
+    picks: Picks
+    out: Path
+    tomograms: Path | None
+    notes: tuple[str, ...]
+
+
+def convert_picks(
+    source: Path,
+    out: Path,
+    to: PickFormat | None = None,
+    *,
+    spacing_angstrom: float | None = None,
+    tomogram_size_xyz: tuple[int, int, int] | None = None,
+    coordinate_spacing_angstrom: float | None = None,
+    tomogram_names: Mapping[str, str] | None = None,
+) -> Conversion:
+    """Convert a file of picks; positions are written in voxels of the tomogram.
+
+    Where ``to`` has numbers for tomograms and ``source`` names, the table of both goes beside ``out``, as
+    ``….tomograms.csv``.
+
+    Parameters
+    ----------
+    source
+        Any format of :func:`cryodc.picks.formats.read_picks`.
+    out
+        The file to write; it must not exist.
+    to
+        By default what the ending of ``out`` says: ``.tbl`` Dynamo, ``.csv`` CSV, ``.star`` RELION.
+    spacing_angstrom
+        Voxel spacing of the tomograms: needed where ``source`` has positions or shifts in Å.
+    tomogram_size_xyz
+        Voxels: needed where ``source`` counts from the centre (RELION 5).
+    coordinate_spacing_angstrom
+        Å per unit of the source's coordinates, over what it says.
+    tomogram_names
+        Names for tomograms that ``source`` calls otherwise, by number for example.
+
+    Raises
+    ------
+    InputError
+        If ``out`` or its table exists, ``source`` cannot be read, or something that it needs is not given.
+    """
+    kind = to or _kind_of(out)
+    table = out.with_name(f"{out.stem}.tomograms.csv")
+    for path in (out, table) if kind in ("dynamo", "stopgap") else (out,):
+        if path.exists():
+            raise InputError("refusing to overwrite", file=path, remedy="choose another output, or remove this file")
+    picks = read_picks(source, coordinate_spacing_angstrom)
+    if tomogram_names is not None:
+        picks = replace(picks, tomograms=_renamed(picks, tomogram_names))
+    shape = None if tomogram_size_xyz is None else tomogram_size_xyz[::-1]
+    written = picks_as(kind, picks, picks.in_voxels(spacing_angstrom, shape))
+    write_text(out, written.text)
+    if written.tomogram_numbers:
+        write_text(table, tomogram_numbers_table(written.tomogram_numbers))
+    lost = (f"not carried over: {', '.join(picks.left_out)}",) if picks.left_out else ()
+    return Conversion(picks, out, table if written.tomogram_numbers else None, (*written.notes, *lost))
+
+
+def read_tomogram_names(path: Path) -> dict[str, str]:
+    """Read a table ``number,tomogram``, with or without that header line.
+
+    Raises
+    ------
+    InputError
+        If a row does not hold two cells, or a number comes twice.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot read the tomogram names: {reason}", file=path) from error
+    names: dict[str, str] = {}
+    for line, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (line == 1 and cells[0].lower() == "number"):
+            continue
+        if len(cells) != 2 or not all(cells) or cells[0] in names:
+            raise InputError(
+                "a row of the tomogram names cannot be used",
+                file=path,
+                row=line,
+                expected="number,tomogram; each number once",
+                found=",".join(row),
+            )
+        names[cells[0]] = cells[1]
+    return names
+
+
+def _renamed(picks: Picks, names: Mapping[str, str]) -> tuple[str, ...]:
+    missing = {
+        name: row
+        for name, row in zip(reversed(picks.tomograms), reversed(picks.rows.tolist()), strict=True)
+        if name not in names
+    }
+    if missing:
+        name, row = min(missing.items(), key=lambda item: item[1])
+        raise InputError(
+            "a tomogram is not in the table of names",
+            file=picks.source,
+            row=row,
+            expected=f"one of {', '.join(list(names)[:6])}",
+            found=name or "(no name)",
+            remedy="add its row to the table",
+        )
+    return tuple(names[name] for name in picks.tomograms)
+
+
+def _kind_of(out: Path) -> PickFormat:
+    kinds: dict[str, PickFormat] = {".tbl": "dynamo", ".csv": "csv", ".star": "relion"}
+    if out.suffix.lower() not in kinds:
+        raise InputError(
+            "cannot tell the format to write",
+            file=out,
+            expected=".star (RELION), .tbl (Dynamo) or .csv",
+            found=out.suffix or "no ending",
+            remedy="name the output so, or give --to relion, dynamo, stopgap or csv",
+        )
+    return kinds[out.suffix.lower()]

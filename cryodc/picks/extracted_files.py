@@ -1,0 +1,84 @@
+"""Files of an extraction: particles.star in RELION 3.1's layout, and dropped.csv."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cryodc.geometry import euler_from_matrices
+from cryodc.io import write_text
+from cryodc.picks.picks import Picks
+from cryodc.star import number_texts, star_table
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One particle: its pick, tomogram, position (zyx, 0-based voxels), image and, if there is one, weight."""
+
+    pick: int
+    tomogram: str
+    position_voxels: Float[NDArray[np.float64], " 3"]
+    image: str
+    weight: str | None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One pick that gave no particle: its line, tomogram, position (zyx, 0-based voxels), and why."""
+
+    row: int
+    tomogram: str
+    position_voxels: Float[NDArray[np.float64], " 3"]
+    why: str
+
+
+def write_extracted(
+    path: Path, picks: Picks, particles: Sequence[Extracted], box_size: int, spacing_angstrom: float
+) -> None:
+    """Write particles.star atomically; image names are relative to its folder.
+
+    rlnCoordinateX, Y, Z count 0-based voxels of the tomogram, shifts included, so origins are 0. Angles, classes
+    and half sets are those of the picks, where they have them.
+    """
+    optics = {
+        "rlnOpticsGroup": "1",
+        "rlnOpticsGroupName": "extracted",
+        "rlnImagePixelSize": f"{spacing_angstrom:.6f}",
+        "rlnImageSize": str(box_size),
+        "rlnImageDimensionality": "3",
+    }
+    positions = np.array([particle.position_voxels for particle in particles])
+    kept = np.array([particle.pick for particle in particles])
+    columns: dict[str, Sequence[str]] = {
+        "rlnTomoName": [particle.tomogram for particle in particles],
+        **{f"rlnCoordinate{axis}": number_texts(positions[:, 2 - i]) for i, axis in enumerate("XYZ")},
+        "rlnImageName": [particle.image for particle in particles],
+    }
+    weights = [particle.weight for particle in particles if particle.weight is not None]
+    if weights:
+        columns["rlnCtfImage"] = weights
+    columns["rlnOpticsGroup"] = ["1"] * len(particles)
+    if picks.rotations is not None:
+        angles = euler_from_matrices(picks.rotations[kept])
+        columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
+        columns |= {f"rlnOrigin{axis}Angst": ["0.000000"] * len(particles) for axis in "XYZ"}
+    for label, values in (("rlnClassNumber", picks.classes), ("rlnRandomSubset", picks.half_sets)):
+        if values is not None:
+            columns[label] = [str(value) for value in values[kept].tolist()]
+    table = star_table("optics", {label: [value] for label, value in optics.items()})
+    write_text(path, f"\n# version 30001\n\n{table}\n\n# version 30001\n\n{star_table('particles', columns)}\n")
+
+
+def write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
+    """Write dropped.csv atomically: line of the picks file, tomogram, x, y, z in 0-based voxels, reason."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["line", "tomogram", "x", "y", "z", "reason"])
+    for pick in dropped:
+        writer.writerow([pick.row, pick.tomogram, *(f"{at:.3f}" for at in pick.position_voxels[::-1]), pick.why])
+    write_text(path, buffer.getvalue())

@@ -1,0 +1,265 @@
+"""What each program means by a coordinate and an angle: readers of picks.
+
+============ ======================================= ===================================================
+format       position of the centre                  rotation, reference → tomogram (xyz)
+============ ======================================= ===================================================
+RELION       coordinate − A_subtomo · origin, from 0 ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
+Dynamo       x + dx; the first voxel's centre is 0.5 ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
+STOPGAP      orig + shift; the first voxel is 1      ``Rz(psi) Rx(the) Rz(phi)``
+EM           as STOPGAP                              as STOPGAP
+copick       Å from the centre of the first voxel    ``transformation_``
+CSV          x, y, z; the first voxel is 0           RELION's rot, tilt, psi
+============ ======================================= ===================================================
+
+RELION and Dynamo angles bring a particle onto the reference, STOPGAP's bring the reference onto the particle.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from cryodc.errors import InputError
+from cryodc.geometry import matrices_from_euler
+from cryodc.picks.motivelist import read_em_motivelist
+from cryodc.picks.picks import Picks, class_numbers
+from cryodc.picks.relion import read_relion
+from cryodc.star import StarBlock, StarDocument, read_numbers, read_star
+
+MIN_DYNAMO_COLUMNS = 26
+
+
+def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> Picks:
+    """Read picks in any format: ``.star`` (RELION, STOPGAP), ``.tbl``, ``.em``, ``.json`` (copick) or ``.csv``.
+
+    Parameters
+    ----------
+    path
+        The file; it may be gzipped, but for ``.em``.
+    coordinate_spacing_angstrom
+        Å per unit of its coordinates, where the file does not say or is wrong.
+
+    Raises
+    ------
+    InputError
+        If it is none of these formats, or a number cannot be read.
+    """
+    ending = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
+    readers = {
+        "tbl": _read_dynamo,
+        "json": _read_copick,
+        "csv": _read_csv,
+        "star": _read_star,
+        "em": read_em_motivelist,
+    }
+    if ending not in readers:
+        raise InputError(
+            "these picks are in no format that can be read",
+            file=path,
+            expected=".star (RELION or STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick) or .csv",
+            found=path.name,
+        )
+    picks = readers[ending](path)
+    if not len(picks):
+        raise InputError("the file holds no picks", file=path)
+    if coordinate_spacing_angstrom is not None and not picks.from_centre:
+        picks = replace(picks, unit_angstrom=coordinate_spacing_angstrom)
+    return picks
+
+
+def _read_star(path: Path) -> Picks:
+    document = read_star(path)
+    for block in document.blocks:
+        if block.is_loop and "orig_x" in block:
+            return _read_stopgap(document, block)
+    return read_relion(document)
+
+
+def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
+    needed = ["orig_x", "orig_y", "orig_z", "x_shift", "y_shift", "z_shift", "phi", "psi", "the", "tomo_num"]
+    missing = [label for label in needed if label not in block]
+    if missing:
+        raise InputError(
+            "the motivelist lacks columns",
+            file=document.source,
+            row=block.header_line + 1,
+            expected=", ".join(needed),
+            found=f"no {', '.join(missing)}",
+        )
+    used = [*needed, *(label for label in ("class", "halfset") if label in block)]
+    cells = block.columns(used)
+    numbers = {label: read_numbers(document, block, label, cells[label]) for label in needed[:-1]}
+    xyz = np.stack([numbers[f"orig_{axis}"] + numbers[f"{axis}_shift"] for axis in "xyz"], axis=1) - 1
+    angles = np.stack([numbers[label] for label in ("phi", "the", "psi")], axis=1)
+    halves = cells.get("halfset", [])
+    half_sets = np.array([1 if half.upper() == "A" else 2 for half in halves], dtype=np.int64)
+    return Picks(
+        document.source,
+        "STOPGAP motivelist",
+        block.line_numbers.astype(np.int64),
+        tuple(_whole(text) for text in cells["tomo_num"]),
+        np.ascontiguousarray(xyz[:, ::-1]),
+        rotations=_zyx(_rotations("zxz", angles)),
+        classes=class_numbers(read_numbers(document, block, "class", cells["class"])) if "class" in cells else None,
+        half_sets=half_sets if halves and {half.upper() for half in halves} <= {"A", "B"} else None,
+        left_out=tuple(label for label in block.labels if label not in used),
+    )
+
+
+def _read_dynamo(path: Path) -> Picks:
+    rows, numbers = [], []
+    for line_number, line in enumerate(_text(path).splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            row = [float(word) for word in words[:MIN_DYNAMO_COLUMNS]]
+        except ValueError:
+            row = []
+        if len(row) < MIN_DYNAMO_COLUMNS or not np.isfinite(row).all():
+            raise InputError(
+                "a row of the Dynamo table cannot be read",
+                file=path,
+                row=line_number,
+                expected=f"at least {MIN_DYNAMO_COLUMNS} finite numbers: the position is in columns 24 to 26",
+                found=line[:60],
+            )
+        rows.append(line_number)
+        numbers.append(row)
+    table = np.array(numbers, dtype=np.float64).reshape(-1, MIN_DYNAMO_COLUMNS)
+    xyz = table[:, 23:26] + table[:, 3:6] - 0.5
+    return Picks(
+        path,
+        "Dynamo table",
+        np.array(rows, dtype=np.int64),
+        tuple(f"{number:.0f}" for number in table[:, 19]),
+        np.ascontiguousarray(xyz[:, ::-1]),
+        rotations=_zyx(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
+        classes=class_numbers(table[:, 21]),
+        left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27"),
+    )
+
+
+def _read_csv(path: Path) -> Picks:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    missing = [axis for axis in "xyz" if axis not in names]
+    if missing:
+        raise InputError(
+            "the picks lack columns",
+            file=path,
+            row=1,
+            expected="a header x,y,z and, where known, tomogram,rot,tilt,psi",
+            found=",".join(reader.fieldnames or ())[:60],
+        )
+    has_angles = all(name in names for name in ("rot", "tilt", "psi"))
+    wanted = ["x", "y", "z", *(["rot", "tilt", "psi"] if has_angles else [])]
+    rows, numbers, tomograms = [], [], []
+    for row in reader:
+        values = _floats([row[names[name]] for name in wanted])
+        if values is None:
+            found = ",".join(str(row[names[name]]) for name in wanted)
+            raise InputError("expected numbers", file=path, row=reader.line_num, expected=",".join(wanted), found=found)
+        rows.append(reader.line_num)
+        numbers.append(values)
+        tomograms.append((row[names["tomogram"]] or "").strip() if "tomogram" in names else "")
+    table = np.array(numbers, dtype=np.float64).reshape(-1, len(wanted))
+    return Picks(
+        path,
+        "CSV",
+        np.array(rows, dtype=np.int64),
+        tuple(tomograms),
+        np.ascontiguousarray(table[:, 2::-1]),
+        rotations=matrices_from_euler(table[:, 3:6]) if has_angles else None,
+        left_out=tuple(name for name in names if name not in (*wanted, "tomogram")),
+    )
+
+
+def _read_copick(path: Path) -> Picks:
+    try:
+        content = json.loads(_text(path))
+        points: list[Mapping[str, Any]] = content["points"]
+        locations = [_floats([point["location"][axis] for axis in "xyz"]) for point in points]
+        matrices = [np.asarray(point.get("transformation_", np.eye(4)), dtype=np.float64) for point in points]
+    except (json.JSONDecodeError, RecursionError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            "these are no copick picks",
+            file=path,
+            expected='{"run_name": …, "points": [{"location": {"x": …, "y": …, "z": …}, "transformation_": 4 × 4}, …]}',
+            found=f"{type(error).__name__}: {error}"[:80],
+        ) from error
+    for i, (location, matrix) in enumerate(zip(locations, matrices, strict=True), start=1):
+        is_rotation = matrix.shape == (4, 4) and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3)
+        if location is None or not is_rotation or np.linalg.det(matrix[:3, :3]) < 0 or matrix[:3, 3].any():
+            raise InputError(
+                f"point {i} cannot be used",
+                file=path,
+                expected="a location of finite numbers, and a transformation_ that is a rotation without translation",
+                found=f"location {location}, transformation_ {np.round(matrix, 3).tolist()}"[:160],
+            )
+    unit = content.get("unit", "angstrom")
+    if unit != "angstrom":
+        raise InputError("expected picks in Å", file=path, expected='"unit": "angstrom"', found=str(unit))
+    xyz = np.array(locations, dtype=np.float64).reshape(-1, 3)
+    xyz_rotations = np.array([matrix[:3, :3] for matrix in matrices], dtype=np.float64).reshape(-1, 3, 3)
+    has_poses = any("transformation_" in point for point in points)
+    return Picks(
+        path,
+        "copick",
+        np.arange(1, len(points) + 1, dtype=np.int64),
+        (str(content.get("run_name") or ""),) * len(points),
+        np.ascontiguousarray(xyz[:, ::-1]),
+        unit_angstrom=1.0,
+        rotations=_zyx(xyz_rotations) if has_poses else None,
+        left_out=("instance_id", "score"),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.is_char_device() or path.is_block_device():
+            raise InputError("this is not a file", file=path, expected="picks", found="a device")
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        text = content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text, or a damaged gzip"
+        raise InputError(f"cannot read the picks: {reason}", file=path) from error
+    if "\0" in text:
+        raise InputError("this is not text", file=path, found="control characters")
+    return text
+
+
+def _floats(texts: Sequence[Any]) -> list[float] | None:
+    try:
+        values = [float(text) for text in texts]
+    except (TypeError, ValueError):
+        return None
+    return values if np.isfinite(values).all() else None
+
+
+def _rotations(axes: str, angles_degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not len(angles_degrees):
+        return np.zeros((0, 3, 3))
+    # Lower case is extrinsic: the first angle turns first, about axes that stay.
+    return np.asarray(Rotation.from_euler(axes, angles_degrees, degrees=True).as_matrix())
+
+
+def _zyx(matrices_xyz: NDArray[np.float64]) -> Float[NDArray[np.float64], "n 3 3"]:
+    return np.ascontiguousarray(matrices_xyz[:, ::-1, ::-1])
+
+
+def _whole(text: str) -> str:
+    values = _floats([text])
+    return text if values is None or not values[0].is_integer() else f"{values[0]:.0f}"

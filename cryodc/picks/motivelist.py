@@ -1,0 +1,70 @@
+"""Motivelists of TOM, AV3 and Artiatomi, which ArtiaX writes too: an EM file of 20 numbers per particle.
+
+An EM file is a header of 512 bytes (machine code, data type in byte 3, three sizes from byte 4) and its numbers. Of
+the 20: 5 tomogram, 8–10 position (the first voxel is 1), 11–13 shift, 17–19 phi, psi, theta, 20 class, as STOPGAP,
+their successor, has them.
+"""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from cryodc.errors import InputError
+from cryodc.picks.picks import Picks, class_numbers
+
+_HEADER_BYTES = 512
+_N_NUMBERS = 20
+_LITTLE_ENDIAN_MACHINE = 6
+_TYPES = {5: "f4", 9: "f8"}
+
+
+def read_em_motivelist(path: Path) -> Picks:
+    """Read the picks of an EM motivelist; :func:`cryodc.picks.formats.read_picks` calls it for ``.em``.
+
+    Raises
+    ------
+    InputError
+        If it is no EM file of 20 finite real numbers per particle, or is truncated.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the picks: {error.strerror}", file=path) from error
+    order = "<" if content[:1] == bytes([_LITTLE_ENDIAN_MACHINE]) else ">"
+    sizes = struct.unpack(f"{order}3i", content[4:16]) if len(content) >= _HEADER_BYTES else (0, 0, 0)
+    kind = _TYPES.get(content[3]) if len(content) >= _HEADER_BYTES else None
+    if kind is None or sizes[0] != _N_NUMBERS or sizes[1] < 0 or sizes[2] != 1:
+        raise InputError(
+            "this is no EM motivelist",
+            file=path,
+            expected=f"an EM header of {_HEADER_BYTES} bytes, {_N_NUMBERS} × n × 1 real numbers",
+            found=f"{len(content)} bytes, {' × '.join(map(str, sizes))} numbers",
+        )
+    expected = _HEADER_BYTES + sizes[0] * sizes[1] * int(kind[1])
+    if len(content) != expected:
+        raise InputError(
+            "the motivelist is truncated" if len(content) < expected else "the motivelist is longer than it says",
+            file=path,
+            expected=f"{expected} bytes for {sizes[1]} particles",
+            found=f"{len(content)} bytes",
+        )
+    table = np.frombuffer(content, f"{order}{kind}", offset=_HEADER_BYTES).astype(np.float64).reshape(-1, _N_NUMBERS)
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if len(bad):
+        raise InputError("expected finite numbers", file=path, row=int(bad[0]) + 1, found=str(table[bad[0]]))
+    xyz = table[:, 7:10] + table[:, 10:13] - 1
+    matrices = np.zeros((0, 3, 3))
+    if len(table):
+        matrices = Rotation.from_euler("zxz", table[:, [16, 18, 17]], degrees=True).as_matrix()
+    return Picks(
+        path,
+        "EM motivelist",
+        np.arange(1, len(table) + 1, dtype=np.int64),
+        tuple(f"{number:.0f}" for number in table[:, 4]),
+        np.ascontiguousarray(xyz[:, ::-1]),
+        rotations=np.ascontiguousarray(matrices[:, ::-1, ::-1]),
+        classes=class_numbers(table[:, 19]),
+        left_out=("score", "particle number", "object", "rows 2, 3, 7 and 14 to 16"),
+    )

@@ -1,0 +1,188 @@
+"""Picks as the text of other programs' files; what each means is written in :mod:`cryodc.picks.formats`."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from cryodc.geometry import euler_from_matrices
+from cryodc.picks.picks import Picks, last_number, tomogram_stem
+from cryodc.star import number_texts, star_table
+
+PickFormat = Literal["relion", "dynamo", "stopgap", "csv"]
+_DYNAMO_COLUMNS = 35
+
+
+@dataclass(frozen=True)
+class PickText:
+    """The text of a file of picks, the number of each tomogram where names could not be kept, and what was made up."""
+
+    text: str
+    tomogram_numbers: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def picks_as(kind: PickFormat, picks: Picks, voxels: Float[NDArray[np.float64], "n 3"]) -> PickText:
+    """Write picks in another program's format.
+
+    Parameters
+    ----------
+    kind
+        The program.
+    picks
+        Tomograms, rotations, classes, half sets.
+    voxels
+        ``(n, 3)`` zyx, 0-based voxels of the tomogram.
+    """
+    writers: dict[PickFormat, Callable[[Picks, NDArray[np.float64]], PickText]] = {
+        "relion": _relion,
+        "dynamo": dynamo_table,
+        "stopgap": _stopgap,
+        "csv": _csv,
+    }
+    return writers[kind](picks, voxels)
+
+
+def number_tomograms(names: Sequence[str]) -> dict[str, int]:
+    """Give each tomogram a number: the last one in its name if that tells all apart, else 1, 2, ….
+
+    Examples
+    --------
+    >>> number_tomograms(["TS_07", "TS_12", "TS_07"]), number_tomograms(["left", "right"])
+    ({'TS_07': 7, 'TS_12': 12}, {'left': 1, 'right': 2})
+    """
+    distinct = list(dict.fromkeys(names))
+    numbers = [last_number(tomogram_stem(name)) for name in distinct]
+    known = [number for number in numbers if number is not None and number < 1_000_000]
+    if len(set(known)) == len(distinct):
+        return dict(zip(distinct, known, strict=True))
+    return {name: number for number, name in enumerate(distinct, start=1)}
+
+
+def tomogram_numbers_table(numbers: Mapping[str, int]) -> str:
+    """Lines ``number,tomogram``, as :func:`cryodc.picks.convert.read_tomogram_names` reads them."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["number", "tomogram"])
+    writer.writerows([number, name] for name, number in numbers.items())
+    return buffer.getvalue()
+
+
+def _relion(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+    columns: dict[str, Sequence[str]] = {"rlnTomoName": picks.tomograms}
+    columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
+    if picks.rotations is not None:
+        angles = euler_from_matrices(picks.rotations)
+        columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
+    for label, values in (("rlnClassNumber", picks.classes), ("rlnRandomSubset", picks.half_sets)):
+        if values is not None:
+            columns[label] = [str(value) for value in values.tolist()]
+    notes = () if picks.rotations is not None else ("no angles: none are written",)
+    return PickText(f"\n{star_table('particles', columns)}\n", {}, notes)
+
+
+def dynamo_table(
+    picks: Picks,
+    voxels: Float[NDArray[np.float64], "n 3"],
+    shifts_voxels: Float[NDArray[np.float64], "n 3"] | None = None,
+) -> PickText:
+    """Write a Dynamo table.
+
+    Parameters
+    ----------
+    picks
+        Tomograms, rotations, classes.
+    voxels
+        ``(n, 3)`` zyx, 0-based voxels of the tomogram: where boxes are cut.
+    shifts_voxels
+        ``(n, 3)`` zyx from there to the particle: dx, dy, dz. 0 if None.
+    """
+    numbers = number_tomograms(picks.tomograms)
+    n = len(picks)
+    table = np.zeros((n, _DYNAMO_COLUMNS))
+    table[:, 0] = np.arange(1, n + 1)
+    table[:, 1:3] = 1
+    table[:, 3:6] = 0 if shifts_voxels is None else shifts_voxels[:, ::-1]
+    rot, tilt, psi = _relion_angles(picks).T
+    table[:, 6:9] = np.stack([_wrap(psi - 90), tilt, _wrap(rot + 90)], axis=1)
+    table[:, 19] = [numbers[name] for name in picks.tomograms]
+    table[:, 21] = 0 if picks.classes is None else picks.classes
+    table[:, 23:26] = voxels[:, ::-1] + 0.5
+    table[:, 31] = 1
+    text = "".join(" ".join(_short(value) for value in row) + "\n" for row in table.tolist())
+    notes = ["ftype and tilt range are 0: set them in Dynamo before aligning", *_without_angles(picks)]
+    if picks.half_sets is not None:
+        notes.append("Dynamo tables have no half sets: they are left out")
+    return PickText(text, _kept(numbers), tuple(notes))
+
+
+def _stopgap(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+    numbers = number_tomograms(picks.tomograms)
+    index = [str(i) for i in range(1, len(picks) + 1)]
+    rot, tilt, psi = _relion_angles(picks).T
+    one_based = voxels[:, ::-1] + 1
+    whole = np.floor(one_based + 0.5)
+    halves = np.arange(len(picks)) % 2 + 1 if picks.half_sets is None else picks.half_sets
+    classes = np.ones(len(picks), dtype=np.int64) if picks.classes is None else picks.classes
+    columns: dict[str, Sequence[str]] = {
+        "motl_idx": index,
+        "tomo_num": [str(numbers[name]) for name in picks.tomograms],
+        "object": ["1"] * len(picks),
+        "subtomo_num": index,
+        "halfset": ["AB"[half - 1] for half in halves.tolist()],
+        **{f"orig_{axis}": [f"{value:.0f}" for value in whole[:, i]] for i, axis in enumerate("xyz")},
+        "score": ["0"] * len(picks),
+        **{f"{axis}_shift": number_texts((one_based - whole)[:, i]) for i, axis in enumerate("xyz")},
+        "phi": number_texts(_wrap(90 - rot)),
+        "psi": number_texts(_wrap(-90 - psi)),
+        "the": number_texts(tilt),
+        "class": [str(value) for value in classes.tolist()],
+    }
+    notes = _without_angles(picks)
+    if picks.half_sets is None:
+        notes.append("no half sets: A and B in turn")
+    if picks.classes is None:
+        notes.append("no classes: all are 1")
+    return PickText(f"\n{star_table('stopgap_motivelist', columns, numbered=False)}\n", _kept(numbers), tuple(notes))
+
+
+def _csv(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    angles = None if picks.rotations is None else euler_from_matrices(picks.rotations)
+    writer.writerow(["x", "y", "z", "tomogram", *([] if angles is None else ["rot", "tilt", "psi"])])
+    for i, name in enumerate(picks.tomograms):
+        numbers = [*voxels[i, ::-1], *([] if angles is None else angles[i])]
+        texts = number_texts(np.array(numbers))
+        writer.writerow([*texts[:3], name, *texts[3:]])
+    lost = [what for what, values in (("classes", picks.classes), ("half sets", picks.half_sets)) if values is not None]
+    return PickText(buffer.getvalue(), {}, (f"{' and '.join(lost)} are left out",) if lost else ())
+
+
+def _relion_angles(picks: Picks) -> Float[NDArray[np.float64], "n 3"]:
+    # About z by 90° one way and back, a turn about y becomes one about x: ZXZ angles are ZYZ angles and ± 90°.
+    return np.zeros((len(picks), 3)) if picks.rotations is None else euler_from_matrices(picks.rotations)
+
+
+def _without_angles(picks: Picks) -> list[str]:
+    return [] if picks.rotations is not None else ["no angles: the particles are written unturned"]
+
+
+def _kept(numbers: dict[str, int]) -> dict[str, int]:
+    """Numbers that say more than the names do."""
+    return {} if all(name == str(number) for name, number in numbers.items()) else numbers
+
+
+def _wrap(angles_degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(180 - np.mod(180 - angles_degrees, 360))
+
+
+def _short(value: float) -> str:
+    # Adding 0 turns a rounded −0 into 0.
+    rounded = round(value, 6) + 0.0
+    return f"{rounded:.0f}" if rounded.is_integer() else f"{rounded:.6f}"

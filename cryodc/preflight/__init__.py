@@ -1,1 +1,0 @@
-"""Pre-flight: what a sample of the particles themselves says, against what their STAR and the options claim."""

@@ -1,0 +1,33 @@
+"""Practice particles with a known answer."""
+
+from cryodc.simulation.config import Crowding, SimulationConfig, TiltSeries
+from cryodc.simulation.folder import choose_proteins, write_simulation
+from cryodc.simulation.maps import prepare_map, read_map
+from cryodc.simulation.phantoms import Phantom, demo_phantoms, phantom
+from cryodc.simulation.scene import draw_truth, weight_index
+from cryodc.simulation.simulate import SimulatedParticles, simulate_batches, simulate_particles, tilt_weights
+from cryodc.simulation.specimens import Specimen, prepare_specimens
+from cryodc.simulation.truth import Truth, read_truth
+
+__all__ = [
+    "Crowding",
+    "Phantom",
+    "SimulatedParticles",
+    "SimulationConfig",
+    "Specimen",
+    "TiltSeries",
+    "Truth",
+    "choose_proteins",
+    "demo_phantoms",
+    "draw_truth",
+    "phantom",
+    "prepare_map",
+    "prepare_specimens",
+    "read_map",
+    "read_truth",
+    "simulate_batches",
+    "simulate_particles",
+    "tilt_weights",
+    "weight_index",
+    "write_simulation",
+]

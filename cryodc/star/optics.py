@@ -1,0 +1,237 @@
+"""Box size and voxel spacing from a STAR: from its optics groups, or from the columns of older layouts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryodc.errors import InputError
+from cryodc.star.blocks import StarBlock
+from cryodc.star.document import StarDocument
+
+
+@dataclass(frozen=True)
+class OpticsGroup:
+    """One optics group that particles use; a field is None where the STAR does not say."""
+
+    number: str
+    name: str
+    row: int
+    n_particles: int
+    spacing_angstrom: float | None
+    box_size: int | None
+
+
+def read_optics(
+    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]], dimensionality: str = "3"
+) -> tuple[OpticsGroup, ...]:
+    """Read the optics groups the particles use; none where the STAR has no optics block.
+
+    Parameters
+    ----------
+    document, block, cells
+        The STAR, its block of particles, and the columns of that block.
+    dimensionality
+        What rlnImageDimensionality must be, where it is given: 3, or 2 for stacks of tilt images.
+
+    Raises
+    ------
+    InputError
+        If a particle names a group that is not there, or a number cannot be read.
+    """
+    optics = document.find("optics")
+    if optics is None or not optics.is_loop or "rlnOpticsGroup" not in optics:
+        return ()
+    table = optics.columns(list(optics.labels))
+    numbers = [group_number(text) for text in table["rlnOpticsGroup"]]
+    if "rlnOpticsGroup" in cells:
+        used, first, counts = np.unique(cells["rlnOpticsGroup"], return_index=True, return_counts=True)
+        rows = {group_number(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
+        n_particles = {group_number(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
+    else:
+        rows = {numbers[0]: int(block.line_numbers[0])} if numbers else {}
+        n_particles = dict.fromkeys(rows, block.n_rows)
+    groups = []
+    for number, row in rows.items():
+        if number not in numbers:
+            raise InputError(
+                "a particle names an optics group that is not in data_optics",
+                file=document.source,
+                row=row,
+                expected=f"one of {', '.join(numbers) or 'no groups'}",
+                found=number,
+                remedy="restore the group's row in data_optics",
+            )
+        at = numbers.index(number)
+        values = {label: column[at] for label, column in table.items()}
+        _check_dimensionality(document, values, number, int(optics.line_numbers[at]), dimensionality)
+        groups.append(_read_group(document, values, number, int(optics.line_numbers[at]), n_particles[number]))
+    return tuple(groups)
+
+
+def common_value(document: StarDocument, groups: Sequence[OpticsGroup], field: str, described: str) -> float | None:
+    """Give the box size or spacing that all groups share; None where none says.
+
+    Raises
+    ------
+    InputError
+        If groups differ by more than 0.1 %: one particle set has one box size and one spacing.
+    """
+    stated = [group for group in groups if getattr(group, field) is not None]
+    if not stated:
+        return None
+    reference = float(getattr(stated[0], field))
+    for group in stated:
+        if abs(getattr(group, field) - reference) > 1e-3 * reference:
+            n_particles = sum(g.n_particles for g in stated)
+            listed = "; ".join(
+                f"group {g.number} {g.name}".strip()
+                + f" ({g.n_particles} of {n_particles} particles): {getattr(g, field):g}"
+                for g in stated
+            )
+            raise InputError(
+                f"optics groups differ in {described}",
+                file=document.source,
+                row=group.row,
+                expected=f"one {described} for all particles",
+                found=listed,
+                remedy="bring all groups to one box and pixel size, or give a STAR for each",
+            )
+    return reference
+
+
+def common_pixel_size(document: StarDocument, groups: Sequence[OpticsGroup]) -> float:
+    """Give the pixel size of 2D images, in Å.
+
+    Raises
+    ------
+    InputError
+        If groups differ, or none says.
+    """
+    spacing = common_value(document, groups, "spacing_angstrom", "pixel size")
+    if spacing is None:
+        raise InputError(
+            "the pixel size of the images is not known",
+            file=document.source,
+            expected="rlnImagePixelSize in data_optics",
+            found="none",
+            remedy="give the particles.star as RELION or WarpTools wrote it",
+        )
+    return spacing
+
+
+def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]) -> float | None:
+    """Read the spacing of a STAR without optics groups: rlnPixelSize, or detector pixel and magnification.
+
+    rlnDetectorPixelSize is µm, so the spacing is ``10⁴ · pixel / magnification``: at Warp's magnification of
+    10,000 it is numerically Å.
+
+    Raises
+    ------
+    InputError
+        If rows differ by more than 0.1 %, or a number cannot be read.
+    """
+    if "rlnPixelSize" in cells:
+        values = read_numbers(document, block, "rlnPixelSize", cells["rlnPixelSize"])
+    elif "rlnDetectorPixelSize" in cells and "rlnMagnification" in cells:
+        pixel = read_numbers(document, block, "rlnDetectorPixelSize", cells["rlnDetectorPixelSize"])
+        magnification = read_numbers(document, block, "rlnMagnification", cells["rlnMagnification"])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = pixel * 1e4 / magnification
+    else:
+        return None
+    bad = np.flatnonzero(~(values > 0) | ~np.isfinite(values))
+    if len(bad):
+        raise InputError(
+            "the pixel size is not positive",
+            file=document.source,
+            row=int(block.line_numbers[bad[0]]),
+            found=f"{values[bad[0]]:g} Å",
+        )
+    different = np.flatnonzero(np.abs(values - values[0]) > 1e-3 * values[0])
+    if len(different):
+        raise InputError(
+            "particles differ in pixel size",
+            file=document.source,
+            row=int(block.line_numbers[different[0]]),
+            expected=f"{values[0]:g} Å, as in line {block.line_numbers[0]}",
+            found=f"{values[different[0]]:g} Å in {len(different)} rows",
+            remedy="bring all particles to one pixel size, or give a STAR for each",
+        )
+    return float(values[0])
+
+
+def read_numbers(
+    document: StarDocument, block: StarBlock, label: str, texts: Sequence[str]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Read a column as float64.
+
+    Raises
+    ------
+    InputError
+        At the first cell that is no finite number.
+    """
+    try:
+        values = np.array(texts, dtype=np.float64)
+        finite = np.isfinite(values)
+    except ValueError:
+        finite = np.array([_is_finite(text) for text in texts])
+        values = np.zeros(len(texts))
+    bad = np.flatnonzero(~finite)
+    if len(bad):
+        raise InputError(
+            f"{label} is not a number",
+            file=document.source,
+            row=int(block.line_numbers[bad[0]]),
+            expected="a finite number",
+            found=f"{texts[bad[0]]!r}" + (f", and {len(bad) - 1} more rows" if len(bad) > 1 else ""),
+        )
+    return values
+
+
+def _read_group(
+    document: StarDocument, values: Mapping[str, str], number: str, row: int, n_particles: int
+) -> OpticsGroup:
+    def positive(label: str) -> float | None:
+        if label not in values:
+            return None
+        if not _is_finite(values[label]) or float(values[label]) <= 0:
+            raise InputError(f"{label} is not a positive number", file=document.source, row=row, found=values[label])
+        return float(values[label])
+
+    spacing = positive("rlnImagePixelSize")
+    if spacing is None:
+        # RELION 4 states the pixel of the tilt series and how far the subtomograms are binned.
+        tilt_series, binning = positive("rlnTomoTiltSeriesPixelSize"), positive("rlnTomoSubtomogramBinning")
+        spacing = None if tilt_series is None else tilt_series * (binning or 1.0)
+    box = positive("rlnImageSize")
+    name = values.get("rlnOpticsGroupName", "")
+    return OpticsGroup(number, name, row, n_particles, spacing, None if box is None else round(box))
+
+
+def _check_dimensionality(
+    document: StarDocument, values: Mapping[str, str], number: str, row: int, dimensionality: str
+) -> None:
+    found = values.get("rlnImageDimensionality", dimensionality)
+    if found != dimensionality:
+        wanted = "3D subtomograms" if dimensionality == "3" else "2D stacks"
+        raise InputError(
+            f"optics group {number} does not hold {wanted}",
+            file=document.source,
+            row=row,
+            expected=f"rlnImageDimensionality {dimensionality}",
+            found=found,
+            remedy=f"keep the groups of {wanted} only",
+        )
+
+
+def group_number(text: str) -> str:
+    """Give the number of an optics group as plain digits: `01` and `1.000` are group 1."""
+    return str(int(float(text))) if _is_finite(text) else text
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False

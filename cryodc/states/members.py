@@ -1,0 +1,132 @@
+"""The particles of one class of an averaged run, in their poses."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment import balanced_halves
+from cryodc.dataset import SubtomogramDataset
+from cryodc.errors import InputError
+from cryodc.fourier import chunks
+from cryodc.particles import ParticleSet
+from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
+from cryodc.star import particle_block, read_star
+from cryodc.states.measurements import Batch
+
+
+@dataclass(frozen=True)
+class PosedClass:
+    """The particles of one class of an averaged run.
+
+    Parameters
+    ----------
+    number
+        rlnClassNumber.
+    rows
+        ``(n,)`` 0-based rows of the run's STAR.
+    particles, dataset
+        Of the whole run, with the poses of averages/particles.star.
+    rotations, origins_voxels, half_sets
+        ``(n, 3, 3)``, ``(n, 3)`` and ``(n,)`` of the class.
+    shells
+        Shells before the half maps' FSC first falls below 0.143; at least 3.
+    """
+
+    number: int
+    rows: NDArray[np.int64]
+    particles: ParticleSet
+    dataset: SubtomogramDataset
+    rotations: Tensor
+    origins_voxels: Tensor
+    half_sets: NDArray[np.int64]
+    shells: int
+
+    @property
+    def box_size(self) -> int:
+        """Of its averages, voxels."""
+        return self.dataset.particles.box_size
+
+    @property
+    def spacing_angstrom(self) -> float:
+        """Of its averages."""
+        return self.dataset.particles.spacing_angstrom
+
+    def batches(self) -> Iterator[Batch]:
+        """A few particles at a time: a class may be larger than memory."""
+        for c in chunks(len(self.rows), 64):
+            volumes, weights = self.dataset.batch(torch.from_numpy(self.rows[c]))
+            device = self.rotations.device
+            yield volumes.to(device), weights.to(device), self.rotations[c], self.origins_voxels[c]
+
+
+def require_aligned(run: RunFolder, class_number: int) -> dict[str, Any]:
+    """averages/summary.json of a run in which this class is aligned.
+
+    Raises
+    ------
+    InputError
+        If the run has no averages, no such class, or the class is not aligned.
+    """
+    path = require(run.averages / "summary.json", "cryodc average")
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    entry = next((row for row in summary["classes"] if row["class"] == class_number), None)
+    if entry is None:
+        known = ", ".join(str(row["class"]) for row in summary["classes"])
+        raise InputError("there is no such class", file=path, expected=f"--class {known}", found=str(class_number))
+    if not entry["aligned"]:
+        raise InputError(
+            f"class {class_number} is not aligned: without poses there are no states to tell apart",
+            file=path,
+            found=entry["note"],
+            remedy="average it with poses in the STAR, more particles or more --starts",
+        )
+    return summary
+
+
+def load_posed_class(run: RunFolder, number: int, fewest: int, device: torch.device) -> PosedClass:
+    """The particles of a class, at least ``fewest`` of them, in the poses of averages/particles.star.
+
+    Raises
+    ------
+    InputError
+        If the run has no averages, they are of other particles, or the class is too small.
+    """
+    star = require(run.averages / "particles.star", "cryodc average")
+    posed, particles = load_run_particles(run, star), load_run_particles(run)
+    if posed.names != particles.names or posed.poses is None:
+        raise InputError(
+            "these are not the averages of the run's particles", file=star, remedy="run `cryodc average` again"
+        )
+    numbers = np.array([int(text) for text in particle_block(read_star(star)).column("rlnClassNumber")])
+    rows = np.flatnonzero(numbers == number)
+    if len(rows) < fewest:
+        raise InputError(
+            f"class {number} has too few particles for states",
+            file=star,
+            expected=f"at least {fewest} particles",
+            found=str(len(rows)),
+            remedy="ask for fewer states, or another class",
+        )
+    dataset = load_run_dataset(run, particles)
+    spacing = dataset.particles.spacing_angstrom
+    rotations = torch.from_numpy(posed.poses.rotations[rows]).float().to(device)
+    origins = torch.from_numpy(posed.poses.origins_angstrom[rows] / spacing).float().to(device)
+    halves = balanced_halves(len(rows), 0) if posed.half_sets is None else posed.half_sets[rows]
+    return PosedClass(number, rows, posed, dataset, rotations, origins, halves, _supported_shells(run, number))
+
+
+def _supported_shells(run: RunFolder, number: int) -> int:
+    """Shells before the half maps' FSC first falls below 0.143; at least 3."""
+    path = require(run.averages / "fsc.csv", "cryodc average")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["class"]) == number]
+    fsc = np.array([float(row["fsc"]) for row in rows])
+    below = np.flatnonzero(fsc[1:] < 0.143)
+    return max(3, int(below[0]) if len(below) else len(fsc) - 2)

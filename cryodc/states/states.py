@@ -1,0 +1,272 @@
+"""States of one class of an averaged run: found, judged, and written to states/classKKK/."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from numpy.typing import NDArray
+from sklearn import metrics
+from sklearn.cluster import KMeans
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import cross_val_predict
+from torch import Tensor
+
+from cryodc.alignment import balanced_halves
+from cryodc.device import choose_device
+from cryodc.errors import InputError
+from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
+from cryodc.geometry import symmetry_rotations
+from cryodc.io import read_volume, write_json, write_text, write_volume
+from cryodc.maps import average_particles, read_mask
+from cryodc.particles import Poses, with_poses
+from cryodc.runs import RunFolder, load_codes, require
+from cryodc.star import particle_block, read_star, write_star
+from cryodc.states.conformations import Conformations, find_conformations
+from cryodc.states.measurements import measure
+from cryodc.states.members import PosedClass, load_posed_class, require_aligned
+from cryodc.states.relax import put_on_axes, relax_symmetry
+from cryodc.volumes import Volume
+
+STATE_LABEL = "cryodcState"
+"""Column of particles.star: the state, from 1; rlnClassNumber stays the class."""
+AXIS_STEPS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+"""Standard deviations at which an axis is shown."""
+
+
+def find_states(
+    run: RunFolder,
+    class_number: int,
+    n_states: int | None = None,
+    *,
+    mask: Path | None = None,
+    relax: str = "C1",
+    seed: int = 0,
+    device: str = "auto",
+    n_starts: int = 4,
+    progress: Callable[[str], None] | None = None,
+) -> Conformations:
+    """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
+
+    Parameters
+    ----------
+    run
+        An averaged run: poses and half sets are those of averages/particles.star.
+    class_number
+        From 1.
+    n_states
+        N, or None for the largest number that held-out particles support.
+    mask
+        MRC of the box and spacing of the averages, 0 to 1: where states may differ. By default the class's mask.
+    relax
+        Point group that the class nearly has: each particle may lie in any mate of its pose. C1: none.
+    seed
+        Same seed, same result.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    n_starts
+        Starts of each fit.
+    progress
+        Told what is being done, a line at a time.
+
+    Raises
+    ------
+    InputError
+        If the run has no averages, no such class, the class is not aligned or too small, the mask does not fit, there
+        is no such point group, the average has no such axes, or there is no such device.
+    """
+    tell = progress or (lambda _: None)
+    where = choose_device(device)
+    relax = _point_group(relax)
+    summary = require_aligned(run, class_number)
+    mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
+    members = load_posed_class(run, class_number, max(2, n_states or 2), where)
+    inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
+    tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
+    n_moved = 0
+    if relax != "C1":
+        members, inside = _on_axes(run, members, inside, relax)
+    measured, average = measure(members.batches, inside, members.shells)
+    if relax != "C1":
+        measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
+        members = replace(members, rotations=members.rotations @ mates)
+        n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
+        tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
+    found = find_conformations(measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress)
+    folder = run.states / f"class{class_number:03d}"
+    _clear(folder, tell)
+    states = _write_states(folder, members, found)
+    _write_axes(folder, members, average, found.axes, measured.ball)
+    _write_star(run, folder, members, found, relax != "C1")
+    _write_coordinates(folder, members, found)
+    write_json(
+        folder / "summary.json",
+        {
+            "class": class_number,
+            "n_particles": len(members.rows),
+            "n_states": found.n_states,
+            "requested": "auto" if n_states is None else n_states,
+            "verdict": found.verdict,
+            "stability": round(found.stability, 4),
+            "states": states,
+            "trials": [asdict(trial) for trial in found.trials],
+            "axes": len(found.axes),
+            "axes_supported": found.axes_supported,
+            "axis_steps": list(AXIS_STEPS),
+            "transformation_codes": _code_agreement(run, members, found, seed),
+            "finest_angstrom": round(members.box_size * members.spacing_angstrom / members.shells, 2),
+            "mask": str(mask_file),
+            "relaxed_symmetry": relax,
+            "moved_to_a_mate": n_moved,
+            "half_sets": summary["half_sets"],
+            "seed": seed,
+        },
+    )
+    return found
+
+
+def _point_group(symbol: str) -> str:
+    try:
+        symmetry_rotations(symbol)
+    except ValueError as error:
+        raise InputError(f"--relax-symmetry {symbol}: {error}") from error
+    return symbol.strip().upper()
+
+
+def _on_axes(run: RunFolder, members: PosedClass, inside: Tensor, symmetry: str) -> tuple[PosedClass, Tensor]:
+    """The class, and the mask, in the frame of the group's axes, which are looked for in its average."""
+    average = read_volume(require(run.averages / f"class{members.number:03d}.mrc", "cryodc average"))
+    voxels = torch.from_numpy(average.voxels).float().to(inside.device)
+    poses = (members.rotations, members.origins_voxels)
+    (rotations, origins), mask = put_on_axes(voxels, inside, poses, symmetry, float(members.shells))
+    return replace(members, rotations=rotations, origins_voxels=origins), mask
+
+
+def _clear(folder: Path, tell: Callable[[str], None]) -> None:
+    """Remove what an earlier call wrote, saying so; files of others stay."""
+    stale = [path for pattern in ("state*.mrc", "axis*.mrc", "state*.star") for path in folder.glob(pattern)]
+    if stale or (folder / "summary.json").exists():
+        tell(f"replacing the states in {folder}")
+    for path in stale:
+        path.unlink()
+
+
+def _write_states(folder: Path, members: PosedClass, found: Conformations) -> list[dict[str, Any]]:
+    """Average each state's particles at the full box, Wiener-filtered by the FSC of its own halves."""
+    entries = []
+    for state in range(found.n_states):
+        mine = np.flatnonzero(found.labels == state)
+        halves = members.half_sets[mine]
+        if len(mine) > 1 and len(set(halves.tolist())) < 2:
+            halves = balanced_halves(len(mine), 0)
+        here = torch.from_numpy(mine).to(members.rotations.device)
+        gathered = members.dataset.gather(torch.from_numpy(members.rows[mine]))
+        volumes, weights, index = (tensor.to(members.rotations.device) for tensor in gathered)
+        maps = average_particles(volumes, weights, index, members.rotations[here], members.origins_voxels[here], halves)
+        name = f"state{state + 1:02d}.mrc"
+        write_volume(folder / name, _volume(maps.average, members))
+        resolution = resolution_angstrom(maps.fsc, members.spacing_angstrom)
+        entries.append(
+            {
+                "state": state + 1,
+                "n_particles": len(mine),
+                "confidence": round(float(found.confidence[mine].mean()), 4),
+                "resolution_angstrom": round(resolution, 2) if math.isfinite(resolution) else None,
+                "map": name,
+            }
+        )
+    return entries
+
+
+def _write_axes(
+    folder: Path,
+    members: PosedClass,
+    average: Complex[Tensor, " p"],
+    axes: Complex[Tensor, "q p"],
+    ball: FourierBall,
+) -> None:
+    """The average moved along each axis, at the full box."""
+    box_size = members.box_size
+    # The same frequencies in the same order, in a larger box.
+    full = fourier_ball(box_size, float(ball.frequencies.norm(dim=1).max()) + 1e-3, average.device)
+    scale = (box_size / ball.box_size) ** 3
+    for q, axis in enumerate(axes, start=1):
+        for frame, step in enumerate(AXIS_STEPS, start=1):
+            voxels = volume_from_ball((average + step * axis) * scale, full)
+            write_volume(folder / f"axis{q}_{frame:02d}.mrc", _volume(voxels, members))
+
+
+def _volume(voxels: Tensor, members: PosedClass) -> Volume:
+    return Volume(voxels.cpu().numpy().astype(np.float32), members.spacing_angstrom)
+
+
+def _write_star(run: RunFolder, folder: Path, members: PosedClass, found: Conformations, reposed: bool) -> None:
+    document = read_star(run.averages / "particles.star")
+    name = particle_block(document).name
+    mine = document.with_rows(name, members.rows)
+    if reposed:
+        origins = members.origins_voxels.double().cpu().numpy() * members.spacing_angstrom
+        poses = Poses(members.rotations.double().cpu().numpy(), origins)
+        mine = with_poses(mine, poses, members.particles)
+    mine = mine.with_column(name, STATE_LABEL, [str(label + 1) for label in found.labels])
+    write_star(mine, folder / "particles.star")
+    for state in range(found.n_states):
+        write_star(mine.with_rows(name, np.flatnonzero(found.labels == state)), folder / f"state{state + 1:02d}.star")
+
+
+def _write_coordinates(folder: Path, members: PosedClass, found: Conformations) -> None:
+    axes = range(1, len(found.axes) + 1)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "state", "confidence", *(f"axis{q}" for q in axes), *(f"axis{q}_error" for q in axes)])
+    for i, row in enumerate(members.rows):
+        numbers = [found.confidence[i], *found.coordinates[i], *found.coordinate_errors[i]]
+        table.writerow([members.particles.names[row], found.labels[i] + 1, *(f"{value:.4f}" for value in numbers)])
+    write_text(folder / "coordinates.csv", text.getvalue())
+
+
+def _code_agreement(run: RunFolder, members: PosedClass, found: Conformations, seed: int) -> dict[str, Any] | None:
+    """What the transformation codes say of the same particles; None where there are none."""
+    if not run.codes.exists():
+        return None
+    names = [members.particles.names[row] for row in members.rows]
+    codes = load_codes(run).select(names).transformation_told
+    if codes.shape[1] == 0:
+        return None
+    return compare_with_codes(codes, found.labels, found.coordinates, seed)
+
+
+def compare_with_codes(
+    transformation: Float[NDArray[np.float32], "n c"],
+    labels: Int[NDArray[np.int64], " n"],
+    coordinates: Float[NDArray[np.float64], "n q"],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How far transformation codes tell what the aligned particles tell.
+
+    Returns
+    -------
+    ``ari_of_states``: between the states and k-means of the codes (None for one state); ``r2_of_axes``: of each axis's
+    coordinates predicted from the codes by ridge regression, cross-validated, 0 or less by chance; None where an axis
+    vanished.
+    """
+    n_states = int(labels.max()) + 1
+    ari = None
+    if n_states > 1:
+        grouped = KMeans(n_states, n_init=10, random_state=seed).fit_predict(transformation)
+        ari = round(float(metrics.adjusted_rand_score(labels, grouped)), 4)
+    r2: list[float | None] = []
+    for axis in coordinates.T if len(labels) >= 10 else []:
+        if axis.std() < 1e-3:
+            # An axis that vanished has no coordinates to predict.
+            r2.append(None)
+            continue
+        predicted = cross_val_predict(RidgeCV(np.logspace(-2, 4, 7)), transformation, axis, cv=5)
+        r2.append(round(float(1 - ((axis - predicted) ** 2).mean() / axis.var()), 4))
+    return {"ari_of_states": ari, "r2_of_axes": r2}

@@ -1,0 +1,175 @@
+"""The transformation code of volumes: how each particle lies, and how it differs from those like it.
+
+Particles fall into groups by their content codes, as :mod:`cryodc.clustering` finds them, and those of a group lie on
+their own average (:mod:`cryodc.templates.group_poses`). What they differ in there, where they were measured, is told
+along principal axes of the group alone. So the code says pose and conformation, and nothing that sets one group apart
+from another.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment import PoseSet
+from cryodc.clustering import choose_mixture, content_features
+from cryodc.dataset import Dataset
+from cryodc.fourier import volume_from_ball
+from cryodc.states import Batch, average_of, fit_axes, measure
+from cryodc.templates.group_poses import Matched, group_poses, register_group
+from cryodc.templates.match import BOX, at_template_box, sphere
+from cryodc.volumes import Volume
+
+N_PLACE = 12
+"""Numbers that tell how a particle lies: nine of its rotation, three of its shift."""
+ROTATION_SCALE = 3**0.5
+"""The nine entries of a rotation are multiplied by this, so that each varies by 1 over all rotations."""
+_FEWEST = 20
+"""A group of fewer particles has no axes."""
+_NOTHING = 0.05
+"""Coordinates that spread less than this are those of an axis that noise alone explains."""
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What the particles of each group have in common, in the box :data:`cryodc.templates.match.BOX`.
+
+    Parameters
+    ----------
+    centres
+        ``(g, k)`` mean content code.
+    maps
+        ``(g, d, h, w)`` averages.
+    axes
+        ``(g, a, d, h, w)``: what one standard deviation along each axis adds; 0 along axes that tell nothing.
+    turns, moves
+        ``(g, 3, 3)``, ``(g, 3)``: ``x = turn · x_first + move`` from the average of the largest group.
+    """
+
+    centres: Float[NDArray[np.float32], "g k"]
+    maps: Float[NDArray[np.float32], "g d h w"]
+    axes: Float[NDArray[np.float32], "g a d h w"]
+    turns: Float[NDArray[np.float32], "g 3 3"]
+    moves: Float[NDArray[np.float32], "g 3"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """How every particle lies in its group.
+
+    Parameters
+    ----------
+    code
+        ``(n, 12 + n_axes)``: the nine entries of the rotation, times √3, and the shift zyx in voxels of the templates'
+        box – both from the average of the largest group, on which those of all others are registered – and the
+        coordinates along the group's axes, in standard deviations.
+    labels
+        ``(n,)`` group of each.
+    groups
+        The largest first.
+    """
+
+    code: Float[NDArray[np.float32], "n p"]
+    labels: Int[NDArray[np.int64], " n"]
+    groups: Groups
+
+    @property
+    def rotations(self) -> Float[Tensor, "n 3 3"]:
+        """Of the particles, from the average of the largest group."""
+        return torch.from_numpy(self.code[:, :9] / ROTATION_SCALE).reshape(-1, 3, 3)
+
+
+@torch.no_grad()
+def place_particles(
+    dataset: Dataset,
+    matched: Matched,
+    points: Float[NDArray[np.float32], "n k"],
+    n_axes: int,
+    seed: int,
+) -> Placed:
+    """Pose and conformation of every particle, and the groups in which these are told.
+
+    Parameters
+    ----------
+    dataset
+        The same particles, volumes.
+    matched
+        Against the templates.
+    points
+        Content codes, by which particles are grouped.
+    n_axes
+        Along so many principal axes of its group each particle's difference from the average is told. Axes along which
+        there is nothing but noise are 0 for all.
+    seed
+        Of groups, searches and starts.
+    """
+    features = content_features(points)
+    labels = choose_mixture(features, seed, in_units=True)[0].predict(features)
+    group_of = np.zeros(len(labels), dtype=np.int64)
+    generator = torch.Generator().manual_seed(seed)
+    best = matched.poses.scores.argmax(dim=1)
+    found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
+    groups: list[Groups] = []
+    first: Volume | None = None
+    for label in np.argsort(-np.bincount(labels), kind="stable"):
+        members = np.flatnonzero(labels == label)
+        group_of[members] = len(groups)
+        rows = torch.from_numpy(members).to(best.device)
+        if not len(rows):
+            continue
+        pose, average = group_poses(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
+        first = first or average
+        turn, move = register_group(average, first, matched.radius)
+        found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
+        axes = torch.zeros(n_axes, BOX, BOX, BOX)
+        if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
+            sampled = torch.isin(rows, matched.rows)
+            found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
+        parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
+        groups.append(Groups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+    code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
+    names = [field.name for field in fields(Groups)]
+    joined = Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+    return Placed(code, group_of, joined)
+
+
+def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:
+    """Rotation, times √3, and shift from the map on which an average is registered: ``x = turn · x_first + move``.
+
+    ``Aᵀ (x + o) = turn · x_first + move``, so ``x_first = (A turn)ᵀ (x + o − A move)``.
+    """
+    rotations = ROTATION_SCALE * (pose.rotations @ turn).flatten(1)
+    return torch.cat([rotations, pose.shifts - pose.rotations @ move], dim=1)
+
+
+def _along_axes(
+    dataset: Dataset,
+    rows: Int[Tensor, " b"],
+    sampled: Bool[Tensor, " b"],
+    pose: PoseSet,
+    radius: float,
+    n_axes: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "b a"], Float[Tensor, "a d h w"]]:
+    """Where each particle of a group lies along its axes, and these: probabilistic PCA with missing data."""
+    small, device = at_template_box(dataset), rows.device
+
+    def batches() -> Iterator[Batch]:
+        places = torch.arange(len(rows), device=device).split(_BATCH)
+        for place, (volumes, weights) in zip(places, small.batches(rows.cpu().split(_BATCH)), strict=True):
+            assert weights is not None
+            yield volumes.to(device), weights.to(device), pose.rotations[place], pose.shifts[place]
+
+    measured, _ = measure(batches, sphere(device), int(radius))
+    rest = measured.relative_to(average_of(measured))
+    fitted = torch.nonzero(sampled)[:, 0] if int(sampled.sum()) > n_axes else torch.arange(len(rows), device=device)
+    axes, _ = fit_axes(rest.select(fitted), n_axes, generator)
+    found = axes.posterior(rest)[0]
+    told = found.std(dim=0) > _NOTHING
+    maps = torch.stack([volume_from_ball(values, measured.ball) for values in axes.maps])
+    return torch.where(told, found, 0.0), torch.where(told[:, None, None, None], maps, 0.0)

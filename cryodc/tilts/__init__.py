@@ -1,0 +1,10 @@
+"""Tilt series: 2D stacks, their geometry, and 3D subtomograms made of them."""
+
+from cryodc.tilts.import_stacks import ImportSummary, import_tilt_stacks
+from cryodc.tilts.series import require_columns
+
+__all__ = [
+    "ImportSummary",
+    "import_tilt_stacks",
+    "require_columns",
+]

@@ -1,0 +1,293 @@
+"""Particles as stacks of 2D tilt images: RELION 5's default output and WarpTools ``--2d``.
+
+A stack holds an image for every tilt (WarpTools) or for the visible ones only (RELION 5); its number of images tells.
+Positions are rlnCenteredCoordinateX/Y/ZAngst, Å from the centre of the tomogram (RELION 5), or rlnCoordinateX/Y/Z from
+its corner in pixels of the images (WarpTools).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.errors import InputError
+from cryodc.geometry import matrices_from_euler
+from cryodc.io import ImageFinder, read_array, resolve_images
+from cryodc.particles import check_stacks, repeated_names
+from cryodc.star import (
+    StarBlock,
+    StarDocument,
+    common_pixel_size,
+    common_value,
+    describe_layout,
+    find_particle_block,
+    group_number,
+    holds_tilt_stacks,
+    read_numbers,
+    read_optics,
+)
+from cryodc.tilts.series import TiltSeries, require_columns
+
+_CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "ZYX")
+_CORNER = tuple(f"rlnCoordinate{axis}" for axis in "ZYX")
+_SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
+_PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
+_OUTSIDE_TOLERATED = 0.1
+
+
+@dataclass(frozen=True)
+class TiltStacks:
+    """Particles of one image size and pixel, each a stack of tilt images. Vectors are zyx.
+
+    Parameters
+    ----------
+    document, block_name
+        The STAR they come from, and its block of particles.
+    rows
+        ``(n,)`` line of each particle, 1-based.
+    files
+        The stack of each.
+    tomograms
+        rlnTomoName of each.
+    series
+        The tilt series of every tomogram.
+    visible
+        For each particle ``(t,)``, which tilts show it.
+    has_every_tilt
+        ``(n,)`` whether a stack holds an image of every tilt, or of the visible ones only.
+    positions_angstrom
+        ``(n, 3)`` from the centre of the tomogram.
+    rotations
+        ``(n, 3, 3)``: subtomogram → tomogram (rlnTomoSubtomogramRot, Tilt, Psi; else the identity).
+    premultiplied
+        ``(n,)`` whether images were multiplied by their CTF.
+    image_size, spacing_angstrom
+        Of every image.
+    """
+
+    document: StarDocument
+    block_name: str
+    rows: Int[NDArray[np.int64], " n"]
+    files: tuple[Path, ...]
+    tomograms: tuple[str, ...]
+    series: Mapping[str, TiltSeries]
+    visible: tuple[Bool[NDArray[np.bool_], " t"], ...]
+    has_every_tilt: Bool[NDArray[np.bool_], " n"]
+    positions_angstrom: Float[NDArray[np.float64], "n 3"]
+    rotations: Float[NDArray[np.float64], "n 3 3"]
+    premultiplied: Bool[NDArray[np.bool_], " n"]
+    image_size: int
+    spacing_angstrom: float
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read_images(self, i: int) -> Float[Tensor, "t m m"]:
+        """Read the images of one particle, one per tilt; those that are not visible are 0.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or a pixel is NaN or infinite.
+        """
+        stack = torch.from_numpy(read_array(self.files[i]))
+        shown = torch.from_numpy(self.visible[i])
+        images = torch.zeros(len(shown), *stack.shape[1:])
+        images[shown] = stack[shown] if self.has_every_tilt[i] else stack
+        return images
+
+    def depths_angstrom(self, i: int) -> Float[NDArray[np.float64], " t"]:
+        """How far a particle lies from the centre of its tomogram along the beam, in each tilt."""
+        return self.series[self.tomograms[i]].projections[:, 0] @ self.positions_angstrom[i]
+
+
+def tomogram_names(document: StarDocument) -> list[str]:
+    """Names of the tomograms that 2D stacks come from, one per particle.
+
+    Raises
+    ------
+    InputError
+        If the STAR does not hold 2D stacks, or rlnTomoName is missing.
+    """
+    block = find_particle_block(document)
+    if not holds_tilt_stacks(document):
+        raise InputError(
+            "these particles are not stacks of 2D tilt images: there is nothing to import",
+            file=document.source,
+            expected="_rlnTomoSubTomosAre2DStacks 1 in data_general",
+            found=describe_layout(document),
+            remedy="3D subtomograms are read as they are: cryodc train",
+        )
+    require_columns(document, block, ["rlnTomoName"], "give the particles.star as RELION or WarpTools wrote it")
+    return block.column("rlnTomoName")
+
+
+def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], finder: ImageFinder) -> TiltStacks:
+    """Read particles that are 2D stacks, and the header of every stack.
+
+    Raises
+    ------
+    InputError
+        If a column or a file is missing, a stack does not fit its tilt series or the others, or values contradict.
+    """
+    block = find_particle_block(document)
+    cells = block.columns(list(block.labels))
+    groups = read_optics(document, block, cells, dimensionality="2")
+    rows = block.line_numbers.astype(np.int64)
+    row_list: list[int] = rows.tolist()
+    names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
+    images, missing = resolve_images(finder, cells["rlnImageName"], row_list, document.source, True, "stack")
+    problems = repeated_names(document.source, names, row_list) + missing
+    if problems:
+        raise problems[0].error
+    spacing = common_pixel_size(document, groups)
+    stated = common_value(document, groups, "box_size", "box size")
+    tomograms = cells["rlnTomoName"]
+    n_tilts = [len(series[name]) for name in tomograms]
+    size, n_images = check_stacks(images, row_list, document.source, stated, spacing)
+    visible = read_visible(document, block, n_tilts, n_images)
+    return TiltStacks(
+        document,
+        block.name,
+        rows,
+        tuple(image.path for image in images),
+        tuple(tomograms),
+        series,
+        visible,
+        np.array(n_images) == np.array(n_tilts),
+        _read_positions(document, block, cells, series, spacing),
+        _read_rotations(document, block, cells),
+        _read_premultiplied(document, block, cells),
+        size,
+        spacing,
+    )
+
+
+def _read_positions(
+    document: StarDocument,
+    block: StarBlock,
+    cells: Mapping[str, Sequence[str]],
+    series: Mapping[str, TiltSeries],
+    spacing_angstrom: float,
+) -> Float[NDArray[np.float64], "n 3"]:
+    centred = any(label in block for label in _CENTRED) or not any(label in block for label in _CORNER)
+    labels = _CENTRED if centred else _CORNER
+    require_columns(document, block, labels, "positions give each particle its defocus: keep them in the STAR")
+    values = np.stack([read_numbers(document, block, label, cells[label]) for label in labels], axis=1)
+    if centred:
+        return values
+    tomograms = [series[name] for name in cells["rlnTomoName"]]
+    sizes = np.stack([_size_angstrom(tomogram) for tomogram in tomograms])
+    tilt_pixels = np.array([tomogram.pixel_angstrom for tomogram in tomograms], dtype=np.float64)[:, None]
+    # WarpTools counts in pixels of its images; pixels of the tilt series are RELION 4's.
+    for positions in (values * spacing_angstrom, values * tilt_pixels):
+        share = positions / sizes
+        if ((share > -_OUTSIDE_TOLERATED) & (share < 1 + _OUTSIDE_TOLERATED)).all():
+            return positions - sizes / 2
+    at = int(np.abs(share - 0.5).max(axis=1).argmax())
+    raise InputError(
+        "a particle lies outside its tomogram",
+        file=document.source,
+        row=int(block.line_numbers[at]),
+        expected="rlnCoordinateX/Y/Z within {:.0f} × {:.0f} × {:.0f} Å (x, y, z)".format(*sizes[at, ::-1]),
+        found="{:g}, {:g}, {:g} pixels".format(*values[at, ::-1]),
+        remedy="give the tomograms.star that belongs to these particles",
+    )
+
+
+def _size_angstrom(tomogram: TiltSeries) -> Float[NDArray[np.float64], " 3"]:
+    size, pixel = tomogram.size_pixels, tomogram.pixel_angstrom
+    if size is None or pixel is None or pixel <= 0 or (size <= 0).any():
+        raise InputError(
+            f"the size of tomogram {tomogram.name} is not known",
+            file=tomogram.source,
+            expected="positive rlnTomoSizeX, Y, Z and rlnTomoTiltSeriesPixelSize in data_global",
+            found="not all of them",
+            remedy="rlnCoordinateX/Y/Z count from the corner of the tomogram: add its size",
+        )
+    return size * pixel
+
+
+def _read_rotations(
+    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]
+) -> Float[NDArray[np.float64], "n 3 3"]:
+    if not any(label in block for label in _SUBTOMOGRAM):
+        return np.tile(np.eye(3), (block.n_rows, 1, 1))
+    require_columns(document, block, _SUBTOMOGRAM, "restore the angle that is missing, or remove all three")
+    angles = [read_numbers(document, block, label, cells[label]) for label in _SUBTOMOGRAM]
+    return matrices_from_euler(np.stack(angles, axis=1))
+
+
+def _read_premultiplied(
+    document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]
+) -> Bool[NDArray[np.bool_], " n"]:
+    optics = document.block("optics")
+    remedy = "add it: 1 if images were multiplied by their CTF, as RELION and WarpTools do by default, else 0"
+    require_columns(document, optics, ["rlnOpticsGroup", _PREMULTIPLIED], remedy)
+    flags = {}
+    for row, group, text in zip(
+        optics.line_numbers, optics.column("rlnOpticsGroup"), optics.column(_PREMULTIPLIED), strict=True
+    ):
+        if text not in ("0", "1"):
+            raise InputError(f"{_PREMULTIPLIED} is neither 0 nor 1", file=document.source, row=int(row), found=text)
+        flags[group_number(group)] = text == "1"
+    used = cells.get("rlnOpticsGroup", [next(iter(flags))] * block.n_rows)
+    return np.array([flags[group_number(group)] for group in used])
+
+
+_VISIBLE = "rlnTomoVisibleFrames"
+
+
+def read_visible(
+    document: StarDocument, block: StarBlock, n_tilts: Sequence[int], n_images: Sequence[int]
+) -> tuple[Bool[NDArray[np.bool_], " t"], ...]:
+    """Read which tilts show each particle (rlnTomoVisibleFrames); without the column, all do.
+
+    Parameters
+    ----------
+    document, block
+        The STAR and its block of particles.
+    n_tilts, n_images
+        For each particle, tilts of its tomogram and images of its stack.
+
+    Raises
+    ------
+    InputError
+        If a row does not fit the tilt series, or a stack neither all tilts nor the visible ones.
+    """
+    if _VISIBLE not in block and list(n_images) != list(n_tilts):
+        require_columns(document, block, [_VISIBLE], "without it a stack must hold an image of every tilt")
+    texts = block.column(_VISIBLE) if _VISIBLE in block else [str([1] * n) for n in n_tilts]
+    masks = []
+    for text, tilts, found, row in zip(texts, n_tilts, n_images, block.line_numbers.tolist(), strict=True):
+        try:
+            flags = [float(value) for value in json.loads(text)]
+        except (ValueError, TypeError):
+            flags = []
+        if len(flags) != tilts or not set(flags) <= {0.0, 1.0} or not any(flags):
+            raise InputError(
+                f"{_VISIBLE} cannot be used",
+                file=document.source,
+                row=row,
+                expected=f"[…], a 0 or 1 for each of the {tilts} tilts of this tomogram, and at least one 1",
+                found=f"{len(flags)} values: {text[:60]}",
+                remedy="give the tomograms.star that belongs to these particles",
+            )
+        n_visible = int(sum(flags))
+        if found not in (tilts, n_visible):
+            raise InputError(
+                "a stack has another number of images than the tilt series",
+                file=document.source,
+                row=row,
+                expected=f"{tilts} images, one per tilt, or {n_visible}, one per visible tilt",
+                found=f"{found} images in its stack",
+                remedy="give the tomograms.star that belongs to these particles, or extract them again",
+            )
+        masks.append(np.array(flags) == 1)
+    return tuple(masks)

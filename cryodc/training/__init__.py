@@ -1,0 +1,23 @@
+"""From a STAR file to a run folder with a model and codes."""
+
+from cryodc.training.checkpoint import load_model, start_state
+from cryodc.training.encode import encode_particles
+from cryodc.training.loop import Listener, train, train_epoch
+from cryodc.training.settings import checked_config, read_overrides
+from cryodc.training.workflow import Prepared, TrainRequest, describe_run, prepare_run, train_run
+
+__all__ = [
+    "Listener",
+    "Prepared",
+    "TrainRequest",
+    "checked_config",
+    "describe_run",
+    "encode_particles",
+    "load_model",
+    "prepare_run",
+    "read_overrides",
+    "start_state",
+    "train",
+    "train_epoch",
+    "train_run",
+]

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from cryodc.alignment import ClassSpectra, balanced_halves, cluster_log_prior
+from cryodc.alignment.evidence import mixture_gain, noise_like
+from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
+from cryodc.evaluation import composition_scores
+from cryodc.fourier import apply_weight, standardise
+from cryodc.geometry import random_rotations
+from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
+
+N = 16
+N_NOISE = 6
+
+
+def simulate(*names: str) -> SimulatedParticles:
+    config = SimulationConfig(n_per_map=N, snr=0.5, seed=5, box_size=24, spacing_angstrom=13.0)
+    return simulate_particles({name: phantom(name) for name in names}, config)
+
+
+def classify(
+    volumes: torch.Tensor, weights: torch.Tensor, clusters: np.ndarray, n_splits: int = 1, junk: bool = False
+) -> Classification:
+    n = len(volumes)
+    found = classify_particles(
+        volumes,
+        weights,
+        torch.zeros(n, dtype=torch.long),
+        torch.from_numpy(clusters),
+        torch.ones(n),
+        torch.from_numpy(balanced_halves(n, 1)),
+        seed=1,
+        n_starts=1,
+        n_splits=n_splits,
+        junk=junk,
+    )
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def sorted_anew() -> tuple[SimulatedParticles, Classification]:
+    """Two proteins, one particle in four in the wrong cluster, and a few particles of nothing."""
+    made = simulate("wheel", "clamp")
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(N_NOISE, *made.volumes.shape[1:], generator=generator)
+    volumes = torch.cat([standardise(made.volumes), standardise(apply_weight(noise, made.weights[0]))])
+    clusters = np.concatenate([made.labels, np.arange(N_NOISE) % 2])
+    clusters[::4] = 1 - clusters[::4]
+    return made, classify(volumes, made.weights, clusters, 0, junk=True)
+
+
+def test_particles_in_wrong_clusters_are_put_right(sorted_anew: tuple[SimulatedParticles, Classification]) -> None:
+    made, found = sorted_anew
+    assert found.scores.shape[1] == 2
+    assert composition_scores(found.labels[: 2 * N].numpy(), made.labels).ari == 1.0
+
+
+def test_particles_of_nothing_belong_to_no_class(sorted_anew: tuple[SimulatedParticles, Classification]) -> None:
+    _, found = sorted_anew
+    assert (found.labels[2 * N :] == UNASSIGNED).all()
+    assert (found.labels[: 2 * N] != UNASSIGNED).all()
+
+
+def test_probabilities_add_up_and_agree_with_labels(sorted_anew: tuple[SimulatedParticles, Classification]) -> None:
+    _, found = sorted_anew
+    torch.testing.assert_close(found.posterior.sum(dim=1), torch.ones(len(found.labels)))
+    assigned = found.labels != UNASSIGNED
+    assert (found.posterior.argmax(dim=1)[assigned] == found.labels[assigned]).all()
+
+
+def test_particles_that_made_no_reference_are_told_apart(
+    sorted_anew: tuple[SimulatedParticles, Classification],
+) -> None:
+    made, found = sorted_anew
+    config = SimulationConfig(n_per_map=6, snr=0.5, seed=9, box_size=24, spacing_angstrom=13.0)
+    others = simulate_particles({name: phantom(name) for name in ("wheel", "clamp")}, config)
+    labels, _, _ = score_particles(found, standardise(others.volumes), others.weights, others.weight_index)
+    true = np.concatenate([made.labels, others.labels])
+    assert composition_scores(np.concatenate([found.labels[: 2 * N].numpy(), labels.numpy()]), true).ari == 1.0
+
+
+def test_one_protein_in_two_clusters_becomes_one_class() -> None:
+    made = simulate("clamp")
+    clusters = np.random.default_rng(0).integers(0, 2, N)
+    assert classify(standardise(made.volumes), made.weights, clusters).scores.shape[1] == 1
+
+
+def test_two_proteins_in_one_cluster_become_two_classes() -> None:
+    made = simulate("wheel", "clamp")
+    found = classify(standardise(made.volumes), made.weights, np.zeros(2 * N, dtype=np.int64))
+    assert composition_scores(found.labels.numpy(), made.labels).ari == 1.0
+
+
+def test_noise_is_nothing_to_classify_with() -> None:
+    made = simulate("clamp")
+    noise = torch.randn(made.volumes.shape, generator=torch.Generator().manual_seed(0))
+    found = classify_particles(
+        standardise(apply_weight(noise, made.weights[0])),
+        made.weights,
+        made.weight_index,
+        torch.zeros(N, dtype=torch.long),
+        torch.ones(N),
+        torch.from_numpy(balanced_halves(N, 0)),
+        n_starts=1,
+    )
+    assert found is None
+
+
+def test_prior_is_what_a_cluster_holds() -> None:
+    generator = np.random.default_rng(0)
+    posterior = generator.dirichlet(np.ones(3), 10)
+    clusters = np.array([0, 1] * 5)
+    expected = np.empty((10, 3))
+    for i in range(10):
+        counts = 1.0 + sum(posterior[j] for j in range(10) if clusters[j] == clusters[i])
+        expected[i] = np.log(counts / counts.sum())
+    found = cluster_log_prior(torch.from_numpy(posterior), torch.from_numpy(clusters))
+    np.testing.assert_allclose(found.numpy(), expected)
+
+
+def test_mixture_gain_is_the_log_of_a_sum() -> None:
+    scores = np.random.default_rng(1).normal(5, 1, (12, 2))
+    gain = 0.5 * scores**2
+    share = np.exp(gain - logsumexp(gain, axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(
+        mixture_gain(torch.from_numpy(scores)).numpy(), logsumexp(gain, axis=1, b=share), rtol=1e-6
+    )
+
+
+def test_noise_like_a_map_has_its_power_and_not_its_phases() -> None:
+    volume = phantom("wheel").mean_map(16, 20.0)
+    noise = noise_like(volume, torch.Generator().manual_seed(0))
+    # Parseval: power by shell, hence in all.
+    assert float(noise.square().sum()) == pytest.approx(float(volume.square().sum()), rel=0.05)
+    assert abs(float(np.corrcoef(noise.flatten(), volume.flatten())[0, 1])) < 0.9
+
+
+def test_a_share_of_a_particle_counts_as_that() -> None:
+    made = simulate("clamp")
+    particles = ClassSpectra(made.volumes, made.weights, made.weight_index, 6.0)
+    rows, turns = torch.arange(3), random_rotations(3, torch.Generator().manual_seed(0))
+    shares = torch.tensor([0.2, 1.0, 0.5])
+    moves = torch.zeros(3, 3)
+    together = particles.sums(rows, turns, moves, 6.0, shares)
+    for place in (0, 1):
+        alone = [particles.sums(rows[i : i + 1], turns[i : i + 1], moves[i : i + 1], 6.0)[place] for i in range(3)]
+        expected = sum(share * part for share, part in zip(shares, alone, strict=True))
+        torch.testing.assert_close(together[place], expected, rtol=1e-4, atol=1e-3)

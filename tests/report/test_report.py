@@ -1,0 +1,145 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from cryodc.clustering import cluster_run, load_clusters
+from cryodc.figures import class_colour
+from cryodc.report import write_report
+from cryodc.runs import RunFolder
+
+
+class Links(HTMLParser):
+    """Every address a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def figure(page: str, name: str) -> dict:
+    found = re.search(rf'id="data-{name}">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def test_the_page_needs_no_other_file(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    links = Links()
+    links.feed(page)
+    assert links.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in links.addresses)
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_page_says_what_was_found(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    clusters = load_clusters(run)
+    assert clusters.verdict in page
+    codes = figure(page, "content")
+    shown = [trace for trace in codes["data"] if trace["meta"] == "class"]
+    assert [len(trace["text"]) for trace in shown] == clusters.sizes
+    assert [trace["marker"]["color"] for trace in shown] == [class_colour(1), class_colour(2)]
+    assert len({trace["name"] for trace in codes["data"] if trace["meta"] == "tomogram"}) == 3
+    curves = figure(page, "fsc")["data"]
+    assert len(curves) == 2
+    assert "<dt>learning rate</dt><dd>0.001</dd>" in page
+
+
+def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    content["classes"][0] |= {"aligned": False, "note": "its halves disagree"}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "Not aligned: not a structure.</b> its halves disagree" in page
+    assert "Surface of class 1" not in page
+    assert "Surface of class 2" in page
+    assert figure(page, "fsc")["data"][0]["visible"] == "legendonly"
+
+
+def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
+    shutil.rmtree(run.averages)
+    page = write_report(run).read_text()
+    assert "<code>cryodc average</code>" in page
+    shutil.rmtree(run.clusters)
+    page = write_report(run).read_text()
+    assert "<code>cryodc cluster</code>" in page
+
+
+def test_the_model_is_shown_by_a_grid_and_a_traversal_of_every_class(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    for shown in (
+        "Content codes decoded with",
+        "Traversal of class 1",
+        "Traversal of class 2",
+        "Particles slice by slice",
+    ):
+        assert f'alt="{shown}' in page
+    assert re.search(r"Of the variance between cells \d+% goes with the content code", page)
+    shutil.rmtree(run.averages)
+    shutil.rmtree(run.clusters)
+    page = write_report(run).read_text()
+    assert "the medoid of a group of content codes" in page
+    assert "No classes to traverse yet. Run <code>cryodc cluster</code>" in page
+    shutil.rmtree(run.checkpoints)
+    assert "No model to decode with" in write_report(run).read_text()
+
+
+def test_a_report_is_written_when_the_images_have_moved_and_says_so(run: RunFolder) -> None:
+    config = run.config.read_text()
+    run.config.write_text(config.replace("/sim", "/moved"))
+    page = write_report(run).read_text()
+    assert "No particle is shown: their images are no longer where they were" in page
+    assert re.search(r"\d+ of \d+ particles are not shown", page)
+    assert 'alt="Particle ' not in page
+    assert 'alt="Content codes decoded with' in page
+    assert "Central slices of class 1" in page
+
+
+def test_averages_of_earlier_classes_are_not_shown_under_the_new_ones(run: RunFolder) -> None:
+    cluster_run(run, 3)
+    page = write_report(run).read_text()
+    assert "The averages are of earlier classes. Run <code>cryodc average</code>" in page
+    assert "Central slices of class" not in page
+    assert 'id="data-fsc"' not in page
+
+
+def test_names_cannot_smuggle_markup_into_the_page(run: RunFolder) -> None:
+    config = run.config.read_text()
+    run.config.write_text(config.replace("command: ", "command: </pre><script>alert(1)</script> "))
+    assert "<script>alert(1)" not in write_report(run).read_text()
+
+
+def test_a_tomogram_may_be_called_like_the_start_of_a_script(run: RunFolder) -> None:
+    star = run.particles.read_text()
+    run.particles.write_text(star.replace("tomogram01", "<!--<script>"))
+    page = write_report(run).read_text()
+    traces = figure(page, "content")["data"]
+    assert "<!--<script>" in {trace["name"] for trace in traces}
+    assert "<!--<script" not in page
+
+
+def test_the_page_shows_shares_with_intervals_and_how_fourier_space_was_measured(run: RunFolder) -> None:
+    page = write_report(run).read_text()
+    summary = json.loads((run.averages / "summary.json").read_text())["classes"]
+    for row in summary:
+        low, high = (f"{100 * bound:.1f}" for bound in row["fraction_interval"])
+        assert f"[{low}–{high} %]" in page
+        assert f"efficiency {row['fourier_efficiency']:.2f}" in page
+        assert f"Fourier coverage and view directions of class {row['class']}" in page
+    lines = (run.averages / "fractions.csv").read_text().splitlines()[1:]
+    last = lines[-1].split(",")
+    assert f"{100 * float(last[3]):.1f} %" in page
+    assert all(f"<tr><td>{line.split(',')[0]}</td>" in page for line in lines)
