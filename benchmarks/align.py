@@ -21,7 +21,7 @@ from benchmarks.recipes import positive, run
 from cryodc.alignment import Alignment, align_class
 from cryodc.errors import InputError
 from cryodc.evaluation import compare_maps, pose_errors
-from cryodc.fourier import apply_weight, standardise
+from cryodc.fourier import ParticleStack, apply_weight, standardise
 from cryodc.maps import average_particles
 from cryodc.particles import Poses
 from cryodc.simulation import (
@@ -42,16 +42,16 @@ SYMMETRIC = ("3j9i", "1bxn")
 def align(particles: SimulatedParticles, volumes: torch.Tensor, config: SimulationConfig) -> tuple[Alignment, float]:
     """Align as ``cryodc average`` does, and say how long it took."""
     began = time.perf_counter()
-    inputs = (standardise(volumes), particles.weights, particles.weight_index)
-    return align_class(*inputs, seed=config.seed, n_starts=2), time.perf_counter() - began
+    stack = ParticleStack(standardise(volumes), particles.weights, particles.weight_index)
+    return align_class(stack, seed=config.seed, n_starts=2), time.perf_counter() - began
 
 
 def run_protein(name: str, item: Volume | Phantom, config: SimulationConfig) -> dict[str, Any]:
     """Simulate one protein, align it, and compare with the truth."""
     particles = simulate_particles({name: item}, config)
     found, seconds = align(particles, particles.volumes, config)
-    inputs = (standardise(particles.volumes), particles.weights, particles.weight_index)
-    maps = average_particles(*inputs, found.rotations, found.origins_voxels, found.half_sets, found.independent)
+    stack = ParticleStack(standardise(particles.volumes), particles.weights, particles.weight_index)
+    maps = average_particles(stack, found.rotations, found.origins_voxels, found.half_sets, found.independent)
     spacing = config.spacing_angstrom
     agreement = compare_maps(Volume(maps.average.numpy(), spacing), Volume(particles.maps[0].numpy(), spacing))
     estimated = Poses(found.rotations.double().numpy(), found.origins_voxels.double().numpy() * spacing)

@@ -99,8 +99,8 @@ def oracle_fraction(run: RunFolder, truth: Truth, protein: str, true_map: Path, 
     poses = truth.poses[order[rows]]
     rotations = torch.from_numpy(poses.rotations).float()
     origins = torch.from_numpy(poses.origins_angstrom / spacing).float()
-    inputs = dataset.gather(torch.from_numpy(rows))
-    maps = average_particles(*inputs, rotations, origins, balanced_halves(len(rows), seed))
+    stack = dataset.gather(torch.from_numpy(rows))
+    maps = average_particles(stack, rotations, origins, balanced_halves(len(rows), seed))
     return compare_maps(Volume(maps.average.numpy(), spacing), read_map(true_map)).fraction_of_nyquist
 
 

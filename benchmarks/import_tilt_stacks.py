@@ -19,7 +19,7 @@ from benchmarks.recipes import run
 from cryodc.alignment import balanced_halves
 from cryodc.dataset import load_dataset
 from cryodc.errors import InputError
-from cryodc.fourier import soft_sphere
+from cryodc.fourier import ParticleStack, soft_sphere
 from cryodc.io import read_volume
 from cryodc.maps import average_particles
 from cryodc.particles import read_particles
@@ -48,9 +48,7 @@ def main() -> None:
     poses = dataset.particles.poses
     assert poses is not None
     average = average_particles(
-        dataset.volumes,
-        dataset.weights,
-        dataset.weight_index,
+        ParticleStack(dataset.volumes, dataset.weights, dataset.weight_index),
         torch.from_numpy(poses.rotations).float(),
         torch.from_numpy(poses.origins_angstrom / summary.spacing_angstrom).float(),
         balanced_halves(len(dataset), 0),

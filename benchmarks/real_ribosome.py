@@ -54,7 +54,7 @@ def main() -> None:
     assert poses is not None
     rotations = torch.from_numpy(poses.rotations).float()
     origins = torch.from_numpy(poses.origins_angstrom / spacing).float()
-    inputs = (dataset.volumes, dataset.weights, dataset.weight_index)
+    stack = dataset.gather(torch.arange(len(dataset)))
 
     def show(name: str, average: torch.Tensor, fsc: np.ndarray, extra: str = "") -> None:
         *_, moved = register_map(Volume(average.numpy(), target.spacing_angstrom), target)
@@ -70,15 +70,15 @@ def main() -> None:
         return
     for seed in range(arguments.seeds):
         halves = balanced_halves(n, seed)
-        given = average_particles(*inputs, rotations, origins, halves)
+        given = average_particles(stack, rotations, origins, halves)
         show(f"given poses, split {seed}", given.average, given.fsc)
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-        shuffled = average_particles(*inputs, rotations[order], origins, halves)
+        shuffled = average_particles(stack, rotations[order], origins, halves)
         show(f"shuffled poses, seed {seed}", shuffled.average, shuffled.fsc)
         start = time.perf_counter()
-        found = align_class(*inputs, seed=seed, half_sets=halves)
+        found = align_class(stack, seed=seed, half_sets=halves)
         seconds = time.perf_counter() - start
-        free = average_particles(*inputs, found.rotations, found.origins_voxels, halves, found.independent)
+        free = average_particles(stack, found.rotations, found.origins_voxels, halves, found.independent)
         extra = f"aligned: {found.aligned} ({found.evidence:.2f}), {seconds:.0f} s"
         show(f"from nothing, seed {seed}", free.average, free.fsc, extra)
 

@@ -17,6 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.recipes import positive, run
 from cryodc.alignment import balanced_halves
+from cryodc.fourier import ParticleStack
 from cryodc.maps import HalfMaps, average_particles
 from cryodc.simulation import (
     SimulationConfig,
@@ -63,7 +64,7 @@ def analyse(
     """As ``cryodc states`` does after ``cryodc average``, once for each number of states."""
     volumes, weights, index, rotations, origins = simulated
     halves = balanced_halves(len(volumes), seed)
-    maps = average_particles(volumes, weights, index, rotations, origins, halves)
+    maps = average_particles(ParticleStack(volumes, weights, index), rotations, origins, halves)
     particles, _ = measure(lambda: [(volumes, weights[index], rotations, origins)], maps.mask, supported_shells(maps))
     return [find_conformations(particles, halves, number, seed=seed) for number in numbers]
 

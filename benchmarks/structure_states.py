@@ -26,6 +26,7 @@ from benchmarks.recipes import RESULTS, named_result_file, run, save_result
 from benchmarks.states import analyse, posed_particles, supported_shells
 from cryodc.alignment import START_SHELLS
 from cryodc.averaging import place_class
+from cryodc.fourier import ParticleStack
 from cryodc.io import read_structure
 from cryodc.maps import average_particles
 from cryodc.simulation import SimulationConfig, draw_truth, prepare_specimens
@@ -94,7 +95,7 @@ def estimated_poses(particles: Particles, labels: Labels, seed: int, symmetry: s
         volumes, weights, index, unknown, None, False, seed, 2, None, None, START_SHELLS, "C1", lambda _: None
     )
     poses = (placed.rotations, placed.origins_voxels)
-    maps = average_particles(volumes, weights, index, *poses, placed.half_sets, placed.independent)
+    maps = average_particles(ParticleStack(volumes, weights, index), *poses, placed.half_sets, placed.independent)
     shells = supported_shells(maps)
     poses, mask = put_on_axes(maps.average, maps.mask, poses, symmetry, float(shells))
     measured, average = measure(lambda: [(volumes, weights[index], *poses)], mask, shells)

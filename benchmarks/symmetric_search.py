@@ -14,7 +14,7 @@ from benchmarks.recipes import hardware, positive, run
 from cryodc.alignment import align_class
 from cryodc.averaging import Placed, on_axes
 from cryodc.evaluation import compare_maps
-from cryodc.fourier import standardise
+from cryodc.fourier import ParticleStack, standardise
 from cryodc.maps import average_particles
 from cryodc.simulation import SimulationConfig, choose_proteins, simulate_particles
 from cryodc.volumes import Volume
@@ -35,19 +35,19 @@ def main() -> None:
         for name, group in GROUPS.items():
             config = SimulationConfig(n_per_map=arguments.n, snr=arguments.snr, seed=seed)
             made = simulate_particles({name: proteins[name]}, config)
-            inputs = (standardise(made.volumes), made.weights, made.weight_index)
+            stack = ParticleStack(standardise(made.volumes), made.weights, made.weight_index)
             truth = Volume(made.maps[0].numpy(), config.spacing_angstrom)
             for searched in ("C1", group):
                 began = time.process_time()
-                found = align_class(*inputs, seed=seed, n_starts=1, symmetry=searched)
+                found = align_class(stack, seed=seed, n_starts=1, symmetry=searched)
                 seconds = time.process_time() - began
                 poses = (found.rotations, found.origins_voxels)
                 placed = Placed(
                     *poses, found.independent, found.half_sets, found.aligned, found.symmetry_note, found.symmetry
                 )
-                placed, imposed = on_axes(inputs, placed, group, use_star=False)
+                placed, imposed = on_axes(stack, placed, group, use_star=False)
                 maps = average_particles(
-                    *inputs,
+                    stack,
                     placed.rotations,
                     placed.origins_voxels,
                     placed.half_sets,

@@ -21,7 +21,7 @@ from cryodc.alignment.references import (
     refine_classes,
     search_classes,
 )
-from cryodc.alignment.refine import fine_gradient, refine_poses
+from cryodc.alignment.refine import refine_poses
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
 
@@ -40,7 +40,6 @@ __all__ = [
     "cluster_log_prior",
     "empty_poses",
     "estimate_noise",
-    "fine_gradient",
     "join_references",
     "make_references",
     "merge_classes",

@@ -18,7 +18,7 @@ def random_start(
 
     It looks no further than ``finest_shells``, and at most to shell 6.
     """
-    device = particles.fine.device
+    device = particles.device
     rows = torch.randperm(len(particles), generator=generator)[:n_most].to(device)
     eye = torch.eye(3, device=device)[None]
     seed_particle = particles.sums(rows[:1], eye, torch.zeros(1, 3, device=device), 4.0)
@@ -54,18 +54,11 @@ def _draw(
     n_draws: int = 8,
 ) -> tuple[Tensor, Tensor]:
     """Poses drawn from each particle's posterior: rotations ``(n, draws, 3, 3)`` and shifts ``(n, draws, 3)``."""
-    part, inside, whitening = particles.whitened(radius)
+    part = particles.whitened(rows, radius)
     grid = rotation_grid(step_degrees) @ random_rotations(1, generator)[0]
     grid = grid.to(rows.device)
-    columns = slices(fine_spectrum(reference[None], radius)[0], part, grid) * whitening
-    scores = score_poses(
-        particles.spectra[rows][:, inside] * whitening,
-        particles.weights[:, inside],
-        particles.weight_index[rows],
-        columns,
-        part,
-        lattice,
-    )
+    columns = slices(fine_spectrum(reference[None], radius)[0], part.ball, grid)
+    scores = score_poses(part.spectra, part.weights, part.weight_index, columns, part.ball, lattice)
     likelihood = 0.5 * scores.clamp_min(0).square().flatten(1)
     temperature = _temperature(likelihood[:: max(1, len(rows) // 12)], spread)
     posterior = torch.softmax(likelihood / temperature, dim=1)

@@ -28,7 +28,7 @@ from cryodc.alignment.ab_initio import random_start
 from cryodc.alignment.halves import Half, agreeing_shells, balanced_halves, join_halves, turn_onto_axes
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import low_pass, shift_lattice, soft_sphere
+from cryodc.fourier import ParticleStack, low_pass, shift_lattice, soft_sphere
 from cryodc.volumes import Volume
 
 START_SHELLS = 5.0
@@ -91,9 +91,7 @@ def most_start_shells(box_size: int) -> int:
 
 @torch.no_grad()
 def align_class(
-    volumes: Float[Tensor, "n d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " n"],
+    stack: ParticleStack,
     *,
     seed: int = 0,
     n_starts: int = 4,
@@ -108,10 +106,8 @@ def align_class(
 
     Parameters
     ----------
-    volumes
-        ``(n, d, h, w)``, standardised; at least 4.
-    weights, weight_index
-        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has.
+    stack
+        The particles, standardised; at least 4.
     seed
         Same seed, same result.
     n_starts
@@ -138,10 +134,10 @@ def align_class(
     ValueError
         If there are fewer than 4 particles, a half has fewer than 2, or no shells are left beyond the start.
     """
-    n, device = len(volumes), volumes.device
+    n, device, box_size = len(stack), stack.device, stack.box_size
     if n < 4:
         raise ValueError(f"expected at least 4 particles to align, found {n}")
-    if start_shells >= max(most_start_shells(volumes.shape[-1]), START_SHELLS + 1):
+    if start_shells >= max(most_start_shells(box_size), START_SHELLS + 1):
         raise ValueError(f"no shells are left to judge halves by beyond a start of {start_shells:g}")
     generator = torch.Generator().manual_seed(seed)
     if half_sets is None:
@@ -149,10 +145,10 @@ def align_class(
     row_sets = [torch.from_numpy(np.flatnonzero(half_sets == h)).to(device) for h in (1, 2)]
     if min(len(rows) for rows in row_sets) < 2:
         raise ValueError(f"expected at least 2 particles in each half, found {[len(rows) for rows in row_sets]}")
-    finest = _FINEST * (volumes.shape[-1] // 2)
+    finest = _FINEST * (box_size // 2)
     # Neighbours and noise outside the sphere that every rotation keeps only mislead.
-    sphere = soft_sphere(volumes.shape[-1], 0.375 * volumes.shape[-1], 3.0, device)
-    particles = ClassSpectra(volumes * sphere, weights, weight_index, finest, mask)
+    sphere = soft_sphere(box_size, 0.375 * box_size, 3.0, device)
+    particles = ClassSpectra(stack.masked(sphere), finest, mask)
 
     def tell(text: str) -> None:
         if progress is not None:

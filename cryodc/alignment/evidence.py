@@ -22,7 +22,7 @@ from cryodc.alignment.references import (
 )
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import shell_index
+from cryodc.fourier import ParticleStack, shell_index
 from cryodc.volumes import Volume
 
 SIGNIFICANT = 3.0
@@ -35,7 +35,7 @@ _NULL_SAMPLE = 200
 
 def start_reference(
     particles: ClassSpectra,
-    inputs: tuple[Tensor, Tensor, Tensor],
+    stack: ParticleStack,
     halves: Int[Tensor, " n"],
     rows: Int[Tensor, " m"],
     seed: int,
@@ -46,16 +46,14 @@ def start_reference(
     own = halves[rows].cpu().numpy()
     if len(rows) < FEWEST or min(int((own == 1).sum()), int((own == 2).sum())) < 2:
         return None
-    volumes, weights, index = inputs
-    inputs = (volumes[rows], weights, index[rows])
-    found = align_class(*inputs, seed=seed, n_starts=n_starts, half_sets=own, start_shells=start_shells)
+    found = align_class(stack.select(rows), seed=seed, n_starts=n_starts, half_sets=own, start_shells=start_shells)
     if not found.aligned:
         return None
     poses = empty_poses(len(particles), 1, halves.device)
     poses.put(rows, 0, PoseSet(found.rotations, found.origins_voxels, found.scores))
     shares = torch.zeros(len(particles), 1, device=halves.device)
     shares[rows] = 1.0
-    finest = float(particles.ball.frequencies.norm(dim=1).max())
+    finest = particles.finest
     return make_references(particles, halves, poses, shares, finest), found.evidence
 
 
@@ -101,7 +99,7 @@ def _same_class(
     rows = torch.nonzero(labels == pair[1])[:, 0]
     moved = poses.of(rows, pair[1])
     joint.put(rows, 0, PoseSet(moved.rotations @ rotation, moved.shifts - moved.rotations @ shift, moved.scores))
-    finest = float(particles.ball.frequencies.norm(dim=1).max())
+    finest = particles.finest
     common = make_references(particles, halves, joint, members.float()[:, None], finest)
     refine_classes(particles, halves, common, radius, joint, n_steps=4, only=members)
     return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square()) < SIGNIFICANT

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import shift_lattice
+from cryodc.fourier import mean_noise, shift_lattice
 
 LOWEST_RADIUS = 6.0
 """Shells that scores use at least."""
@@ -161,14 +161,14 @@ def estimate_noise(
 ) -> None:
     """Noise of each shell: what is left of particles without the class that fits them best."""
     best = poses.scores.argmax(dim=1)
-    total, count = torch.zeros_like(particles.noise), 0
+    parts = []
     for label in range(len(references)):
         for half in (1, 2):
             rows = torch.nonzero((halves == half) & (best == label))[:, 0]
             if len(rows):
                 left = particles.unexplained(rows, references.maps[label, 2 - half], poses.of(rows, label))
-                total, count = total + left * len(rows), count + len(rows)
-    particles.noise = total / count
+                parts.append((left, len(rows)))
+    particles.noise = mean_noise(parts)
 
 
 def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:

@@ -8,8 +8,18 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.alignment.refine import fine_gradient, refine_poses
-from cryodc.fourier import FourierBall, ball_spectra, chunks, fine_spectrum, fourier_ball, slices, volume_from_ball
+from cryodc.alignment.refine import refine_poses
+from cryodc.fourier import (
+    FourierBall,
+    ParticleSpectra,
+    ball_spectra,
+    chunks,
+    fine_gradient,
+    fine_spectrum,
+    fourier_ball,
+    slices,
+    volume_from_ball,
+)
 from cryodc.geometry import resample, rotation_grid
 from cryodc.volumes import Volume
 
@@ -53,17 +63,13 @@ def register_map(
     mobile = volume_from_ball(spectra[0], ball)
     coarse = ball.within(min(finest, 6.0))
     rotations, shifts, _ = _search_all_shifts(spectra[1, ball.mask(min(finest, 6.0))], mobile, coarse, n_candidates)
-    ones = torch.ones(1, len(ball))
+    target = ParticleSpectra(ball, spectra[1:], torch.ones(1, len(ball)), torch.zeros(1, dtype=torch.long))
     zeros = torch.zeros(len(rotations), dtype=torch.long)
     for radius in (min(finest, 8.0), finest):
-        part = ball.within(radius)
         rotations, shifts, scores = refine_poses(
-            spectra[1, ball.mask(radius)].expand(len(rotations), -1),
-            ones[:, : len(part)],
-            zeros[: len(rotations)],
+            target.within(radius).select(zeros[: len(rotations)]),
             fine_gradient(mobile, radius)[None],
             zeros[: len(rotations)],
-            part,
             rotations,
             shifts,
             n_steps=12,

@@ -1,32 +1,38 @@
 """Particles of one class as spectra: averages in given poses, and poses against a given reference."""
 
-import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from cryodc.alignment.refine import fine_gradient, refine_poses
+from cryodc.alignment.refine import refine_poses
 from cryodc.fourier import (
-    FourierBall,
-    ball_spectra,
-    ball_weights,
+    NoiseModel,
+    ParticleSpectra,
+    ParticleStack,
+    backproject_particles,
     chunks,
+    fine_gradient,
     fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
-    measured_voxels,
+    mean_noise,
+    noise_of_residuals,
     phase_ramps,
-    sample_spectrum,
+    predict,
     score_poses,
     slices,
     soft_sphere,
+    stack_spectra,
+    sums_in_ball,
     volume_from_ball,
 )
 from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid, symmetrise
 
 _AS_GOOD = 0.99
+_VALUES_AT_ONCE = 300_000
+"""Fourier values that are held at once in the poses of their particles."""
 
 
 @dataclass
@@ -48,62 +54,54 @@ class PoseSet:
 
 
 class ClassSpectra:
-    """Particles of a class, their noise per shell, averages of them in given poses, and poses on a reference.
+    """Particles of a class, their noise, averages of them in given poses, and poses on a reference.
 
     Parameters
     ----------
-    volumes
-        ``(n, d, h, w)``.
-    weights, weight_index
-        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has, ``(n,)``.
+    stack
+        The particles.
     radius
         Shells that are ever looked at.
     mask
         ``(d, h, w)`` that references are multiplied by; by default the sphere that fits the box.
     symmetry
-        Point group of references, whose axes lie where :func:`cryodc.geometry.rotations.symmetry_rotations` has them:
+        Point group of references, whose axes lie where :func:`cryodc.geometry.symmetry_rotations` has them:
         averages are taken over its mates, and of mates only one is searched.
     """
 
-    def __init__(
-        self,
-        volumes: Tensor,
-        weights: Tensor,
-        weight_index: Tensor,
-        radius: float,
-        mask: Tensor | None = None,
-        symmetry: str = "C1",
-    ) -> None:
-        self.box_size = volumes.shape[-1]
-        self.ball = fourier_ball(self.box_size, radius, volumes.device)
-        self.spectra: Complex[Tensor, "n p"] = ball_spectra(volumes, self.ball)
-        self.weights: Float[Tensor, "m p"] = ball_weights(weights, self.ball)
-        self.weight_index = weight_index
+    def __init__(self, stack: ParticleStack, radius: float, mask: Tensor | None = None, symmetry: str = "C1") -> None:
+        self.box_size = stack.box_size
+        # One shell more than is looked at: averages need what lies just beyond their outermost shell.
+        self.wider = stack_spectra(stack, fourier_ball(self.box_size, radius + 1, stack.device))
+        self.ball = self.wider.ball.within(radius)
         self.symmetry = symmetry
-        sphere = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, volumes.device)
+        sphere = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, stack.device)
         self.mask = sphere if mask is None else mask
-        full = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
-        fine = [
-            fine_spectrum(
-                torch.fft.irfftn(full[c] * weights[weight_index[c]], s=volumes.shape[1:], dim=(-3, -2, -1)), radius
-            )
-            for c in chunks(len(volumes), 8)
-        ]
-        self.fine: Tensor = torch.cat(fine)
-        spread = torch.fft.irfftn(weights.square() + 0j, s=volumes.shape[1:], dim=(-3, -2, -1))
-        spread = torch.fft.fftshift(spread, dim=(-3, -2, -1))
-        self.fine_power = torch.cat([fine_spectrum(spread[c], radius)[:, :1] for c in chunks(len(spread), 8)])
-        self.measured = measured_voxels(self.weights).float()
         # Until poses are known all power counts as noise: low shells, which hold the signal, weigh less.
-        self.noise = self.mean_power(self.spectra.abs().square(), self.measured[weight_index])
+        particles = self.within(radius)
+        self.noise: NoiseModel = noise_of_residuals(particles, particles.spectra.abs().square())
 
     def __len__(self) -> int:
-        return len(self.spectra)
+        return len(self.wider)
 
-    def mean_power(self, power: Float[Tensor, "n p"], measured: Float[Tensor, "n p"]) -> Float[Tensor, " s"]:
-        """Mean over rows and over the measured voxels of each shell."""
-        share = measured.mean(dim=0)
-        return self.ball.shell_mean((power * measured).mean(dim=0) / share.clamp_min(1e-9), share)
+    @property
+    def device(self) -> torch.device:
+        """Where the particles lie."""
+        return self.mask.device
+
+    @property
+    def finest(self) -> float:
+        """Radius of the outermost voxels that are looked at, shells."""
+        return float(self.ball.frequencies.norm(dim=1).max())
+
+    def within(self, radius: float, rows: Tensor | None = None) -> ParticleSpectra:
+        """Particles, or some of them, up to a radius."""
+        particles = self.wider if rows is None else self.wider.select(rows)
+        return particles.within(min(radius, self.finest))
+
+    def whitened(self, rows: Tensor, radius: float) -> ParticleSpectra:
+        """Some particles up to a radius, their noise divided out."""
+        return self.noise.whiten(self.within(radius, rows))
 
     def sums(
         self,
@@ -118,27 +116,23 @@ class ClassSpectra:
 
         Each counts as one particle, or as its share ``(n,)``; over all mates, unless not ``symmetric``.
         """
-        shares = torch.ones(len(rows), device=self.fine.device) if shares is None else shares
         inside = self.ball.mask(radius)
-        ball = self.ball.within(radius)
-        numerator = torch.zeros(len(self.ball), dtype=torch.complex64, device=self.fine.device)
-        denominator = torch.zeros(len(self.ball), device=self.fine.device)
-        part_numerator, part_denominator = numerator[inside], denominator[inside]
-        for c in chunks(len(rows), max(1, 300_000 // len(ball))):
-            rotated = ball.frequencies @ rotations[c].transpose(1, 2)
-            values = sample_spectrum(self.fine[rows[c]], rotated)
-            angle = torch.einsum("bpi,bi->bp", rotated, shifts[c]) * (2 * math.pi / self.box_size)
-            ramp = torch.polar(torch.ones_like(angle), -angle)
-            part = shares[c, None]
-            part_numerator += (torch.complex(values[:, 0], values[:, 1]) * ramp * part).sum(dim=0)
-            which = self.weight_index[rows[c]]
-            if len(self.fine_power) == 1:
-                points = rotated.reshape(1, -1, 3)
-                power = sample_spectrum(self.fine_power, points)[0, 0].reshape(len(which), -1)
-            else:
-                power = sample_spectrum(self.fine_power[which], rotated)[:, 0]
-            part_denominator += (power.clamp_min(0) * part).sum(dim=0)
-        numerator[inside], denominator[inside] = part_numerator, part_denominator
+        grid: Tensor | float = 0.0
+        for c in chunks(len(rows), max(1, _VALUES_AT_ONCE // len(self.wider.ball))):
+            part = self.wider.select(rows[c]).within(radius + 1)
+            grid = grid + backproject_particles(
+                part.spectra,
+                part.own_weights,
+                part.ball,
+                rotations[c],
+                shifts[c],
+                None if shares is None else shares[c],
+            )
+        if isinstance(grid, float):
+            zeros = torch.zeros(len(self.ball), device=self.device)
+            return zeros.to(torch.complex64), zeros
+        numerator, denominator = sums_in_ball(grid, self.ball)
+        numerator, denominator = numerator * inside, denominator * inside
         if self.symmetry == "C1" or not symmetric:
             return numerator, denominator
         numerator, denominator = symmetrise(numerator, denominator, self.ball, self.symmetry)
@@ -158,7 +152,7 @@ class ClassSpectra:
         # One average particle of regularisation keeps unmeasured voxels from blowing up before the FSC is known.
         floor = [1.0 / (self.ball.shell_mean(d) / self.one).clamp_min(1e-3) for _, d in (first, second)]
         maps = [self.volume(n, d, f) for (n, d), f in zip((first, second), floor, strict=True)]
-        fsc = torch.from_numpy(fourier_shell_correlation(maps[0], maps[1])).float().to(self.fine.device)
+        fsc = torch.from_numpy(fourier_shell_correlation(maps[0], maps[1])).float().to(self.device)
         known = fsc.clamp(0.02, 0.98)
         inverse = (1 - known) / known
         return self.volume(*first, inverse), self.volume(*second, inverse), fsc
@@ -166,7 +160,8 @@ class ClassSpectra:
     @property
     def one(self) -> Tensor:
         """Mean ``H²`` per shell: what one average particle adds to the denominator."""
-        return self.ball.shell_mean(self.weights.square().mean(dim=0)).clamp_min(1e-9)
+        weights = self.wider.weights[:, self.wider.ball.mask(self.finest)]
+        return self.ball.shell_mean(weights.square().mean(dim=0)).clamp_min(1e-9)
 
     def search(
         self,
@@ -181,19 +176,17 @@ class ClassSpectra:
         n_steps: int = 5,
     ) -> PoseSet:
         """Best of a global grid (turned at random) and the previous pose, refined."""
-        part, inside, whitening = self.whitened(radius)
-        spectra = self.spectra[rows][:, inside] * whitening
-        weights = self.weights[:, inside]
-        start = torch.zeros(len(rows), 3, device=spectra.device) if previous is None else previous.shifts
-        centred = spectra * phase_ramps(part, start).conj()
+        part = self.whitened(rows, radius)
+        start = torch.zeros(len(rows), 3, device=self.device) if previous is None else previous.shifts
+        centred = part.spectra * phase_ramps(part.ball, start).conj()
         grid = rotation_grid(step_degrees) @ random_rotations(1, generator)[0]
-        grid = (grid if self.symmetry == "C1" else asymmetric_unit(grid, self.symmetry)).to(spectra.device)
+        grid = (grid if self.symmetry == "C1" else asymmetric_unit(grid, self.symmetry)).to(self.device)
         fine = fine_spectrum(reference[None], radius)[0]
         best_scores, best_rotations, best_shifts = [], [], []
         for g in chunks(len(grid), 2048):
-            columns = slices(fine, part, grid[g]) * whitening
+            columns = slices(fine, part.ball, grid[g])
             found = [
-                score_poses(centred[c], weights, self.weight_index[rows[c]], columns, part, lattice).max(dim=1)
+                score_poses(centred[c], part.weights, part.weight_index[c], columns, part.ball, lattice).max(dim=1)
                 for c in chunks(len(rows), max(1, 20_000_000 // (2048 * len(lattice))))
             ]
             score = torch.cat([f.values for f in found])
@@ -226,42 +219,31 @@ class ClassSpectra:
         return PoseSet(rotations, shifts, scores, pose.kept)
 
     def estimate_noise(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> None:
-        """Set the noise of each shell to what the reference, at its best scale, leaves unexplained."""
+        """Set the noise to what the reference, at its best scale, leaves unexplained."""
         self.noise = self.unexplained(rows, reference, pose)
 
-    def unexplained(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> Float[Tensor, " s"]:
-        """Mean power that the reference, at its best scale for each particle, leaves in each shell."""
-        fine = fine_spectrum(reference[None])
-        total = []
-        for c in chunks(len(rows), max(1, 300_000 // len(self.ball))):
-            points = (self.ball.frequencies @ pose.rotations[c]).reshape(1, -1, 3)
-            values = sample_spectrum(fine, points)[0].reshape(2, -1, len(self.ball))
-            weights = self.weights[self.weight_index[rows[c]]]
-            model = torch.complex(values[0], values[1]) * weights * phase_ramps(self.ball, pose.shifts[c])
-            spectra = self.spectra[rows[c]]
-            scale = (spectra * model.conj()).real.sum(dim=1) / model.abs().square().sum(dim=1).clamp_min(1e-20)
-            rest = (spectra - scale[:, None] * model).abs().square()
-            total.append(self.mean_power(rest, self.measured[self.weight_index[rows[c]]]) * len(spectra))
-        return torch.stack(total).sum(dim=0) / len(rows)
-
-    def whitened(self, radius: float) -> tuple[FourierBall, Tensor, Tensor]:
-        """The ball within a radius, its place in the whole one, and what divides the noise out."""
-        part, inside = self.ball.within(radius), self.ball.mask(radius)
-        return part, inside, self.noise.clamp_min(1e-12).rsqrt()[part.shells]
+    def unexplained(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> NoiseModel:
+        """The noise that the reference, at its best scale for each particle, leaves."""
+        fine = fine_spectrum(reference[None])[0]
+        parts = []
+        for c in chunks(len(rows), max(1, _VALUES_AT_ONCE // len(self.ball))):
+            part = self.within(self.finest, rows[c])
+            model = predict(fine, part.ball, part.own_weights, pose.rotations[c], pose.shifts[c])
+            scale = (part.spectra * model.conj()).real.sum(dim=1) / model.abs().square().sum(dim=1).clamp_min(1e-20)
+            rest = (part.spectra - scale[:, None] * model).abs().square()
+            parts.append((noise_of_residuals(part, rest), len(part)))
+        return mean_noise(parts)
 
     def _climb(
         self, rows: Tensor, reference: Tensor, radius: float, rotations: Tensor, shifts: Tensor, n_steps: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Refine ``(n, k)`` candidates; rotations, shifts and scores of all of them."""
-        part, inside, whitening = self.whitened(radius)
         n, k = rotations.shape[:2]
+        part = self.whitened(rows.repeat_interleave(k), radius)
         turned, moved, scores = refine_poses(
-            (self.spectra[rows][:, inside] * whitening).repeat_interleave(k, dim=0),
-            self.weights[:, inside] * whitening,
-            self.weight_index[rows].repeat_interleave(k),
+            part,
             fine_gradient(reference, radius)[None],
             torch.zeros(n * k, dtype=torch.long, device=rows.device),
-            part,
             rotations.flatten(0, 1),
             shifts.flatten(0, 1),
             n_steps,

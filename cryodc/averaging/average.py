@@ -127,7 +127,7 @@ def average_run(
         rows = np.flatnonzero(clusters.labels == label)
         number = label + 1
         tell = _prefixed(progress, f"class {number} of {clusters.n_clusters}, {len(rows)} particles")
-        volumes, weights, local = (tensor.to(where) for tensor in dataset.gather(torch.from_numpy(rows)))
+        stack = dataset.gather(torch.from_numpy(rows)).to(where)
         given = _given(poses[rows], spacing, where)
         wanted = None if particles.half_sets is None else half_sets[rows]
         start = None if final is None else final.starts[label]
@@ -135,9 +135,7 @@ def average_run(
         mask = mask_of(number, inside)
         mask = None if mask is None else mask.to(where)
         placed = place_class(
-            volumes,
-            weights,
-            local,
+            stack,
             given,
             wanted,
             use_star,
@@ -150,11 +148,9 @@ def average_run(
             tell,
         )
         half_sets[rows] = placed.half_sets
-        placed, symmetry = on_axes((volumes, weights, local), placed, symmetry, use_star, mask)
+        placed, symmetry = on_axes(stack, placed, symmetry, use_star, mask)
         maps = average_particles(
-            volumes,
-            weights,
-            local,
+            stack,
             placed.rotations,
             placed.origins_voxels,
             placed.half_sets,

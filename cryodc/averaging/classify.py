@@ -33,7 +33,7 @@ from cryodc.alignment import (
     search_classes,
     start_reference,
 )
-from cryodc.fourier import soft_sphere
+from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
 
 UNASSIGNED = -1
 """Label of a particle that belongs to no class."""
@@ -62,7 +62,7 @@ class Classification:
     references
         ``(k, d, h, w)`` map of each class.
     noise
-        ``(shells,)`` power of the noise, by which scores are weighted.
+        By which scores are weighted.
     radius
         Shells that scores look at.
     threshold
@@ -75,7 +75,7 @@ class Classification:
     posterior: Float[Tensor, "n k"]
     scores: Float[Tensor, "n k"]
     references: Float[Tensor, "k d h w"]
-    noise: Float[Tensor, " shells"]
+    noise: NoiseModel
     radius: float
     threshold: float
     settled: bool
@@ -83,9 +83,7 @@ class Classification:
 
 @torch.no_grad()
 def classify_particles(
-    volumes: Float[Tensor, "n d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " n"],
+    stack: ParticleStack,
     clusters: Int[Tensor, " n"],
     confidence: Float[Tensor, " n"],
     half_sets: Int[Tensor, " n"],
@@ -102,8 +100,8 @@ def classify_particles(
 
     Parameters
     ----------
-    volumes, weights, weight_index
-        As :func:`cryodc.alignment.align.align_class` takes them.
+    stack
+        The particles, standardised.
     clusters, confidence
         ``(n,)`` 0-based cluster of each particle, and how sure it is: references start from the surest.
     half_sets
@@ -128,7 +126,7 @@ def classify_particles(
     None if no cluster can be aligned: there is nothing to classify with.
     """
     tell = progress or (lambda text: None)
-    loop = _Loop(volumes, weights, weight_index, clusters, half_sets, seed, tell, start_shells)
+    loop = _Loop(stack, clusters, half_sets, seed, tell, start_shells)
     if not loop.start(confidence, n_starts):
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
@@ -144,20 +142,18 @@ def classify_particles(
 @torch.no_grad()
 def score_particles(
     found: Classification,
-    volumes: Float[Tensor, "b d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " b"],
+    stack: ParticleStack,
     *,
     seed: int = 0,
     start_shells: float | None = None,
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
     """Labels, scores and posteriors of particles that the references of a classification have not seen."""
-    particles = _spectra(volumes, weights, weight_index)
+    particles = _spectra(stack)
     particles.noise = found.noise
-    halves = torch.ones(len(volumes), dtype=torch.long, device=volumes.device)
+    halves = torch.ones(len(stack), dtype=torch.long, device=stack.device)
     maps = found.references[:, None].expand(-1, 2, -1, -1, -1)
-    references = References(maps, found.noise.expand(len(maps), -1))
-    poses = empty_poses(len(volumes), len(references), volumes.device)
+    references = References(maps, found.noise.power.expand(len(maps), -1))
+    poses = empty_poses(len(stack), len(references), stack.device)
     generator = torch.Generator().manual_seed(seed)
     radius = min(start_shells or _SEARCH_SHELLS, found.radius)
     search_classes(particles, halves, references, radius, poses, list(range(len(references))), generator)
@@ -167,10 +163,10 @@ def score_particles(
     return labels, poses.scores, torch.softmax(0.5 * poses.scores.square(), dim=1)
 
 
-def _spectra(volumes: Tensor, weights: Tensor, weight_index: Tensor) -> ClassSpectra:
-    box = volumes.shape[-1]
-    sphere = soft_sphere(box, 0.375 * box, 3.0, volumes.device)
-    return ClassSpectra(volumes * sphere, weights, weight_index, _FINEST * (box // 2))
+def _spectra(stack: ParticleStack) -> ClassSpectra:
+    box = stack.box_size
+    sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
+    return ClassSpectra(stack.masked(sphere), _FINEST * (box // 2))
 
 
 class _Loop:
@@ -184,18 +180,15 @@ class _Loop:
 
     def __init__(
         self,
-        volumes: Tensor,
-        weights: Tensor,
-        weight_index: Tensor,
+        stack: ParticleStack,
         clusters: Tensor,
         half_sets: Tensor,
         seed: int,
         tell: Callable[[str], None],
         start_shells: float | None,
     ) -> None:
-        self.inputs = (volumes, weights, weight_index)
-        self.finest = _FINEST * (volumes.shape[-1] // 2)
-        self.particles = _spectra(volumes, weights, weight_index)
+        self.stack, self.finest = stack, _FINEST * (stack.box_size // 2)
+        self.particles = _spectra(stack)
         self.clusters, self.halves = clusters, half_sets
         self.seed, self.tell, self.start_shells = seed, tell, start_shells
         self.generator = torch.Generator().manual_seed(seed)
@@ -207,7 +200,7 @@ class _Loop:
             rows = torch.nonzero(self.clusters == cluster)[:, 0]
             core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
             shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
-            started = start_reference(self.particles, self.inputs, self.halves, core, seed, n_starts, shells)
+            started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
             evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
             self.tell(f"reference of cluster {cluster + 1}, {len(core)} of {len(rows)} particles: {evidence}")
             if started is not None:
@@ -274,11 +267,8 @@ class _Loop:
         chosen = torch.randperm(len(rows), generator=self.generator)[:_SPLIT_SAMPLE].to(rows.device)
         worse = (scores[chosen] < scores[chosen].median()).long()
         rows = rows[chosen]
-        volumes, weights, index = self.inputs
         part = _Loop(
-            volumes[rows],
-            weights,
-            index[rows],
+            self.stack.select(rows),
             worse,
             self.halves[rows],
             self.seed + 100 * (label + 1),

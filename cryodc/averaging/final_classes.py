@@ -16,7 +16,7 @@ from torch import Tensor
 from cryodc.averaging.classify import Classification, classify_particles, score_particles
 from cryodc.clustering import Clusters
 from cryodc.dataset import SubtomogramDataset
-from cryodc.fourier import chunks, crop_weights, fourier_crop
+from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
 from cryodc.runs import RunFolder
 
@@ -81,7 +81,7 @@ def classify_run(
     rows, rest = drawn[:MOST_PARTICLES].sort().values, drawn[MOST_PARTICLES:].sort().values
     halves = torch.from_numpy(half_sets)
     found = classify_particles(
-        *_small(dataset, rows, device),
+        shrink(dataset.gather(rows).to(device)),
         torch.from_numpy(clusters.labels)[rows].to(device),
         torch.from_numpy(clusters.confidence)[rows].float().to(device),
         halves[rows].to(device),
@@ -99,7 +99,7 @@ def classify_run(
     labels[rows], scores[rows], posterior[rows] = found.labels.cpu(), found.scores.cpu(), found.posterior.cpu()
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
-        scored = score_particles(found, *_small(dataset, some, device), seed=seed, start_shells=start_shells)
+        scored = score_particles(found, shrink(dataset.gather(some).to(device)), seed=seed, start_shells=start_shells)
         labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
     final = replace(
         clusters,
@@ -144,22 +144,17 @@ def load_final_classes(run: RunFolder, clusters: Clusters) -> Clusters:
     return replace(clusters, labels=chosen, confidence=confidence, verdict=stated["verdict"])
 
 
-def shrink(volumes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Volumes and weights Fourier-cropped to the box that poses are searched in."""
-    box = volumes.shape[-1]
-    if box <= ALIGNMENT_BOX:
-        return volumes, weights
-    return fourier_crop(volumes, ALIGNMENT_BOX), crop_weights(weights, ALIGNMENT_BOX)
+def shrink(stack: ParticleStack) -> ParticleStack:
+    """Particles Fourier-cropped to the box that poses are searched in."""
+    if stack.box_size <= ALIGNMENT_BOX:
+        return stack
+    volumes, weights = fourier_crop(stack.volumes, ALIGNMENT_BOX), crop_weights(stack.weights, ALIGNMENT_BOX)
+    return ParticleStack(volumes, weights, stack.weight_index)
 
 
 def shrink_mask(mask: Float[Tensor, "d h w"]) -> Tensor:
     """A mask in the box that poses are searched in."""
     return fourier_crop(mask[None], min(mask.shape[-1], ALIGNMENT_BOX))[0].clamp(0, 1)
-
-
-def _small(dataset: SubtomogramDataset, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    volumes, weights, index = (tensor.to(device) for tensor in dataset.gather(rows))
-    return *shrink(volumes, weights), index
 
 
 def _summary(before: Clusters, after: Clusters, found: Classification) -> dict[str, Any]:

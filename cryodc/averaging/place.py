@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryodc.alignment import align_class, balanced_halves
 from cryodc.averaging.final_classes import shrink, shrink_mask
+from cryodc.fourier import ParticleStack
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.maps import average_particles
 
@@ -31,9 +32,7 @@ class Placed:
 
 
 def place_class(
-    volumes: Tensor,
-    weights: Tensor,
-    weight_index: Tensor,
+    stack: ParticleStack,
     given: tuple[Tensor, Tensor],
     half_sets: NDArray[np.int64] | None,
     use_star: bool,
@@ -49,8 +48,8 @@ def place_class(
 
     Parameters
     ----------
-    volumes, weights, weight_index
-        Of the class, as :func:`cryodc.maps.half_maps.average_particles` takes them.
+    stack
+        The particles of the class.
     given
         Rotations and origins (voxels) of the STAR, or identities.
     half_sets
@@ -61,13 +60,13 @@ def place_class(
         As :func:`cryodc.alignment.align.align_class` takes them; ``start`` at the box of
         :func:`cryodc.averaging.final_classes.shrink`.
     mask
-        ``(d, h, w)`` at the box of ``volumes``, what references are multiplied by while they are aligned; or None.
+        ``(d, h, w)`` at the box of the particles, what references are multiplied by while they are aligned; or None.
     symmetry
         Point group; as :func:`cryodc.alignment.align.align_class` takes it.
     tell
         Told of progress, a line at a time.
     """
-    n, note = len(volumes), ""
+    n, note = len(stack), ""
     halves = balanced_halves(n, seed) if half_sets is None else half_sets
     fewest = min(int((halves == 1).sum()), int((halves == 2).sum()))
     if half_sets is not None and fewest < min(2, n // 2):
@@ -78,11 +77,9 @@ def place_class(
     if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return Placed(*given, given, halves, False, note)
-    small, small_weights = shrink(volumes, weights)
+    small = shrink(stack)
     found = align_class(
         small,
-        small_weights,
-        weight_index,
         seed=seed,
         n_starts=n_starts,
         half_sets=halves,
@@ -92,7 +89,7 @@ def place_class(
         symmetry=symmetry,
         progress=tell,
     )
-    scale = volumes.shape[-1] / small.shape[-1]
+    scale = stack.box_size / small.box_size
     note += (
         ("aligned from nothing" if start is None else "aligned from the classification's map")
         if found.aligned
@@ -113,7 +110,7 @@ def place_class(
 
 
 def on_axes(
-    inputs: tuple[Tensor, Tensor, Tensor], placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
+    stack: ParticleStack, placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
 ) -> tuple[Placed, str]:
     """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
     if symmetry == "C1" or use_star or not placed.aligned:
@@ -121,7 +118,7 @@ def on_axes(
     if placed.symmetry == symmetry:
         return placed, symmetry
     poses = (placed.rotations, placed.origins_voxels)
-    maps = average_particles(*inputs, *poses, placed.half_sets, placed.independent, mask=mask)
+    maps = average_particles(stack, *poses, placed.half_sets, placed.independent, mask=mask)
     below = np.flatnonzero(maps.fsc[1:] < RESOLVED)
     radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
     axes = find_confirmed_axes(maps.average * maps.mask, maps.halves, maps.mask, symmetry, radius)

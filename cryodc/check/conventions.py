@@ -15,13 +15,14 @@ from torch import Tensor
 
 from cryodc.fourier import (
     FourierBall,
-    chunks,
-    fine_spectrum,
+    ParticleStack,
     fourier_ball,
     hermitian_count,
-    sample_spectrum,
     shell_index,
+    turn_back,
+    turned_ramps,
     view_mask,
+    weighted_spectra,
 )
 
 Origin = Literal["as given", "negated", "ignored", "rotated", "rotated, negated"]
@@ -118,9 +119,7 @@ def standard_errors(difference: Float[Tensor, " n"]) -> float:
 
 @torch.no_grad()
 def score_conventions(
-    volumes: Float[Tensor, "n d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " n"],
+    stack: ParticleStack,
     rotations: Float[Tensor, "n 3 3"],
     origins_voxels: Float[Tensor, "n 3"],
     half_sets: Int[Tensor, " n"],
@@ -133,10 +132,8 @@ def score_conventions(
 
     Parameters
     ----------
-    volumes
-        ``(n, d, h, w)``, any scale.
-    weights, weight_index
-        ``(m, d, h, w // 2 + 1)`` transfers and which of them each particle has.
+    stack
+        The particles, of any scale.
     rotations, origins_voxels
         As the file has them, in the sense of :class:`cryodc.particles.table.Poses`.
     half_sets
@@ -144,63 +141,51 @@ def score_conventions(
     conventions
         To be tried.
     """
-    box = volumes.shape[-1]
+    box = stack.box_size
     ball = fourier_ball(box, LAST_SHELL + 0.5)
     keep = (ball.shells >= FIRST_SHELL) & (ball.shells <= LAST_SHELL)
     ball = FourierBall(box, ball.frequencies[keep], ball.index[keep], ball.shells[keep])
     turns = list(dict.fromkeys(Convention(c.inverted, frame=c.frame) for c in conventions))
-    spectra, powers = _turn_back(volumes, weights, weight_index, rotations, origins_voxels, turns, ball)
+    spectra, powers = _turn_back(stack, rotations, origins_voxels, turns, ball)
     agreements, curves = [], []
     for convention in conventions:
         turn = turns.index(Convention(convention.inverted, frame=convention.frame))
         turned, origins = convention.apply(rotations, origins_voxels)
-        angle = torch.einsum("npi,ni->np", ball.frequencies @ turned.transpose(1, 2), origins) * (2 * math.pi / box)
-        aligned = spectra[turn] * torch.polar(torch.ones_like(angle), -angle)
+        aligned = spectra[turn] * turned_ramps(ball, turned, origins).conj()
         agreements.append(_leave_one_out(aligned, powers[turn]))
         curves.append(_half_map_fsc(aligned, powers[turn], half_sets, ball))
     return ConventionScores(torch.stack(agreements), torch.stack(curves))
 
 
 def _turn_back(
-    volumes: Tensor,
-    weights: Tensor,
-    weight_index: Tensor,
-    rotations: Tensor,
-    origins: Tensor,
-    turns: Sequence[Convention],
-    ball: FourierBall,
+    stack: ParticleStack, rotations: Tensor, origins: Tensor, turns: Sequence[Convention], ball: FourierBall
 ) -> tuple[Tensor, Tensor]:
-    """``H F`` and ``H²`` of every particle at ``A k``, for each way to read ``A``: ``(turns, n, p)``."""
-    shape, dims = volumes.shape[1:], (-3, -2, -1)
-    radius = float(LAST_SHELL + 1)
+    """``H F`` and ``H²`` of every particle at ``A k``, for each way to read ``A``: ``(turns, n, p)``, shifts left."""
     shells = shell_index(ball.box_size)
-    noise = _shell_noise(volumes, weights, weight_index, shells)
-    spectra = torch.empty(len(turns), len(volumes), len(ball), dtype=torch.complex64)
-    powers = torch.empty(len(turns), len(volumes), len(ball))
-    mask = view_mask(ball.box_size)
-    spread = torch.fft.fftshift(torch.fft.irfftn(weights.square() + 0j, s=shape, dim=dims), dim=dims)
-    for rows in chunks(len(volumes), _BATCH):
-        used, place = torch.unique(weight_index[rows], return_inverse=True)
-        whitened = torch.fft.rfftn(volumes[rows] * mask, dim=dims) / noise[shells]
-        weighted = torch.fft.irfftn(whitened * weights[weight_index[rows]], s=shape, dim=dims)
-        fine, fine_power = fine_spectrum(weighted, radius), fine_spectrum(spread[used], radius)[place, :1]
+    noise = _shell_noise(stack, shells)
+    spectra = torch.empty(len(turns), len(stack), len(ball), dtype=torch.complex64)
+    powers = torch.empty(len(turns), len(stack), len(ball))
+    mask, dims = view_mask(ball.box_size), (-3, -2, -1)
+    for rows, part in stack.batches(_BATCH):
+        whitened = torch.fft.irfftn(
+            torch.fft.rfftn(part.volumes * mask, dim=dims) / noise[shells], s=mask.shape, dim=dims
+        )
+        fine = weighted_spectra(whitened, part.own_weights, float(LAST_SHELL + 1))
         for i, turn in enumerate(turns):
-            points = ball.frequencies @ turn.apply(rotations[rows], origins[rows])[0].transpose(1, 2)
-            values = sample_spectrum(fine, points)
-            spectra[i, rows] = torch.complex(values[:, 0], values[:, 1])
-            powers[i, rows] = sample_spectrum(fine_power, points)[:, 0].clamp_min(0)
+            turned = turn.apply(rotations[rows], origins[rows])[0]
+            spectra[i, rows], powers[i, rows] = turn_back(fine, ball, turned, torch.zeros_like(origins[rows]))
     return spectra, powers
 
 
-def _shell_noise(volumes: Tensor, weights: Tensor, weight_index: Tensor, shells: Tensor) -> Tensor:
+def _shell_noise(stack: ParticleStack, shells: Tensor) -> Tensor:
     """Root mean power of a particle where it was measured, in each shell."""
-    mask = view_mask(volumes.shape[-1])
+    mask = view_mask(stack.box_size)
     power = torch.zeros(shells.shape)
-    for rows in chunks(len(volumes), _BATCH):
-        power += torch.fft.rfftn(volumes[rows] * mask, dim=(-3, -2, -1)).abs().square().sum(dim=0)
-    used, counts = torch.unique(weight_index, return_counts=True)
-    measured = torch.einsum("m,mdhw->dhw", counts.float(), weights[used].square())
-    count = hermitian_count(volumes.shape[-1])
+    for _, part in stack.batches(_BATCH):
+        power += torch.fft.rfftn(part.volumes * mask, dim=(-3, -2, -1)).abs().square().sum(dim=0)
+    used, counts = torch.unique(stack.weight_index, return_counts=True)
+    measured = torch.einsum("m,mdhw->dhw", counts.float(), stack.weights[used].square())
+    count = hermitian_count(stack.box_size)
     top, bottom = (
         torch.zeros(int(shells.max()) + 1).index_add_(0, shells.flatten(), (values * count).flatten())
         for values in (power, measured)

@@ -19,7 +19,7 @@ from cryodc.check.sample import Sample
 from cryodc.check.wedge import WedgeCheck
 from cryodc.dataset import whiten
 from cryodc.errors import InputError
-from cryodc.fourier import crop_weights, fourier_crop, standardise, wedge_from_tilt_range
+from cryodc.fourier import ParticleStack, crop_weights, fourier_crop, standardise, wedge_from_tilt_range
 from cryodc.io import Problem
 from cryodc.particles import Poses
 
@@ -134,20 +134,20 @@ def describe_convention(convention: Convention) -> str:
 
 
 def _judge(sample: Sample, poses: Poses, wedge: WedgeCheck, seed: int) -> PoseCheck:
-    volumes, weights, index = _prepare(sample, wedge)
-    spacing = sample.spacing_angstrom * sample.volumes.shape[-1] / volumes.shape[-1]
+    stack = _prepare(sample, wedge)
+    spacing = sample.spacing_angstrom * sample.volumes.shape[-1] / stack.box_size
     rotations = torch.from_numpy(poses.rotations).float()
     origins = torch.from_numpy(poses.origins_angstrom / spacing).float()
     halves = _half_sets(sample, seed)
     conventions = candidate_conventions()
-    scores = score_conventions(volumes, weights, index, rotations, origins, halves, conventions)
+    scores = score_conventions(stack, rotations, origins, halves, conventions)
     agreement = scores.agreement
     best = agreement[int(agreement.mean(dim=1).argmax())]
     found = next(i for i, one in enumerate(agreement) if standard_errors(best - one) < _EQUAL)
     # The sample is in random order, so its neighbour's rotation is any other's.
     order = torch.arange(len(sample)).roll(1)
     tried = [RELION] if found == 0 else [RELION, conventions[found]]
-    shuffled = score_conventions(volumes, weights, index, rotations[order], origins, halves, tried).agreement
+    shuffled = score_conventions(stack, rotations[order], origins, halves, tried).agreement
     over_relion = [standard_errors(one - agreement[0]) for one in agreement]
     supported = standard_errors(agreement[found] - shuffled[-1])
     verdict: Verdict = "undetermined"
@@ -160,8 +160,8 @@ def _judge(sample: Sample, poses: Poses, wedge: WedgeCheck, seed: int) -> PoseCh
     return PoseCheck(verdict, conventions[found], supported, table, len(sample))
 
 
-def _prepare(sample: Sample, wedge: WedgeCheck) -> tuple[Tensor, Tensor, Tensor]:
-    """Volumes under the one observation model, weights and their index, in a box of at most 20."""
+def _prepare(sample: Sample, wedge: WedgeCheck) -> ParticleStack:
+    """Particles under the one observation model, in a box of at most 20."""
     volumes, weights, index = sample.volumes, sample.weights, sample.weight_index
     box = volumes.shape[-1]
     if weights is None or index is None:
@@ -177,7 +177,7 @@ def _prepare(sample: Sample, wedge: WedgeCheck) -> tuple[Tensor, Tensor, Tensor]
         volumes = torch.stack([whiten(volume, weights[i]) for volume, i in zip(volumes, index, strict=True)])
     if box > _BOX:
         volumes, weights = fourier_crop(volumes, _BOX), crop_weights(weights, _BOX)
-    return standardise(volumes), weights, index
+    return ParticleStack(standardise(volumes), weights, index)
 
 
 def _half_sets(sample: Sample, seed: int) -> Tensor:

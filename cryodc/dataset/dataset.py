@@ -14,6 +14,7 @@ from torch import Tensor
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.reading import InputOptions, ParticleReader
 from cryodc.errors import InputError
+from cryodc.fourier import ParticleStack
 from cryodc.particles import ParticleSet
 
 
@@ -120,10 +121,8 @@ class SubtomogramDataset(OfVolumes):
             if coming is not None:
                 yield coming.result()
 
-    def gather(
-        self, rows: Int[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "k d h hw"], Int[Tensor, " b"]]:
-        """Volumes of these particles, their distinct weights, and which of those each has.
+    def gather(self, rows: Int[Tensor, " b"]) -> ParticleStack:
+        """These particles in memory, with their distinct weights.
 
         Raises
         ------
@@ -132,7 +131,7 @@ class SubtomogramDataset(OfVolumes):
         """
         distinct, place = torch.unique(self.weight_index[rows], return_inverse=True)
         require_memory(self.particles, len(rows), len(distinct))
-        return self.volumes[rows], self.weights[distinct], place
+        return ParticleStack(self.volumes[rows], self.weights[distinct], place)
 
 
 def load_dataset(

@@ -9,19 +9,13 @@ from cryodc.fourier.backprojection import (
     subtract_background,
 )
 from cryodc.fourier.ball import (
-    OVERSAMPLING,
     FourierBall,
     ball_spectra,
     ball_weights,
     chunks,
-    fine_spectrum,
     fourier_ball,
-    measured_voxels,
-    phase_ramps,
-    sample_spectrum,
-    score_poses,
     shift_lattice,
-    slices,
+    volume_from_ball,
 )
 from cryodc.fourier.ctf import TiltOptics
 from cryodc.fourier.filters import (
@@ -37,6 +31,25 @@ from cryodc.fourier.filters import (
     standardise,
     view_mask,
 )
+from cryodc.fourier.forward import (
+    OVERSAMPLING,
+    backproject_particles,
+    fine_gradient,
+    fine_spectrum,
+    phase_ramps,
+    predict,
+    predict_with_jacobian,
+    sample_spectrum,
+    score_chosen,
+    score_poses,
+    slices,
+    spread_samples,
+    sums_in_ball,
+    turn_back,
+    turned_ramps,
+    unfold_spectrum,
+    weighted_spectra,
+)
 from cryodc.fourier.fsc import (
     HalfMapFsc,
     fourier_shell_correlation,
@@ -46,26 +59,37 @@ from cryodc.fourier.fsc import (
     shell_product,
 )
 from cryodc.fourier.masks import density_mask
-from cryodc.fourier.reconstruct import accumulate, aligned_spectra, volume_from_ball
-from cryodc.fourier.wedge import TiltAxis, apply_weight, frequency_grid, missing_moments, wedge_from_tilt_range
+from cryodc.fourier.noise import NoiseModel, mean_noise, noise_of_residuals
+from cryodc.fourier.stack import ParticleSpectra, ParticleStack, stack_spectra
+from cryodc.fourier.wedge import (
+    TiltAxis,
+    apply_weight,
+    frequency_grid,
+    measured_voxels,
+    missing_moments,
+    wedge_from_tilt_range,
+)
 
 __all__ = [
     "OVERSAMPLING",
     "Backprojection",
     "FourierBall",
     "HalfMapFsc",
+    "NoiseModel",
+    "ParticleSpectra",
+    "ParticleStack",
     "TiltAxis",
     "TiltOptics",
-    "accumulate",
-    "aligned_spectra",
     "apply_weight",
     "backproject",
+    "backproject_particles",
     "ball_spectra",
     "ball_weights",
     "chunks",
     "crop_images",
     "crop_weights",
     "density_mask",
+    "fine_gradient",
     "fine_spectrum",
     "fourier_ball",
     "fourier_crop",
@@ -77,12 +101,17 @@ __all__ = [
     "hermitian_count",
     "image_frequencies",
     "low_pass",
+    "mean_noise",
     "measured_voxels",
     "missing_moments",
     "multiply_by_transfer",
+    "noise_of_residuals",
     "phase_ramps",
+    "predict",
+    "predict_with_jacobian",
     "resolution_angstrom",
     "sample_spectrum",
+    "score_chosen",
     "score_poses",
     "shell_frequencies",
     "shell_index",
@@ -91,9 +120,16 @@ __all__ = [
     "shift_lattice",
     "slices",
     "soft_sphere",
+    "spread_samples",
+    "stack_spectra",
     "standardise",
     "subtract_background",
+    "sums_in_ball",
+    "turn_back",
+    "turned_ramps",
+    "unfold_spectrum",
     "view_mask",
     "volume_from_ball",
     "wedge_from_tilt_range",
+    "weighted_spectra",
 ]

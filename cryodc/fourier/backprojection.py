@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cryodc.fourier.ball import OVERSAMPLING
 from cryodc.fourier.ctf import TiltOptics
 from cryodc.fourier.filters import soft_sphere
+from cryodc.fourier.forward import OVERSAMPLING
 from cryodc.fourier.wedge import frequency_grid
 
 MEASURED = 1e-4

@@ -8,10 +8,12 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 TiltAxis = Literal["x", "y"]
+MEASURED = 0.1
+"""Share of a weight's own largest value above which a Fourier voxel counts as measured."""
 
 
 def frequency_grid(
@@ -66,11 +68,21 @@ def apply_weight(
     return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
 
 
+def measured_voxels(weights: Float[Tensor, "m *spectrum"]) -> Bool[Tensor, "m *spectrum"]:
+    """Where each weight measures: where it exceeds a tenth of its own largest value.
+
+    Each weight is judged by itself, so neither its scale nor the other weights matter.
+    """
+    magnitude = weights.abs()
+    largest = magnitude.flatten(1).amax(dim=1).reshape(-1, *[1] * (weights.ndim - 1))
+    return magnitude > MEASURED * largest
+
+
 def missing_moments(weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "3 3"]:
     """How much is missing, and where: ``Σ k̂ k̂ᵀ`` over the missing voxels within Nyquist, over the number of all.
 
-    Its trace is the missing share; turned by ``A`` the wedge has the moments ``A M Aᵀ``. Missing is what does not
-    exceed 1 % of the largest weight.
+    Its trace is the missing share; turned by ``A`` the wedge has the moments ``A M Aᵀ``. Missing is what
+    :func:`measured_voxels` does not count.
 
     Examples
     --------
@@ -82,12 +94,11 @@ def missing_moments(weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "3 3"]:
     box = weight.shape[0]
     k = frequency_grid(box, weight.device).double()
     radius = k.norm(dim=-1)
-    magnitude = weight.abs()
     # Each column but DC and Nyquist stands for its mirror image too, whose moments are the same.
     counted = torch.full((box // 2 + 1,), 2.0, device=weight.device).double()
     counted[0] = counted[-1] = 1.0
     counted = counted * ((radius > 0) & (radius <= box // 2))
-    missing = counted * (magnitude <= 0.01 * magnitude.max())
+    missing = counted * ~measured_voxels(weight[None])[0]
     direction = k / radius.clamp(min=1)[..., None]
     return torch.einsum("dhw,dhwi,dhwj->ij", missing, direction, direction) / counted.sum()
 

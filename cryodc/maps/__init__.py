@@ -2,7 +2,7 @@
 
 from cryodc.maps.coverage import view_directions
 from cryodc.maps.fractions import ClassFractions, class_fractions, fractions_table
-from cryodc.maps.half_maps import HalfMaps, average_particles
+from cryodc.maps.half_maps import HalfMaps, average_particles, average_sums
 from cryodc.maps.quality import quality_png
 from cryodc.maps.sharpening import sharpen
 from cryodc.maps.user_masks import mask_of, read_mask, read_masks
@@ -11,6 +11,7 @@ __all__ = [
     "ClassFractions",
     "HalfMaps",
     "average_particles",
+    "average_sums",
     "class_fractions",
     "fractions_table",
     "mask_of",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.fourier import FourierBall, ball_weights, volume_from_ball
+from cryodc.fourier import FourierBall, ball_weights, measured_voxels, volume_from_ball
 
 MEASURED = 0.5
 """Particles' worth of measurement from which a Fourier voxel counts as measured: half, for the voxels at an edge."""
@@ -57,7 +57,7 @@ def measure_coverage(
     Parameters
     ----------
     power
-        Denominator of :func:`cryodc.fourier.reconstruct.accumulate`.
+        Denominator of :func:`cryodc.fourier.sums_in_ball`.
     weights
         ``(m, d, h, w // 2 + 1)`` transfers in use.
     n_particles
@@ -65,8 +65,8 @@ def measure_coverage(
     ball
         Of ``power``.
     """
-    squared = ball_weights(weights, ball).square()
-    seen = (squared > 1e-3 * squared.amax().clamp_min(1e-12)).float()
+    turned = ball_weights(weights, ball)
+    squared, seen = turned.square(), measured_voxels(turned).float()
     share = ball.shell_mean(seen).mean(dim=0).clamp_min(1e-9)
     typical = (ball.shell_mean(squared).mean(dim=0) / share).clamp_min(1e-12)
     count = power / typical[ball.shells]

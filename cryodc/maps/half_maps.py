@@ -4,27 +4,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.fourier import (
     FourierBall,
     HalfMapFsc,
-    accumulate,
-    ball_spectra,
+    ParticleStack,
     ball_weights,
-    chunks,
     density_mask,
     fine_spectrum,
     fourier_ball,
     half_map_fsc,
-    phase_ramps,
-    sample_spectrum,
+    measured_voxels,
+    predict,
+    stack_spectra,
+    turn_back,
     volume_from_ball,
+    weighted_spectra,
 )
 from cryodc.geometry import symmetrise
 from cryodc.maps.coverage import Coverage, measure_coverage
+
+_AT_ONCE = 8
+"""Particles that are held at once, twice as fine as their box."""
+_VALUES_AT_ONCE = 400_000
+"""Fourier values that are held at once in the poses of their particles."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,7 @@ class HalfMaps:
 
 @torch.no_grad()
 def average_particles(
-    volumes: Float[Tensor, "n d h w"],
-    weights: Float[Tensor, "m d h hw"],
-    weight_index: Int[Tensor, " n"],
+    stack: ParticleStack,
     rotations: Float[Tensor, "n 3 3"],
     origins_voxels: Float[Tensor, "n 3"],
     half_sets: Int[NDArray[np.int64], " n"],
@@ -77,10 +81,8 @@ def average_particles(
 
     Parameters
     ----------
-    volumes
-        ``(n, d, h, w)``.
-    weights, weight_index
-        ``(m, d, h, w // 2 + 1)`` transfers, and which of them each particle has.
+    stack
+        The particles.
     rotations, origins_voxels
         Poses as in :class:`cryodc.particles.table.Poses`, origins in voxels.
     half_sets
@@ -92,15 +94,15 @@ def average_particles(
     mask
         What the FSC is computed within, 0 to 1; by default the surroundings of the density.
     """
-    box_size = volumes.shape[-1]
-    ball = fourier_ball(box_size, box_size / 2, volumes.device)
+    box_size, device = stack.box_size, stack.device
+    ball = fourier_ball(box_size, box_size / 2, device)
     first_turn, first_move = independent or (rotations, origins_voxels)
     sums = []
     for half in (1, 2):
-        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        half_sums = accumulate(volumes[rows], weights, weight_index[rows], first_turn[rows], first_move[rows], ball)
+        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(device)
+        half_sums = average_sums(stack.select(rows), first_turn[rows], first_move[rows], ball)
         sums.append(symmetrise(*half_sums, ball, symmetry))
-    used = weights[torch.unique(weight_index)]
+    used = stack.weights[torch.unique(stack.weight_index)]
     one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
     mask = density_mask(halves.mean(dim=0)) if mask is None else mask
@@ -109,42 +111,65 @@ def average_particles(
     if independent is None:
         top, bottom = sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]
     else:
-        whole = accumulate(volumes, weights, weight_index, rotations, origins_voxels, ball)
+        whole = average_sums(stack, rotations, origins_voxels, ball)
         top, bottom = symmetrise(*whole, ball, symmetry)
-    known = torch.from_numpy(fsc).float().to(volumes.device).clamp(0.02, 0.99)
+    known = torch.from_numpy(fsc).float().to(device).clamp(0.02, 0.99)
     damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
     below = np.flatnonzero(fsc[1:] < 0.143)
     finest = float(max(3, below[0] if len(below) else box_size // 2 - 1))
-    score = _mean_correlation(
-        volumes, weights, weight_index, (first_turn, first_move), half_sets, halves * mask, ball.within(finest)
-    )
-    coverage = measure_coverage(bottom, used, len(volumes), ball)
+    score = _mean_correlation(stack, (first_turn, first_move), half_sets, halves * mask, ball.within(finest))
+    coverage = measure_coverage(bottom, used, len(stack), ball)
     return HalfMaps(average, halves, mask, fsc, curves, coverage, score)
 
 
+def average_sums(
+    stack: ParticleStack,
+    rotations: Float[Tensor, "n 3 3"],
+    origins_voxels: Float[Tensor, "n 3"],
+    ball: FourierBall,
+) -> tuple[Complex[Tensor, " p"], Float[Tensor, " p"]]:
+    """Numerator and denominator of the average of all particles, each turned back by itself.
+
+    Backprojection on the fine grid of a map is quicker, and serves while particles are aligned. Turning each particle
+    back from its own fine grid leaves less than half the error of interpolation, and serves what is written.
+
+    Parameters
+    ----------
+    stack
+        The particles.
+    rotations, origins_voxels
+        Their poses.
+    ball
+        Where the average is wanted.
+    """
+    numerator = torch.zeros(len(ball), dtype=torch.complex64, device=stack.device)
+    denominator = torch.zeros(len(ball), device=stack.device)
+    for c, part in stack.batches(_AT_ONCE):
+        fine = weighted_spectra(part.volumes, part.own_weights)
+        data, power = turn_back(fine, ball, rotations[c], origins_voxels[c])
+        numerator += data.sum(dim=0)
+        denominator += power.sum(dim=0)
+    return numerator, denominator
+
+
 def _mean_correlation(
-    volumes: Tensor,
-    weights: Tensor,
-    weight_index: Tensor,
+    stack: ParticleStack,
     poses: tuple[Tensor, Tensor],
     half_sets: NDArray[np.int64],
     halves: Tensor,
     ball: FourierBall,
 ) -> float:
-    transfer = ball_weights(weights, ball)
+    measured = measured_voxels(ball_weights(stack.weights, ball)).float()
     total = 0.0
     for half in (1, 2):
-        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(volumes.device)
-        fine = fine_spectrum(halves[2 - half][None])
-        for c in chunks(len(rows), max(1, 400_000 // len(ball))):
-            part = rows[c]
-            points = (ball.frequencies @ poses[0][part]).reshape(1, -1, 3)
-            values = sample_spectrum(fine, points)[0].reshape(2, len(part), len(ball))
-            model = torch.complex(values[0], values[1]) * transfer[weight_index[part]]
-            model = model * phase_ramps(ball, poses[1][part])
-            measured = (transfer[weight_index[part]].abs() > 1e-3).float()
-            spectra = ball_spectra(volumes[part], ball) * measured
+        rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(stack.device)
+        fine = fine_spectrum(halves[2 - half][None])[0]
+        for c, part in stack.select(rows).batches(max(1, _VALUES_AT_ONCE // len(ball))):
+            particles = stack_spectra(part, ball)
+            rotations, origins = poses[0][rows[c]], poses[1][rows[c]]
+            model = predict(fine, ball, particles.own_weights, rotations, origins)
+            spectra = particles.spectra * measured[particles.weight_index]
             norm = (model.abs().square().sum(dim=1) * spectra.abs().square().sum(dim=1)).sqrt().clamp_min(1e-20)
             total += float(((spectra * model.conj()).real.sum(dim=1) / norm).sum())
-    return total / len(volumes)
+    return total / len(stack)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cryodc.fourier import (
     FourierBall,
-    aligned_spectra,
     ball_spectra,
     ball_weights,
     chunks,
@@ -16,10 +15,11 @@ from cryodc.fourier import (
     fine_spectrum,
     fourier_ball,
     fourier_crop,
-    phase_ramps,
-    slices,
+    predict,
     soft_sphere,
+    turn_back,
     volume_from_ball,
+    weighted_spectra,
 )
 from cryodc.states.missing_data import Measurements
 
@@ -67,12 +67,12 @@ def measure(
                     volumes, weights = fourier_crop(volumes, small), crop_weights(weights, small)
                 yield volumes * sphere, weights, rotations, origins * (small / box_size)
 
-    data, power = _joined([aligned_spectra(*batch, ball) for batch in cropped()])
+    data, power = _joined([_turned_back(batch, ball) for batch in cropped()])
     total = power.sum(dim=0)
     average = data.sum(dim=0) / (total + 0.02 * ball.shell_mean(total)[ball.shells].clamp_min(1e-12))
     fine = fine_spectrum(volume_from_ball(average, ball)[None] * sphere, float(shells))[0]
     average = ball_spectra(volume_from_ball(average, ball)[None] * sphere, ball)[0]
-    seen = [aligned_spectra(_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:], ball)[:1] for batch in cropped()]
+    seen = [_turned_back((_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:]), ball)[:1] for batch in cropped()]
     (model,) = _joined(seen)
     noise = _noise(data - model, power, ball, float(sphere.square().mean()))[ball.shells]
     scales = _scales(data, model, average / noise)
@@ -85,10 +85,15 @@ def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
+def _turned_back(batch: Batch, ball: FourierBall) -> tuple[Tensor, Tensor]:
+    """What each particle says of the map, and how much."""
+    volumes, weights, rotations, origins = batch
+    return turn_back(weighted_spectra(volumes, weights), ball, rotations, origins)
+
+
 def _seen_as(fine: Tensor, ball: FourierBall, weights: Tensor, rotations: Tensor, origins: Tensor) -> Tensor:
     """A map as each particle would show it: in its pose, behind its weight, without noise."""
-    turned = slices(fine, ball, rotations)
-    spectra = torch.complex(turned[:, 0], turned[:, 1]) * phase_ramps(ball, origins) * ball_weights(weights, ball)
+    spectra = predict(fine, ball, ball_weights(weights, ball), rotations, origins)
     return torch.stack([volume_from_ball(values, ball) for values in spectra])
 
 

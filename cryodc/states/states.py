@@ -166,9 +166,8 @@ def _write_states(folder: Path, members: PosedClass, found: Conformations) -> li
         if len(mine) > 1 and len(set(halves.tolist())) < 2:
             halves = balanced_halves(len(mine), 0)
         here = torch.from_numpy(mine).to(members.rotations.device)
-        gathered = members.dataset.gather(torch.from_numpy(members.rows[mine]))
-        volumes, weights, index = (tensor.to(members.rotations.device) for tensor in gathered)
-        maps = average_particles(volumes, weights, index, members.rotations[here], members.origins_voxels[here], halves)
+        stack = members.dataset.gather(torch.from_numpy(members.rows[mine])).to(members.rotations.device)
+        maps = average_particles(stack, members.rotations[here], members.origins_voxels[here], halves)
         name = f"state{state + 1:02d}.mrc"
         write_volume(folder / name, _volume(maps.average, members))
         resolution = resolution_angstrom(maps.fsc, members.spacing_angstrom)

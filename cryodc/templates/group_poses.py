@@ -19,13 +19,12 @@ from cryodc.alignment import (
     PoseSet,
     References,
     empty_poses,
-    fine_gradient,
     make_references,
     refine_poses,
     register_map,
 )
-from cryodc.fourier import phase_ramps
-from cryodc.templates.match import BOX, BallSpectra, match_references, random_search
+from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, phase_ramps
+from cryodc.templates.match import BOX, match_references, random_search
 from cryodc.volumes import Volume
 
 _N_ROUNDS = 8
@@ -50,7 +49,7 @@ class Matched:
         Shells that were looked at.
     """
 
-    particles: BallSpectra
+    particles: ParticleSpectra
     halves: Int[Tensor, " n"]
     sample: ClassSpectra
     rows: Int[Tensor, " s"]
@@ -80,7 +79,7 @@ def group_poses(
     return pose, Volume(average.maps[0].mean(dim=0).cpu().numpy(), 1.0)
 
 
-def _centred(particles: BallSpectra, pose: PoseSet) -> BallSpectra:
+def _centred(particles: ParticleSpectra, pose: PoseSet) -> ParticleSpectra:
     """Particles moved back by the shifts they are known to have, so that rotations are compared in place."""
     return replace(particles, spectra=particles.spectra * phase_ramps(particles.ball, pose.shifts).conj())
 
@@ -101,21 +100,18 @@ def _averaged(matched: Matched, rows: Int[Tensor, " b"], pose: PoseSet) -> Refer
 
 
 def _refined(
-    particles: BallSpectra, halves: Int[Tensor, " b"], average: References, noise: Float[Tensor, " s"], start: PoseSet
+    particles: ParticleSpectra, halves: Int[Tensor, " b"], average: References, noise: NoiseModel, start: PoseSet
 ) -> PoseSet:
     """Poses moved uphill, always on the map of the other half set."""
     rotations, shifts, scores = start.rotations.clone(), start.shifts.clone(), start.scores.clone()
-    whitening = noise.clamp_min(1e-12).rsqrt()[particles.ball.shells]
+    whitened = noise.whiten(particles)
     for half in (1, 2):
         rows = torch.nonzero(halves == half)[:, 0]
         if len(rows):
             rotations[rows], shifts[rows], scores[rows] = refine_poses(
-                particles.spectra[rows] * whitening,
-                particles.weights * whitening,
-                particles.weight_index[rows],
+                whitened.select(rows),
                 fine_gradient(average.maps[0, 2 - half], float(particles.ball.shells.max()))[None],
                 torch.zeros_like(rows),
-                particles.ball,
                 rotations[rows],
                 shifts[rows],
                 _N_STEPS,

@@ -22,12 +22,12 @@ from cryodc.alignment import (
 )
 from cryodc.clustering import fit_mixture
 from cryodc.dataset import Dataset
+from cryodc.fourier import ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
 from cryodc.templates.groups import Groups, place_particles
 from cryodc.templates.match import (
     RADIUS,
-    BallSpectra,
     crop_particles,
     match_references,
     particle_spectra,
@@ -138,11 +138,10 @@ class _Learner:
         self.all = particle_spectra(dataset, device)
         self.all_halves = torch.from_numpy(balanced_halves(len(dataset), seed)).to(device)
         rows = torch.randperm(len(dataset), generator=self.generator)[: config.n_particles].sort().values
-        self.inputs = crop_particles(dataset, rows, device)
+        self.stack = crop_particles(dataset, rows, device)
         self.rows = rows.to(device)
         self.sample, self.halves = self.all.select(self.rows), self.all_halves[self.rows]
-        volumes, weights, index = self.inputs
-        self.spectra = ClassSpectra(volumes * sphere(device), weights, index, RADIUS)
+        self.spectra = ClassSpectra(self.stack.masked(sphere(device)), RADIUS)
 
     @property
     def maps(self) -> Float[Tensor, "k d h w"]:
@@ -160,7 +159,7 @@ class _Learner:
             members = np.flatnonzero(labels == label)
             surest = members[np.argsort(-sureness[members], kind="stable")[:_STARTS_FROM]]
             rows = torch.from_numpy(np.sort(surest)).to(self.device)
-            started = start_reference(self.spectra, self.inputs, self.halves, rows, self.seed + label, 1)
+            started = start_reference(self.spectra, self.stack, self.halves, rows, self.seed + label, 1)
             if started is not None:
                 found.append(started[0])
             self.tell(f"template {label + 1} of {n_templates}: {'aligned' if started else 'not aligned'}")
@@ -189,7 +188,7 @@ class _Learner:
         within = spread_within(self._scores(simulated, poses, 1), which.cpu().numpy())
         self.axes = whitening_axes(self.scores, within)
 
-    def _simulate(self) -> tuple[BallSpectra, ClassPoses, Int[Tensor, " n"]]:
+    def _simulate(self) -> tuple[ParticleSpectra, ClassPoses, Int[Tensor, " n"]]:
         """Particles of the templates as clear as the recorded ones are, matched, and which template each is of."""
         found, best = self.poses.scores, self.poses.scores.argmax(dim=1)
         own = [found[best == label, label] for label in range(len(self.references))]
@@ -247,7 +246,7 @@ class _Learner:
         return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy())
 
     def _scores(
-        self, particles: BallSpectra, poses: ClassPoses, n_corrections: int | None = None
+        self, particles: ParticleSpectra, poses: ClassPoses, n_corrections: int | None = None
     ) -> Float[NDArray[np.float64], "n k"]:
         """Scores after the first corrections, or after all there are."""
         scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
@@ -256,6 +255,6 @@ class _Learner:
             scores = correction.apply(scores, best, seen)
         return scores
 
-    def _match(self, particles: BallSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
+    def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
         search = random_search(self.generator, self.device)
         return match_references(particles.within(self.radius), halves, self.references, search, self.spectra.noise)

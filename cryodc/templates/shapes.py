@@ -8,8 +8,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.geometry import rotation_grid
-from cryodc.templates.match import BOX, BallSpectra, Search, match_map, shift_star, sphere
+from cryodc.templates.match import BOX, Search, match_map, shift_star, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
 
 N_SHAPES = 96
@@ -26,7 +27,7 @@ _CALIBRATING_SHAPES = 8
 
 
 @torch.no_grad()
-def shape_points(particles: BallSpectra, n_axes: int, *, seed: int = 0) -> Float[NDArray[np.float64], "n k"]:
+def shape_points(particles: ParticleSpectra, n_axes: int, *, seed: int = 0) -> Float[NDArray[np.float64], "n k"]:
     """Particles as points: in each axis 1 is the spread of particles of one protein, as simulated from random shapes.
 
     Parameters
@@ -81,7 +82,7 @@ def random_shapes(n_shapes: int, generator: torch.Generator, *, fine: bool = Fal
 
 
 @torch.no_grad()
-def score_shapes(particles: BallSpectra, shapes: Float[Tensor, "k d h w"]) -> Float[Tensor, "n k"]:
+def score_shapes(particles: ParticleSpectra, shapes: Float[Tensor, "k d h w"]) -> Float[Tensor, "n k"]:
     """Correlation of every particle with every shape, −1 to 1, in the orientation and shift in which it is highest."""
     device, mask = particles.spectra.device, sphere(particles.spectra.device)
     search = Search(rotation_grid(_STEP_DEGREES).to(device), shift_star(_SHIFT, 1, device))
@@ -89,16 +90,16 @@ def score_shapes(particles: BallSpectra, shapes: Float[Tensor, "k d h w"]) -> Fl
     return torch.stack([match_map(particles, shape * mask, search).scores / norms for shape in shapes], dim=1)
 
 
-def white_noise(particles: BallSpectra) -> Float[Tensor, " s"]:
+def white_noise(particles: ParticleSpectra) -> NoiseModel:
     """Power of the noise, taken as the same in all shells: that of the outermost, where signal is least."""
     outermost = particles.ball.shells == particles.ball.shells.max()
     measured = particles.measured[:, outermost][particles.weight_index]
     power = (particles.spectra[:, outermost].abs().square() * measured).sum() / measured.sum().clamp_min(1)
-    return power.expand(particles.ball.box_size // 2 + 1)
+    return NoiseModel(power.expand(particles.ball.box_size // 2 + 1))
 
 
 def find_length(
-    particles: BallSpectra, bank: Float[Tensor, "k d h w"], noise: Float[Tensor, " s"], generator: torch.Generator
+    particles: ParticleSpectra, bank: Float[Tensor, "k d h w"], noise: NoiseModel, generator: torch.Generator
 ) -> float:
     """Length of the signal, in units of the noise, at which simulated shapes fit the bank as well as particles do."""
     drawn = torch.randperm(len(particles), generator=generator)[:_N_CALIBRATING].to(particles.spectra.device)

@@ -6,22 +6,21 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.fourier import fine_spectrum, phase_ramps, slices
+from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
 from cryodc.geometry import random_rotations
-from cryodc.templates.match import BallSpectra
 
 _MOST_SHIFT = 0.75
 _RIDGE = 1e-3
 
 
 def simulate_particles(
-    particles: BallSpectra,
+    particles: ParticleSpectra,
     maps: Float[Tensor, "k d h w"],
     lengths: Float[Tensor, " k"],
     n_per_map: int,
-    noise: Float[Tensor, " s"],
+    noise: NoiseModel,
     generator: torch.Generator,
-) -> tuple[BallSpectra, Int[Tensor, " n"]]:
+) -> tuple[ParticleSpectra, Int[Tensor, " n"]]:
     """Maps in random poses, recorded as these particles were, and which map each is.
 
     Parameters
@@ -35,26 +34,26 @@ def simulate_particles(
     n_per_map
         Particles of each.
     noise
-        Power per shell, where anything was measured.
+        Added where anything was measured.
     generator
         Draws all that is random, on the CPU.
     """
     device, ball = particles.spectra.device, particles.ball
-    power, measured, spectra, index = noise[ball.shells], particles.measured, [], []
+    power, measured, spectra, index = noise.variance(ball), particles.measured, [], []
     for volume, length in zip(maps, lengths, strict=True):
         rotations = random_rotations(n_per_map, generator).to(device)
         shifts = _MOST_SHIFT * (2 * torch.rand(n_per_map, 3, generator=generator) - 1)
         drawn = torch.randint(len(particles), (n_per_map,), generator=generator).to(device)
         own = particles.weight_index[drawn]
-        parts = slices(fine_spectrum(volume[None])[0], ball, rotations)
-        signal = torch.complex(parts[:, 0], parts[:, 1]) * phase_ramps(ball, shifts.to(device)) * particles.weights[own]
+        fine = fine_spectrum(volume[None])[0]
+        signal = predict(fine, ball, particles.weights[own], rotations, shifts.to(device))
         found = (signal.abs().square() / power.clamp_min(1e-20)).sum(dim=1).sqrt().median()
         white = torch.randn(2, *signal.shape, generator=generator).to(device) * (power / 2).sqrt()
         rest = torch.complex(white[0], white[1]) * measured[own]
         spectra.append(length / found.clamp_min(1e-20) * signal + rest)
         index.append(own)
     which = torch.arange(len(maps), device=device).repeat_interleave(n_per_map)
-    return BallSpectra(ball, torch.cat(spectra), particles.weights, torch.cat(index)), which
+    return ParticleSpectra(ball, torch.cat(spectra), particles.weights, torch.cat(index)), which
 
 
 def spread_within(

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import ClassPoses
-from cryodc.templates.match import BallSpectra
+from cryodc.fourier import ParticleSpectra
 
 _FEWEST = 40
 _RIDGE = 1e-2
 
 
-def ball_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
+def ball_moments(particles: ParticleSpectra) -> Float[Tensor, "m 3 3"]:
     """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all.
 
     :func:`cryodc.fourier.wedge.missing_moments` of the ball alone, with a weight near nothing counted as missing.
@@ -29,13 +29,13 @@ def ball_moments(particles: BallSpectra) -> Float[Tensor, "m 3 3"]:
     return torch.einsum("mp,pi,pj->mij", missing, directions, directions) / len(directions)
 
 
-def wedge_on_best(particles: BallSpectra, poses: ClassPoses) -> Float[NDArray[np.float64], "n 6"]:
+def wedge_on_best(particles: ParticleSpectra, poses: ClassPoses) -> Float[NDArray[np.float64], "n 6"]:
     """:func:`wedge_seen` in the pose of each particle on the template that fits it best."""
     best = poses.scores.argmax(dim=1)
     return wedge_seen(particles, poses.rotations[torch.arange(len(best), device=best.device), best])
 
 
-def wedge_seen(particles: BallSpectra, rotations: Float[Tensor, "n 3 3"]) -> Float[NDArray[np.float64], "n 6"]:
+def wedge_seen(particles: ParticleSpectra, rotations: Float[Tensor, "n 3 3"]) -> Float[NDArray[np.float64], "n 6"]:
     """The missing wedge of each particle in the frame of a map that it lies on with ``A``: the moments ``Aᵀ M A``."""
     moments = ball_moments(particles)[particles.weight_index]
     seen = rotations.transpose(1, 2) @ moments @ rotations

@@ -3,7 +3,14 @@ import pytest
 import torch
 
 from cryodc.alignment import Alignment, align_class, register_map
-from cryodc.fourier import apply_weight, fourier_shell_correlation, soft_sphere, standardise, wedge_from_tilt_range
+from cryodc.fourier import (
+    ParticleStack,
+    apply_weight,
+    fourier_shell_correlation,
+    soft_sphere,
+    standardise,
+    wedge_from_tilt_range,
+)
 from cryodc.geometry import geodesic_degrees, resample, rotations_from_vectors
 from cryodc.maps import average_particles
 from cryodc.simulation import SimulationConfig, phantom, simulate_particles
@@ -38,12 +45,12 @@ def found() -> tuple[Alignment, float]:
     config = SimulationConfig(n_per_map=N_PARTICLES, snr=0.3, seed=4)
     made = simulate_particles({"bilobe": phantom("bilobe")}, config)
     volumes = standardise(made.volumes)
-    alignment = align_class(volumes, made.weights, made.weight_index, seed=1, n_starts=2)
+    alignment = align_class(ParticleStack(volumes, made.weights, made.weight_index), seed=1, n_starts=2)
     relative = made.poses.rotations.swapaxes(1, 2) @ alignment.rotations.double().numpy()
     errors = np.array([np.median(geodesic_degrees(relative, r[None])) for r in relative])
     halves = alignment.half_sets
     maps = average_particles(
-        volumes, made.weights, made.weight_index, alignment.rotations, alignment.origins_voxels, halves
+        ParticleStack(volumes, made.weights, made.weight_index), alignment.rotations, alignment.origins_voxels, halves
     )
     truth = made.maps[0]
     *_, moved = register_map(Volume(maps.average.numpy(), 10.0), Volume(truth.numpy(), 10.0))
@@ -70,7 +77,9 @@ def test_noise_behind_a_wedge_is_not_aligned(seed: int) -> None:
     weight = wedge_from_tilt_range(32, -60, 60)
     noise = torch.randn(24, 32, 32, 32, generator=torch.Generator().manual_seed(100 + seed))
     volumes = standardise(apply_weight(noise, weight))
-    alignment = align_class(volumes, weight[None], torch.zeros(24, dtype=torch.long), seed=seed, n_starts=1)
+    alignment = align_class(
+        ParticleStack(volumes, weight[None], torch.zeros(24, dtype=torch.long)), seed=seed, n_starts=1
+    )
     assert not alignment.aligned
     assert alignment.evidence < 0.2
 
@@ -80,14 +89,14 @@ def test_noise_agrees_only_as_far_as_the_start_it_was_given() -> None:
     weight = wedge_from_tilt_range(24, -60, 60)
     noise = torch.randn(24, 24, 24, 24, generator=torch.Generator().manual_seed(1))
     volumes = standardise(apply_weight(noise, weight))
-    inputs = (volumes, weight[None], torch.zeros(24, dtype=torch.long))
+    stack = ParticleStack(volumes, weight[None], torch.zeros(24, dtype=torch.long))
     start = phantom("clamp").mean_map(24, 10.0)
-    coarse, fine = (align_class(*inputs, seed=1, start=start, start_shells=s) for s in (3.0, 6.0))
+    coarse, fine = (align_class(stack, seed=1, start=start, start_shells=s) for s in (3.0, 6.0))
     assert fine.fsc[4:6].mean() > coarse.fsc[4:6].mean() + 0.2
     assert not fine.aligned
     assert not coarse.aligned
     with pytest.raises(ValueError, match="no shells are left"):
-        align_class(*inputs, seed=1, start=start, start_shells=8.0)
+        align_class(stack, seed=1, start=start, start_shells=8.0)
 
 
 def test_the_seed_decides_everything() -> None:
@@ -95,7 +104,7 @@ def test_the_seed_decides_everything() -> None:
     noise = torch.randn(8, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     volumes = standardise(apply_weight(noise, weight))
     index = torch.zeros(8, dtype=torch.long)
-    first, second = (align_class(volumes, weight[None], index, seed=2, n_starts=1) for _ in range(2))
+    first, second = (align_class(ParticleStack(volumes, weight[None], index), seed=2, n_starts=1) for _ in range(2))
     torch.testing.assert_close(first.rotations, second.rotations)
     assert first.evidence == second.evidence
 
@@ -103,4 +112,4 @@ def test_the_seed_decides_everything() -> None:
 def test_three_particles_are_too_few() -> None:
     weight = wedge_from_tilt_range(16, -60, 60)
     with pytest.raises(ValueError, match="at least 4"):
-        align_class(torch.zeros(3, 16, 16, 16), weight[None], torch.zeros(3, dtype=torch.long))
+        align_class(ParticleStack(torch.zeros(3, 16, 16, 16), weight[None], torch.zeros(3, dtype=torch.long)))

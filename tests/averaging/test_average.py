@@ -20,7 +20,7 @@ from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.evaluation import evaluate_run
 from cryodc.fourier import (
-    accumulate,
+    ParticleStack,
     apply_weight,
     crop_weights,
     density_mask,
@@ -34,7 +34,7 @@ from cryodc.fourier import (
 )
 from cryodc.geometry import matrices_from_euler, random_rotations
 from cryodc.io import read_volume, write_json, write_volume
-from cryodc.maps import average_particles
+from cryodc.maps import average_particles, average_sums, half_maps
 from cryodc.models import preset_config
 from cryodc.particles import read_particles, with_poses
 from cryodc.runs import RunFolder, load_run_particles, save_config
@@ -67,7 +67,7 @@ def test_no_shell_of_an_average_is_lost_and_none_pulled_towards_zero_by_wedges()
     index = torch.arange(30) % 2
     seen = apply_weight(volumes, weights[index])
     ball = fourier_ball(BOX, BOX / 2)
-    top, bottom = accumulate(seen, weights, index, rotations, origins, ball)
+    top, bottom = average_sums(ParticleStack(seen, weights, index), rotations, origins, ball)
     average = volume_from_ball(top / (bottom + 1e-3), ball)
     truth = blobs(CENTRES)
     fsc = fourier_shell_correlation(average, truth)
@@ -110,8 +110,8 @@ def test_an_average_agrees_with_one_written_with_scipy() -> None:
         denominator += affine_transform(full, matrix, centre - matrix @ centre, order=1)
     twin = np.fft.fftshift(np.fft.ifftn(np.fft.ifftshift(numerator / (denominator + 0.3))).real)
     ball = fourier_ball(BOX, BOX / 2)
-    top, bottom = accumulate(
-        seen, weight[None], torch.zeros(6, dtype=torch.long), torch.tensor(rotations).float(),
+    top, bottom = average_sums(
+        ParticleStack(seen, weight[None], torch.zeros(6, dtype=torch.long)), torch.tensor(rotations).float(),
         torch.tensor(origins).float(), ball,
     )  # fmt: skip
     ours = volume_from_ball(top / (bottom + 0.3), ball)
@@ -138,16 +138,21 @@ def test_an_average_agrees_with_acryos() -> None:
     )
     acryos = torch.tensor(np.asarray(loader.average(wedge_weighting=True, wiener_constant=constant))).float()
     ball = fourier_ball(BOX, BOX / 2)
-    top, bottom = accumulate(seen, weight[None], torch.zeros(n, dtype=torch.long), rotations, origins, ball)
+    top, bottom = average_sums(
+        ParticleStack(seen, weight[None], torch.zeros(n, dtype=torch.long)), rotations, origins, ball
+    )
     ours = volume_from_ball(top / (bottom + constant * n), ball)
     assert fourier_shell_correlation(ours, acryos)[1:10].min() > 0.98
 
 
-def test_batches_do_not_change_an_average() -> None:
+def test_batches_do_not_change_an_average(monkeypatch: pytest.MonkeyPatch) -> None:
     volumes, rotations, origins = particles(7)
     weight, index = wedge_from_tilt_range(BOX, -60, 60)[None], torch.zeros(7, dtype=torch.long)
     ball = fourier_ball(BOX, 8.0)
-    one, all_at_once = (accumulate(volumes, weight, index, rotations, origins, ball, batch_size=b) for b in (1, 7))
+    one, all_at_once = [], []
+    for size, found in ((1, one), (7, all_at_once)):
+        monkeypatch.setattr(half_maps, "_AT_ONCE", size)
+        found += average_sums(ParticleStack(volumes, weight, index), rotations, origins, ball)
     for a, b in zip(one, all_at_once, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
 
@@ -158,10 +163,10 @@ def test_halves_of_noise_have_no_resolution_and_halves_of_signal_do() -> None:
     noise = torch.randn(volumes.shape, generator=generator)
     weight, index = wedge_from_tilt_range(BOX, -60, 60)[None], torch.zeros(40, dtype=torch.long)
     halves = balanced_halves(40, 0)
-    empty = average_particles(apply_weight(noise, weight), weight, index, rotations, origins, halves)
+    empty = average_particles(ParticleStack(apply_weight(noise, weight), weight, index), rotations, origins, halves)
     assert np.abs(empty.fsc[2:]).max() < 0.35
     seen = apply_weight(volumes + 0.3 * noise, weight)
-    maps = average_particles(seen, weight, index, rotations, origins, halves)
+    maps = average_particles(ParticleStack(seen, weight, index), rotations, origins, halves)
     assert maps.fsc[1:7].min() > 0.5
     truth = blobs(CENTRES)
     inside = soft_sphere(BOX, 11, 3)

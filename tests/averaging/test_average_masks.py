@@ -12,7 +12,7 @@ from cryodc_cli.learn.average import average as average_command
 from cryodc.alignment import ClassSpectra, balanced_halves
 from cryodc.averaging.final_classes import ALIGNMENT_BOX, shrink_mask
 from cryodc.errors import InputError
-from cryodc.fourier import soft_sphere
+from cryodc.fourier import ParticleStack, soft_sphere
 from cryodc.io import write_volume
 from cryodc.maps import average_particles, mask_of
 from cryodc.maps.user_masks import is_spherical
@@ -38,7 +38,8 @@ def numpy_fsc(first: np.ndarray, second: np.ndarray, shell: int) -> float:
 def test_fsc_is_that_of_half_maps_within_the_mask_given() -> None:
     made = simulate_particles({"clamp": phantom("clamp")}, SimulationConfig(n_per_map=12, snr=1.0, box_size=BOX))
     origins = torch.from_numpy(made.poses.origins_angstrom / 10.0).float()
-    inputs = (made.volumes, made.weights, made.weight_index, torch.from_numpy(made.poses.rotations).float(), origins)
+    stack = ParticleStack(made.volumes, made.weights, made.weight_index)
+    inputs = (stack, torch.from_numpy(made.poses.rotations).float(), origins)
     mask = ellipsoid(1.4)
     maps = average_particles(*inputs, balanced_halves(12, 0), mask=mask)
     torch.testing.assert_close(maps.mask, mask)
@@ -53,7 +54,7 @@ def test_references_are_zero_outside_the_mask_given() -> None:
     mask = soft_sphere(BOX, 5.0, 2.0)
     turns = torch.from_numpy(made.poses.rotations).float()
     for given, empty in ((mask, True), (None, False)):
-        particles = ClassSpectra(made.volumes, made.weights, made.weight_index, 8.0, given)
+        particles = ClassSpectra(ParticleStack(made.volumes, made.weights, made.weight_index), 8.0, given)
         sums = [particles.sums(rows, turns[rows], torch.zeros(3, 3), 8.0) for rows in torch.arange(6).chunk(2)]
         reference = particles.reference(sums[0], sums[1])[0]
         assert bool((reference[mask == 0].abs() < 1e-6 * reference.abs().max()).all()) is empty

@@ -7,7 +7,7 @@ from cryodc.alignment import ClassSpectra, balanced_halves, cluster_log_prior
 from cryodc.alignment.evidence import mixture_gain, noise_like
 from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
 from cryodc.evaluation import composition_scores
-from cryodc.fourier import apply_weight, standardise
+from cryodc.fourier import ParticleStack, apply_weight, standardise
 from cryodc.geometry import random_rotations
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
 
@@ -25,9 +25,7 @@ def classify(
 ) -> Classification:
     n = len(volumes)
     found = classify_particles(
-        volumes,
-        weights,
-        torch.zeros(n, dtype=torch.long),
+        ParticleStack(volumes, weights, torch.zeros(n, dtype=torch.long)),
         torch.from_numpy(clusters),
         torch.ones(n),
         torch.from_numpy(balanced_halves(n, 1)),
@@ -77,7 +75,9 @@ def test_particles_that_made_no_reference_are_told_apart(
     made, found = sorted_anew
     config = SimulationConfig(n_per_map=6, snr=0.5, seed=9, box_size=24, spacing_angstrom=13.0)
     others = simulate_particles({name: phantom(name) for name in ("wheel", "clamp")}, config)
-    labels, _, _ = score_particles(found, standardise(others.volumes), others.weights, others.weight_index)
+    labels, _, _ = score_particles(
+        found, ParticleStack(standardise(others.volumes), others.weights, others.weight_index)
+    )
     true = np.concatenate([made.labels, others.labels])
     assert composition_scores(np.concatenate([found.labels[: 2 * N].numpy(), labels.numpy()]), true).ari == 1.0
 
@@ -98,9 +98,7 @@ def test_noise_is_nothing_to_classify_with() -> None:
     made = simulate("clamp")
     noise = torch.randn(made.volumes.shape, generator=torch.Generator().manual_seed(0))
     found = classify_particles(
-        standardise(apply_weight(noise, made.weights[0])),
-        made.weights,
-        made.weight_index,
+        ParticleStack(standardise(apply_weight(noise, made.weights[0])), made.weights, made.weight_index),
         torch.zeros(N, dtype=torch.long),
         torch.ones(N),
         torch.from_numpy(balanced_halves(N, 0)),
@@ -140,7 +138,7 @@ def test_noise_like_a_map_has_its_power_and_not_its_phases() -> None:
 
 def test_a_share_of_a_particle_counts_as_that() -> None:
     made = simulate("clamp")
-    particles = ClassSpectra(made.volumes, made.weights, made.weight_index, 6.0)
+    particles = ClassSpectra(ParticleStack(made.volumes, made.weights, made.weight_index), 6.0)
     rows, turns = torch.arange(3), random_rotations(3, torch.Generator().manual_seed(0))
     shares = torch.tensor([0.2, 1.0, 0.5])
     moves = torch.zeros(3, 3)

@@ -19,7 +19,7 @@ from cryodc.check.duplicates import nearest_pairs
 from cryodc.check.sample import draw_sample
 from cryodc.check.wedge_fit import fit_wedge, mean_power, rate_wedge
 from cryodc.dataset import InputOptions
-from cryodc.fourier import apply_weight, wedge_from_tilt_range
+from cryodc.fourier import ParticleStack, apply_weight, wedge_from_tilt_range
 from cryodc.geometry import euler_from_matrices, matrices_from_euler, random_rotations
 from cryodc.io import read_array, read_volume, write_array, write_volume
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
@@ -257,9 +257,7 @@ def test_noise_agrees_with_the_others_no_more_than_by_chance() -> None:
     wedge = wedge_from_tilt_range(24, -60, 60)
     noise = apply_weight(torch.randn(60, 24, 24, 24, generator=generator), wedge)
     scores = score_conventions(
-        noise,
-        wedge[None],
-        torch.zeros(60, dtype=torch.long),
+        ParticleStack(noise, wedge[None], torch.zeros(60, dtype=torch.long)),
         random_rotations(60, generator),
         torch.randn(60, 3, generator=generator),
         1 + torch.arange(60) % 2,

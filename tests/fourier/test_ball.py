@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from cryodc.alignment import fine_gradient, refine_poses
+from cryodc.alignment import refine_poses
 from cryodc.fourier import (
+    ParticleSpectra,
     ball_spectra,
     ball_weights,
+    fine_gradient,
     fine_spectrum,
     fourier_ball,
     hermitian_count,
@@ -134,7 +136,7 @@ def test_refinement_reaches_the_true_pose_from_twelve_degrees_away(seed: int) ->
     spectra = ball_spectra(posed(rotation, origin)[None], ball) * ball_weights(weight, ball)
     zero = torch.zeros(1, dtype=torch.long)
     turned, moved, score = refine_poses(
-        spectra, ball_weights(weight, ball), zero, fine_gradient(blobs(CENTRES), 8.0)[None], zero, ball,
+        ParticleSpectra(ball, spectra, ball_weights(weight, ball), zero), fine_gradient(blobs(CENTRES), 8.0)[None], zero,
         start[None], torch.zeros(1, 3), n_steps=15,
     )  # fmt: skip
     assert geodesic_degrees(turned[0].double().numpy(), rotation.double().numpy()) < 0.5

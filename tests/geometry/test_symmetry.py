@@ -9,6 +9,7 @@ from scipy.ndimage import affine_transform
 from benchmarks.symmetry import GROUPS, half_maps, read_clean
 from cryodc.alignment import align_class
 from cryodc.fourier import (
+    ParticleStack,
     apply_weight,
     ball_spectra,
     density_mask,
@@ -68,7 +69,8 @@ def test_sums_over_a_group_are_sums_of_turned_maps(group: str) -> None:
 def test_symmetric_averages_equal_their_turned_selves() -> None:
     made = simulate_particles({"clamp": phantom("clamp")}, SimulationConfig(n_per_map=12, snr=1.0, box_size=BOX))
     moves = torch.from_numpy(made.poses.origins_angstrom / 10.0).float()
-    inputs = (made.volumes, made.weights, made.weight_index, torch.from_numpy(made.poses.rotations).float(), moves)
+    stack = ParticleStack(made.volumes, made.weights, made.weight_index)
+    inputs = (stack, torch.from_numpy(made.poses.rotations).float(), moves)
     halves = np.arange(12) % 2 + 1
     plain, symmetric = (average_particles(*inputs, halves, symmetry=group) for group in ("C1", "D2"))
     sphere = np.linalg.norm(np.indices((BOX,) * 3) - BOX // 2, axis=0) < BOX / 2 - 3
@@ -119,8 +121,8 @@ def test_particles_are_posed_up_to_a_mate_where_one_of_all_mates_is_searched(fro
     weight = wedge_from_tilt_range(BOX, -60, 60)
     noise = torch.randn(volumes.shape, generator=torch.Generator().manual_seed(5))
     volumes = standardise(apply_weight(volumes / volumes.std() + noise, weight))
-    inputs = (volumes, weight[None], torch.zeros(48, dtype=torch.long))
-    found = align_class(*inputs, start=None if from_nothing else truth, symmetry="D2", n_starts=1)
+    stack = ParticleStack(volumes, weight[None], torch.zeros(48, dtype=torch.long))
+    found = align_class(stack, start=None if from_nothing else truth, symmetry="D2", n_starts=1)
     assert found.aligned
     assert found.symmetry == "D2", found.symmetry_note
     # The axes are in place, but which of them is which is anybody's choice.

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from cryodc.fourier import half_map_fsc, shell_frequencies, soft_sphere, wedge_from_tilt_range
+from cryodc.fourier import ParticleStack, half_map_fsc, shell_frequencies, soft_sphere, wedge_from_tilt_range
 from cryodc.fourier.fsc import randomise_phases
 from cryodc.maps import average_particles, class_fractions, fractions_table, sharpen
 from cryodc.maps.quality import direction_density
@@ -99,7 +99,7 @@ def test_coverage_is_the_share_of_turned_wedges_that_hold_a_voxel() -> None:
     rotations = np.ascontiguousarray(xyz[:, ::-1, ::-1])
     weight = wedge_from_tilt_range(BOX, -50, 50)
     maps = average_particles(
-        noise(n), weight[None], torch.zeros(n, dtype=torch.long), torch.from_numpy(rotations).float(),
+        ParticleStack(noise(n), weight[None], torch.zeros(n, dtype=torch.long)), torch.from_numpy(rotations).float(),
         torch.zeros(n, 3), np.arange(n) % 2 + 1,
     )  # fmt: skip
     cube, centre = full_wedge(weight).astype(float), np.full(3, BOX // 2)
@@ -121,7 +121,8 @@ def test_one_orientation_covers_its_wedge_and_all_orientations_cover_evenly() ->
     same = torch.eye(3).expand(n, 3, 3).contiguous()
     every = torch.from_numpy(Rotation.random(n, rng=0).as_matrix()).float()
     one, all_ = (
-        average_particles(noise(n), weight, index, r, torch.zeros(n, 3), halves).coverage for r in (same, every)
+        average_particles(ParticleStack(noise(n), weight, index), r, torch.zeros(n, 3), halves).coverage
+        for r in (same, every)
     )
     # ±60° leave out a third of each shell's directions.
     assert one.to_shell(12)[0] == pytest.approx(2 / 3, abs=0.04)

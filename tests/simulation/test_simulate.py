@@ -10,9 +10,10 @@ from cryodc_cli.prepare.simulate import simulate
 from scipy.ndimage import affine_transform
 
 from cryodc.errors import InputError
-from cryodc.fourier import accumulate, fourier_ball, fourier_crop, fourier_shell_correlation, volume_from_ball
+from cryodc.fourier import ParticleStack, fourier_ball, fourier_crop, fourier_shell_correlation, volume_from_ball
 from cryodc.geometry import geodesic_degrees
 from cryodc.io import read_array, read_header, read_volume, read_weight, write_array
+from cryodc.maps import average_sums
 from cryodc.particles import read_particles
 from cryodc.simulation import (
     SimulationConfig,
@@ -211,10 +212,8 @@ def test_poses_in_the_star_average_the_particles_to_the_clean_map(tmp_path: Path
     volumes = torch.stack([torch.from_numpy(read_volume(image).voxels) for image in particles.images])
     weight = simulate_particles({"clamp": phantom("clamp")}, SimulationConfig(n_per_map=1)).weights
     ball = fourier_ball(32, 12.0)
-    numerator, denominator = accumulate(
-        volumes,
-        weight,
-        torch.zeros(60, dtype=torch.long),
+    numerator, denominator = average_sums(
+        ParticleStack(volumes, weight, torch.zeros(60, dtype=torch.long)),
         torch.from_numpy(particles.poses.rotations).float(),
         torch.from_numpy(particles.poses.origins_angstrom / 10.0).float(),
         ball,

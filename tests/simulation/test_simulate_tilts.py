@@ -12,7 +12,7 @@ from cryodc_cli.prepare.simulate import simulate
 from cryodc.dataset import load_dataset
 from cryodc.errors import InputError
 from cryodc.fourier import (
-    accumulate,
+    ParticleStack,
     backproject,
     fourier_ball,
     fourier_shell_correlation,
@@ -21,6 +21,7 @@ from cryodc.fourier import (
     wedge_from_tilt_range,
 )
 from cryodc.io import read_array, read_volume
+from cryodc.maps import average_sums
 from cryodc.particles import read_particles
 from cryodc.simulation import (
     Crowding,
@@ -326,10 +327,8 @@ def _fsc_of_average(particles: SimulatedParticles) -> np.ndarray:
     ball = fourier_ball(N, 13.0)
     weights = particles.weights[particles.weight_index]
     n = len(particles.volumes)
-    numerator, denominator = accumulate(
-        particles.volumes,
-        weights,
-        torch.arange(n),
+    numerator, denominator = average_sums(
+        ParticleStack(particles.volumes, weights, torch.arange(n)),
         torch.from_numpy(particles.poses.rotations).float(),
         torch.from_numpy(particles.poses.origins_angstrom / SPACING).float(),
         ball,

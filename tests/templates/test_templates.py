@@ -17,6 +17,7 @@ from cryodc.dataset import SubtomogramDataset
 from cryodc.errors import InputError
 from cryodc.evaluation import LinearProbe, disentangle_labels, wedge_in_reference
 from cryodc.fourier import (
+    NoiseModel,
     apply_weight,
     ball_spectra,
     ball_weights,
@@ -90,9 +91,9 @@ def test_a_score_is_the_highest_correlation_over_the_grid(monkeypatch: pytest.Mo
     volume = torch.randn(1, 16, 16, 16, generator=generator)
     weight = wedge_from_tilt_range(16, -60, 60)[None]
     particles = spectra_of([(volume, weight)], CPU)
-    ball, noise = fourier_ball(BOX, RADIUS), torch.linspace(1.0, 3.0, 9)
+    ball, noise = fourier_ball(BOX, RADIUS), NoiseModel(torch.linspace(1.0, 3.0, 9))
     seen, measured = ball_spectra(volume * sphere(), ball)[0], ball_weights(weight, ball)[0]
-    power = noise[ball.shells]
+    power = noise.variance(ball)
     search = Search(rotation_grid(90.0).float(), shift_star(0.6, 1))
     found = []
     for rotation in search.rotations:

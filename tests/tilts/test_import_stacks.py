@@ -23,7 +23,7 @@ from cryodc.alignment import balanced_halves
 from cryodc.check import check_particles
 from cryodc.dataset import load_dataset
 from cryodc.errors import InputError
-from cryodc.fourier import TiltOptics, fourier_crop, soft_sphere
+from cryodc.fourier import ParticleStack, TiltOptics, fourier_crop, soft_sphere
 from cryodc.io import read_volume
 from cryodc.maps import average_particles
 from cryodc.particles import read_particles
@@ -499,9 +499,7 @@ def test_the_real_ribosomes_average_to_the_published_map(shared_data: Path, tmp_
     poses = dataset.particles.poses
     assert poses is not None
     average = average_particles(
-        dataset.volumes,
-        dataset.weights,
-        dataset.weight_index,
+        ParticleStack(dataset.volumes, dataset.weights, dataset.weight_index),
         torch.from_numpy(poses.rotations).float(),
         torch.from_numpy(poses.origins_angstrom).float() / summary.spacing_angstrom,
         balanced_halves(len(dataset), 0),

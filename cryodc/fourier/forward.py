@@ -1,0 +1,350 @@
+"""The forward model: what a particle shows of a map. Its adjoint: what particles say of the map.
+
+A particle with pose ``(A, o)``, ``particle(x) = map(Aᵀ (x + o))``, and weight ``H`` has the spectrum
+
+``F(k) = H(k) · exp(2πi k·o / N) · V(Aᵀ k)``
+
+where ``V`` is the spectrum of the map. A shift is a phase ramp, a rotation is a slice of ``V``. ``V`` is interpolated
+linearly on a grid twice as fine as the box. Whatever predicts, scores, refines or averages particles does it with the
+functions of this module, so this is where a weight meets a turned map.
+
+Spectra are those of a :class:`FourierBall`: of volumes with the box centre (index ``N // 2``) at the phase origin, in
+the units of an unscaled :func:`torch.fft.rfftn`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from cryodc.fourier.ball import FourierBall, ball_spectra
+from cryodc.fourier.filters import pad_box
+
+OVERSAMPLING = 2
+"""How much finer than its box a spectrum is sampled before it is interpolated."""
+
+
+def phase_ramps(ball: FourierBall, shifts_voxels: Float[Tensor, "*t 3"]) -> Complex[Tensor, "*t p"]:
+    """``exp(2πi k·o / N)``: what moving a volume by ``−o`` (zyx, voxels) does to its spectrum."""
+    angle = shifts_voxels @ ball.frequencies.T * (2 * math.pi / ball.box_size)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def fine_spectrum(volumes: Float[Tensor, "b d h w"], radius_shells: float | None = None) -> Float[Tensor, "b 2 e e e"]:
+    """Spectra of volumes, sampled twice as finely as their box, ready for :func:`sample_spectrum`.
+
+    Linear interpolation between Fourier samples multiplies the volume by ``sinc²`` in real space; the volume
+    is divided by that first (gridding correction), so what is sampled is exact but for faint ghosts two boxes
+    away. All frequencies are interpolated equally well.
+
+    Parameters
+    ----------
+    volumes
+        ``(b, d, h, w)``, box centre at ``N // 2``.
+    radius_shells
+        Keep only what lies within this radius (default: everything).
+
+    Returns
+    -------
+    ``(b, 2, e, e, e)``: real and imaginary part, DC in the middle, ``e`` odd.
+    """
+    box_size = volumes.shape[-1]
+    fine_box = OVERSAMPLING * box_size
+    corrected = volumes / _interpolation_loss(box_size, volumes)
+    padded = torch.fft.ifftshift(pad_box(corrected, fine_box), dim=(-3, -2, -1))
+    spectra = torch.fft.fftshift(torch.fft.fftn(padded, dim=(-3, -2, -1)), dim=(-3, -2, -1))
+    half = _half_edge(box_size, radius_shells)
+    keep = slice(fine_box // 2 - half, fine_box // 2 + half + 1)
+    spectra = spectra[:, keep, keep, keep]
+    return torch.stack([spectra.real, spectra.imag], dim=1)
+
+
+def fine_gradient(volume: Float[Tensor, "d h w"], radius_shells: float | None = None) -> Float[Tensor, "8 e e e"]:
+    """Fine spectrum of a volume and its three derivatives along k (zyx), real and imaginary parts in turn.
+
+    ``∂V/∂k = F[ −2πi x/N · v ]``, so the derivatives are as exact as the spectrum.
+    """
+    n = volume.shape[-1]
+    x = (torch.arange(n, dtype=volume.dtype, device=volume.device) - n // 2) * (2 * math.pi / n)
+    moments = torch.stack([volume, volume * x[:, None, None], volume * x[:, None], volume * x], dim=0)
+    fine = fine_spectrum(moments, radius_shells)
+    # −i (a + ib) = b − ia
+    gradient = torch.stack([fine[1:, 1], -fine[1:, 0]], dim=1)
+    return torch.cat([fine[:1], gradient], dim=0).flatten(0, 1)
+
+
+def sample_spectrum(fine: Float[Tensor, "b c e e e"], frequencies: Float[Tensor, "b q 3"]) -> Float[Tensor, "b c q"]:
+    """Interpolate fine spectra (:func:`fine_spectrum`) at frequencies in cycles per box, zero outside."""
+    half = fine.shape[-1] // 2
+    grid = (frequencies.flip(-1) * (OVERSAMPLING / half))[:, None, None]
+    return F.grid_sample(fine, grid, align_corners=True, padding_mode="zeros")[:, :, 0, 0]
+
+
+def slices(
+    fine: Float[Tensor, "c e e e"], ball: FourierBall, rotations: Float[Tensor, "r 3 3"]
+) -> Float[Tensor, "r c p"]:
+    """``V(Aᵀ k)`` for each rotation ``A``: the channels of the fine spectrum, real and imaginary part."""
+    rotated = (ball.frequencies @ rotations).reshape(1, -1, 3)
+    sampled = sample_spectrum(fine[None], rotated)[0].reshape(len(fine), len(rotations), len(ball))
+    return sampled.transpose(0, 1)
+
+
+def predict(
+    fine: Float[Tensor, "2 e e e"],
+    ball: FourierBall,
+    weights: Float[Tensor, "n p"],
+    rotations: Float[Tensor, "n 3 3"],
+    shifts_voxels: Float[Tensor, "n 3"],
+) -> Complex[Tensor, "n p"]:
+    """What particles in these poses, with these weights, show of a map: ``H(k) exp(2πi k·o/N) V(Aᵀk)``.
+
+    Parameters
+    ----------
+    fine
+        The map as :func:`fine_spectrum` gives it.
+    ball
+        Where it is wanted.
+    weights
+        ``(n, p)`` weight ``H`` of each particle.
+    rotations, shifts_voxels
+        Pose ``(A, o)`` of each particle, zyx.
+    """
+    turned = slices(fine, ball, rotations)
+    return torch.complex(turned[:, 0], turned[:, 1]) * (phase_ramps(ball, shifts_voxels) * weights)
+
+
+def predict_with_jacobian(
+    fine: Float[Tensor, "n 8 p"],
+    ball: FourierBall,
+    weights: Float[Tensor, "n p"],
+    rotations: Float[Tensor, "n 3 3"],
+    shifts_voxels: Float[Tensor, "n 3"],
+) -> tuple[Complex[Tensor, "n p"], Complex[Tensor, "n 6 p"]]:
+    """:func:`predict`, and how it changes with the pose.
+
+    Parameters
+    ----------
+    fine
+        :func:`slices` of :func:`fine_gradient` for each particle.
+    ball, weights, rotations, shifts_voxels
+        As in :func:`predict`.
+
+    Returns
+    -------
+    The prediction and its derivatives by a rotation vector ``ω`` (``A ← exp(ω) A``, zyx, radians) and a shift (voxels).
+    """
+    k = ball.frequencies
+    fields = torch.complex(fine[:, 0::2], fine[:, 1::2])
+    ramp = phase_ramps(ball, shifts_voxels) * weights
+    model = fields[:, 0] * ramp
+    gradient = torch.einsum("nij,njp->nip", rotations.to(fields.dtype), fields[:, 1:])
+    kz, ky, kx = k.unbind(dim=1)
+    gz, gy, gx = gradient.unbind(dim=1)
+    # −k × (A ∇V): turning the particle by ω moves the sampled frequency by −Aᵀ(ω × k). Components are zyx.
+    turned = torch.stack([ky * gx - kx * gy, kx * gz - kz * gx, kz * gy - ky * gz], dim=1) * ramp[:, None]
+    moved = (2j * math.pi / ball.box_size) * k.T * model[:, None]
+    return model, torch.cat([turned, moved], dim=1)
+
+
+def score_poses(
+    spectra: Complex[Tensor, "n p"],
+    weights: Float[Tensor, "m p"],
+    weight_index: Int[Tensor, " n"],
+    columns: Float[Tensor, "r 2 p"],
+    ball: FourierBall,
+    shifts_voxels: Float[Tensor, "t 3"],
+) -> Float[Tensor, "n t r"]:
+    """Normalised correlation inside what each particle measured, of every particle, shift and column.
+
+    ``score = Re Σ conj(F e^(−2πi k·o/N)) H S / √(Σ |H S|²)``, in units of the noise where ``F`` is whitened. Twice the
+    log-likelihood gained over no particle, best scale included, is its square. A shift is a phase ramp of the
+    particle's row and a rotation is a column, so all pairs are one matrix product.
+
+    Parameters
+    ----------
+    spectra
+        ``(n, p)`` in the ball.
+    weights, weight_index
+        ``(m, p)`` weights and which one each particle has: the norm is computed once for each.
+    columns
+        ``(r, 2, p)`` reference slices: of any references and rotations.
+    ball
+        Of all of these.
+    shifts_voxels
+        ``(t, 3)`` zyx origins ``o``.
+    """
+    rows = _weighted_rows(spectra, weights[weight_index], ball, shifts_voxels)
+    cross = rows.flatten(0, 1).flatten(1) @ columns.flatten(1).T
+    norm = slice_lengths(weights, columns).reciprocal()
+    return cross.reshape(len(spectra), len(shifts_voxels), -1) * norm[weight_index][:, None]
+
+
+def score_chosen(
+    spectra: Complex[Tensor, "n p"],
+    weights: Float[Tensor, "m p"],
+    weight_index: Int[Tensor, " n"],
+    columns: Float[Tensor, "r 2 p"],
+    chosen: Int[Tensor, "n q"],
+    ball: FourierBall,
+    shifts_voxels: Float[Tensor, "t 3"],
+) -> Float[Tensor, "n t q"]:
+    """:func:`score_poses` of every particle and shift with some columns only, others for each particle.
+
+    Parameters
+    ----------
+    spectra, weights, weight_index, columns, ball, shifts_voxels
+        As in :func:`score_poses`.
+    chosen
+        ``(n, q)`` which columns each particle is compared with.
+    """
+    rows = _weighted_rows(spectra, weights[weight_index], ball, shifts_voxels).flatten(2)
+    cross = torch.einsum("nsp,nqp->nsq", rows, columns.flatten(1)[chosen])
+    return cross / slice_lengths(weights, columns)[weight_index].gather(1, chosen)[:, None]
+
+
+def slice_lengths(weights: Float[Tensor, "m p"], columns: Float[Tensor, "r 2 p"]) -> Float[Tensor, "m r"]:
+    """``√(Σ |H S|²)``: how much each weight lets through of each slice."""
+    return (weights.square() @ columns.square().sum(dim=1).T).clamp_min(1e-20).sqrt()
+
+
+def backproject_particles(
+    spectra: Complex[Tensor, "n p"],
+    weights: Float[Tensor, "n p"],
+    ball: FourierBall,
+    rotations: Float[Tensor, "n 3 3"],
+    shifts_voxels: Float[Tensor, "n 3"],
+    shares: Float[Tensor, " n"] | None = None,
+) -> Float[Tensor, "3 e e e"]:
+    """Insert particles into the fine Fourier grid of a map: the adjoint of :func:`predict`, and the squared weights.
+
+    Sums of several batches may be added up; :func:`sums_in_ball` finishes them.
+
+    Parameters
+    ----------
+    spectra, weights
+        ``(n, p)`` spectrum ``F`` and weight ``H`` of each particle in the ball.
+    ball
+        One shell wider than where the sums are wanted, so that the outermost shell gets all it is due.
+    rotations, shifts_voxels
+        Pose ``(A, o)`` of each particle, zyx.
+    shares
+        How much each particle counts; 1 by default.
+
+    Returns
+    -------
+    ``Σ conj(ramp) H F`` (real, imaginary) and ``Σ H²`` at ``Aᵀ k``.
+    """
+    values = spectra * phase_ramps(ball, shifts_voxels).conj() * weights
+    power = weights.square()
+    if shares is not None:
+        values, power = values * shares[:, None], power * shares[:, None]
+    channels = torch.stack([values.real, values.imag, power]).flatten(1)
+    half = _half_edge(ball.box_size, float(ball.frequencies.norm(dim=1).max()))
+    return spread_samples(channels, (ball.frequencies @ rotations).reshape(-1, 3), half)
+
+
+def sums_in_ball(
+    grid: Float[Tensor, "3 e e e"], ball: FourierBall
+) -> tuple[Complex[Tensor, " p"], Float[Tensor, " p"]]:
+    """Numerator and denominator of the average in a ball, from the sums of :func:`backproject_particles`.
+
+    For ``F_i = H_i · V_i + white noise``, least squares gives ``V = Σ A_i⁻¹[H_i F_i] / (Σ A_i⁻¹[H_i²] + r)``: Fourier
+    voxels no particle measured stay empty, and no particle's missing wedge pulls the average towards zero.
+    """
+    power = torch.stack([grid[2], torch.zeros_like(grid[2])])
+    volumes = unfold_spectrum(torch.stack([grid[:2], power]), ball.box_size) * (2 / ball.box_size**3)
+    numerator, denominator = ball_spectra(volumes, ball)
+    return numerator, denominator.real.clamp_min(0)
+
+
+def spread_samples(
+    values: Float[Tensor, "c q"], frequencies: Float[Tensor, "q 3"], half: int
+) -> Float[Tensor, "c e e e"]:
+    """The exact adjoint of :func:`sample_spectrum`: values at frequencies, on a fine grid of edge ``2 half + 1``."""
+    edge = 2 * half + 1
+    grid = (frequencies.flip(-1) * (OVERSAMPLING / half))[None, None, None]
+    empty = values.new_zeros(1, len(values), edge, edge, edge)
+    # Backward of F.grid_sample (bilinear, zeros, align_corners) by its input alone.
+    spread, _ = torch.ops.aten.grid_sampler_3d_backward(
+        values[None, :, None, None], empty, grid, 0, 0, True, [True, False]
+    )
+    return spread[0]
+
+
+def unfold_spectrum(fine: Float[Tensor, "b 2 e e e"], box_size: int) -> Float[Tensor, "b d h w"]:
+    """The exact adjoint of :func:`fine_spectrum`: volumes of a box from fine spectra."""
+    fine_box = OVERSAMPLING * box_size
+    margin = fine_box // 2 - fine.shape[-1] // 2
+    pad = (margin, margin - 1) * 3
+    spectra = F.pad(torch.complex(fine[:, 0], fine[:, 1]), pad)
+    volumes = torch.fft.ifftn(torch.fft.ifftshift(spectra, dim=(-3, -2, -1)), dim=(-3, -2, -1), norm="forward")
+    centred = torch.fft.fftshift(volumes.real, dim=(-3, -2, -1))
+    keep = slice((fine_box - box_size) // 2, (fine_box + box_size) // 2)
+    return centred[:, keep, keep, keep] / _interpolation_loss(box_size, fine)
+
+
+def weighted_spectra(
+    volumes: Float[Tensor, "n d h w"], weights: Float[Tensor, "n d h hw"], radius_shells: float | None = None
+) -> tuple[Float[Tensor, "n 2 e e e"], Float[Tensor, "n 1 e e e"]]:
+    """Fine spectra of ``H F`` and of ``H²``, which :func:`turn_back` reads."""
+    dims = (-3, -2, -1)
+    weighted = torch.fft.irfftn(torch.fft.rfftn(volumes, dim=dims) * weights, s=volumes.shape[1:], dim=dims)
+    squared = torch.fft.irfftn(weights.square() + 0j, s=volumes.shape[1:], dim=dims)
+    return (
+        fine_spectrum(weighted, radius_shells),
+        fine_spectrum(torch.fft.fftshift(squared, dim=dims), radius_shells)[:, :1],
+    )
+
+
+def turn_back(
+    fine: tuple[Float[Tensor, "n 2 e e e"], Float[Tensor, "n 1 e e e"]],
+    ball: FourierBall,
+    rotations: Float[Tensor, "n 3 3"],
+    origins_voxels: Float[Tensor, "n 3"],
+) -> tuple[Complex[Tensor, "n p"], Float[Tensor, "n p"]]:
+    """What each particle by itself says of each Fourier voxel of the map: ``A⁻¹[H F]``, and how much: ``A⁻¹[H²]``.
+
+    ``H F`` is interpolated at ``A k`` and its shift is undone there; ``H²`` is interpolated in the same way, so both
+    are smoothed alike. Summed over particles this is :func:`sums_in_ball`, but for how each of them interpolates.
+
+    Parameters
+    ----------
+    fine
+        Particles, as :func:`weighted_spectra` gives them.
+    ball
+        Where the map is wanted.
+    rotations, origins_voxels
+        Pose ``(A, o)`` of each particle, zyx.
+    """
+    rotated = ball.frequencies @ rotations.transpose(1, 2)
+    values = sample_spectrum(fine[0], rotated)
+    power = sample_spectrum(fine[1], rotated)[:, 0].clamp_min(0)
+    return torch.complex(values[:, 0], values[:, 1]) * turned_ramps(ball, rotations, origins_voxels).conj(), power
+
+
+def turned_ramps(
+    ball: FourierBall, rotations: Float[Tensor, "n 3 3"], origins_voxels: Float[Tensor, "n 3"]
+) -> Complex[Tensor, "n p"]:
+    """``exp(2πi (A k)·o / N)``: the phase ramp of a particle at the frequencies that lie at ``k`` of the map."""
+    # (A k)·o = k·(Aᵀ o)
+    return phase_ramps(ball, torch.einsum("nij,ni->nj", rotations, origins_voxels))
+
+
+def _weighted_rows(spectra: Tensor, weights: Tensor, ball: FourierBall, shifts_voxels: Tensor) -> Tensor:
+    """``conj(H F exp(−2πi k·o / N))`` for each particle and shift, laid out so that row · column is its real part."""
+    ramped = (spectra * weights)[:, None] * phase_ramps(ball, shifts_voxels).conj()
+    return torch.stack([ramped.real, ramped.imag], dim=2)
+
+
+def _interpolation_loss(box_size: int, like: Tensor) -> Tensor:
+    """``sinc²`` along each axis, ``(d, h, w)``: what linear interpolation of the fine spectrum does to a volume."""
+    x = torch.arange(box_size, dtype=like.dtype, device=like.device) - box_size // 2
+    loss = torch.sinc(x / (OVERSAMPLING * box_size)) ** 2
+    return loss[:, None, None] * loss[:, None] * loss
+
+
+def _half_edge(box_size: int, radius_shells: float | None) -> int:
+    half = OVERSAMPLING * box_size // 2 - 1
+    return half if radius_shells is None else min(half, math.ceil(OVERSAMPLING * radius_shells) + 1)
