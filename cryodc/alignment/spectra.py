@@ -140,6 +140,7 @@ class ClassSpectra:
 
     def volume(self, numerator: Tensor, denominator: Tensor, inverse_ssnr: Tensor) -> Tensor:
         """Wiener-filtered, masked average."""
+        denominator = denominator.clamp_min(0)
         mean = self.ball.shell_mean(denominator)
         damped = denominator + (mean * inverse_ssnr + 1e-6)[self.ball.shells]
         return volume_from_ball(numerator / damped, self.ball) * self.mask

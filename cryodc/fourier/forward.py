@@ -256,7 +256,7 @@ def sums_in_ball(
     power = torch.stack([grid[2], torch.zeros_like(grid[2])])
     volumes = unfold_spectrum(torch.stack([grid[:2], power]), ball.box_size) * (2 / ball.box_size**3)
     numerator, denominator = ball_spectra(volumes, ball)
-    return numerator, denominator.real.clamp_min(0)
+    return numerator, denominator.real
 
 
 def spread_samples(

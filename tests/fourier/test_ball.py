@@ -136,8 +136,8 @@ def test_refinement_reaches_the_true_pose_from_twelve_degrees_away(seed: int) ->
     spectra = ball_spectra(posed(rotation, origin)[None], ball) * ball_weights(weight, ball)
     zero = torch.zeros(1, dtype=torch.long)
     turned, moved, score = refine_poses(
-        ParticleSpectra(ball, spectra, ball_weights(weight, ball), zero), fine_gradient(blobs(CENTRES), 8.0)[None], zero,
-        start[None], torch.zeros(1, 3), n_steps=15,
+        ParticleSpectra(ball, spectra, ball_weights(weight, ball), zero),
+        fine_gradient(blobs(CENTRES), 8.0)[None], zero, start[None], torch.zeros(1, 3), n_steps=15,
     )  # fmt: skip
     assert geodesic_degrees(turned[0].double().numpy(), rotation.double().numpy()) < 0.5
     assert float((moved[0] - origin).norm()) < 0.05

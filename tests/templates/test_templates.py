@@ -124,13 +124,13 @@ def test_simulated_particles_are_recorded_as_the_particles_were() -> None:
     assert torch.bincount(which).tolist() == [200, 200]
     assert float(simulated.spectra[:, particles.weights[0] == 0].abs().max()) == 0
     measured = particles.measured[0]
-    energy = (simulated.spectra.abs().square() / noise[simulated.ball.shells])[:, measured].sum(dim=1)
+    energy = (simulated.spectra.abs().square() / noise.variance(simulated.ball))[:, measured].sum(dim=1)
     n_measured = int(measured.sum())
     # A signal of length 20 adds 20² to the noise, which is 1 in every measured voxel.
     assert float(energy[which == 0].mean()) == pytest.approx(n_measured, rel=0.02)
     assert float(energy[which == 1].median()) == pytest.approx(n_measured + 400, rel=0.1)
     # The mask lets a little of the noise into what was not measured.
-    assert float(noise[0] * n_measured) == pytest.approx(
+    assert float(noise.power[0] * n_measured) == pytest.approx(
         float(particles.spectra[:, measured].abs().square().sum(dim=1).mean()), rel=0.15
     )
 
@@ -283,7 +283,7 @@ class Moving:
 
 @pytest.fixture(scope="module")
 def moving() -> Moving:
-    config = SimulationConfig(n_per_map=120, box_size=20, spacing_angstrom=16.0, snr=0.5, max_shift_voxels=1.0, seed=3)
+    config = SimulationConfig(n_per_map=120, box_size=20, spacing_angstrom=16.0, snr=0.5, max_shift_voxels=1.0, seed=5)
     truth = simulate_particles({name: phantom(name) for name in ("bilobe", "clamp")}, config)
     dataset = as_dataset(truth.volumes, truth.weights, torch.as_tensor(truth.weight_index))
     with pytest.MonkeyPatch.context() as patch:
