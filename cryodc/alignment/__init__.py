@@ -8,8 +8,9 @@ from cryodc.alignment.align import (
     align_class,
     most_start_shells,
 )
-from cryodc.alignment.evidence import FEWEST, merge_classes, noise_threshold, start_reference
+from cryodc.alignment.evidence import FEWEST, merge_classes, start_reference
 from cryodc.alignment.halves import balanced_halves
+from cryodc.alignment.null import FALSE_POSITIVES, NoiseNull, make_null, score_noise
 from cryodc.alignment.references import (
     ClassPoses,
     References,
@@ -26,6 +27,7 @@ from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
 
 __all__ = [
+    "FALSE_POSITIVES",
     "FEWEST",
     "FEWEST_START_SHELLS",
     "JUDGED_SHELLS",
@@ -33,6 +35,7 @@ __all__ = [
     "Alignment",
     "ClassPoses",
     "ClassSpectra",
+    "NoiseNull",
     "PoseSet",
     "References",
     "align_class",
@@ -41,13 +44,14 @@ __all__ = [
     "empty_poses",
     "estimate_noise",
     "join_references",
+    "make_null",
     "make_references",
     "merge_classes",
     "most_start_shells",
-    "noise_threshold",
     "refine_classes",
     "refine_poses",
     "register_map",
+    "score_noise",
     "search_classes",
     "start_reference",
 ]

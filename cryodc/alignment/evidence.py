@@ -6,7 +6,6 @@ All of it is held out: particles of one half set against references of the other
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,11 +17,10 @@ from cryodc.alignment.references import (
     empty_poses,
     make_references,
     refine_classes,
-    search_classes,
 )
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import ParticleStack, shell_index
+from cryodc.fourier import ParticleStack
 from cryodc.volumes import Volume
 
 SIGNIFICANT = 3.0
@@ -30,7 +28,6 @@ SIGNIFICANT = 3.0
 FEWEST = 8
 """Particles of which a reference can be made."""
 _ALIKE = 0.15
-_NULL_SAMPLE = 200
 
 
 def start_reference(
@@ -115,37 +112,3 @@ def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
 def significance(gains: Float[Tensor, " n"]) -> float:
     """Mean of particles' gains, in its standard errors."""
     return float(gains.mean() / (gains.std() / math.sqrt(len(gains))).clamp_min(1e-9))
-
-
-def noise_threshold(
-    particles: ClassSpectra,
-    halves: Int[Tensor, " n"],
-    references: References,
-    radius: float,
-    generator: torch.Generator,
-) -> float:
-    """Score that 99 % of particles stay below against as many references of nothing.
-
-    Those are maps of noise with each reference's power in every shell, in the same sphere, searched in the same way.
-    """
-    maps = torch.stack([torch.stack([noise_like(m, generator) for m in pair]) for pair in references.maps])
-    null = References(maps * particles.mask, references.fsc)
-    n = len(particles)
-    sample = torch.zeros(n, dtype=torch.bool)
-    sample[torch.randperm(n, generator=generator)[:_NULL_SAMPLE]] = True
-    sample = sample.to(halves.device)
-    poses = empty_poses(n, len(null), halves.device)
-    search_classes(particles, halves, null, radius, poses, list(range(len(null))), generator, only=sample)
-    return float(np.quantile(poses.scores[sample].max(dim=1).values.cpu().numpy(), 0.99))
-
-
-def noise_like(volume: Float[Tensor, "d h w"], generator: torch.Generator) -> Float[Tensor, "d h w"]:
-    """Gaussian noise with the power of a volume in every shell."""
-    n = volume.shape[-1]
-    noise = torch.randn(volume.shape, generator=generator).to(volume.device)
-    spectra = torch.fft.rfftn(torch.stack([volume, noise]), dim=(-3, -2, -1))
-    shells = shell_index(n, volume.device).reshape(-1)
-    power = torch.zeros(2, int(shells.max()) + 1, device=volume.device)
-    power = power.index_add(1, shells, spectra.abs().square().flatten(1))
-    ratio = (power[0] / power[1].clamp_min(1e-20)).sqrt()[shells].reshape(spectra.shape[1:])
-    return torch.fft.irfftn(spectra[1] * ratio, s=volume.shape, dim=(-3, -2, -1))

@@ -12,13 +12,13 @@ from cryodc.alignment import FEWEST_START_SHELLS, JUDGED_SHELLS, START_SHELLS, b
 from cryodc.averaging.files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
 from cryodc.averaging.final_classes import ALIGNMENT_BOX, classify_run, write_assignments
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
-from cryodc.clustering import Clusters, load_clusters
+from cryodc.clustering import Clusters, content_features, load_clusters
 from cryodc.device import choose_device
 from cryodc.errors import InputError
 from cryodc.io import write_json, write_text
 from cryodc.maps import ClassFractions, average_particles, class_fractions, fractions_table, mask_of, read_masks
 from cryodc.particles import ParticleSet, Poses, with_classes, with_half_sets, with_poses
-from cryodc.runs import RunFolder, load_run_dataset, load_run_particles
+from cryodc.runs import RunFolder, load_codes, load_run_dataset, load_run_particles
 from cryodc.star import read_star, write_star
 
 
@@ -112,6 +112,7 @@ def average_run(
             junk=junk,
             start_shells=start_shells,
             device=where,
+            points=content_features(load_codes(run).content_points),
             progress=_prefixed(progress, "classification"),
         )
     for pattern in ("class*.mrc", "class*.png", "assignments.csv"):

@@ -6,12 +6,15 @@
    at a temperature that falls to 1, and by what its cluster says, which fades. References are averaged anew.
 3. *Evidence.* Members of a class are classified anew from two references; the class is split where these explain
    held-out members better than their common average does. Two classes become one where they do not.
-4. *Nothing known.* A particle that scores no better than particles do against references of noise is left unassigned.
+4. *Nothing known.* A particle that scores no better on its class than it does itself on maps of noise is left
+   unassigned. Where its cluster gave no reference it stays in a class of that cluster's own: no particle is lost
+   because a cluster could not be aligned.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,18 +24,21 @@ from cryodc.alignment import (
     START_SHELLS,
     ClassPoses,
     ClassSpectra,
+    NoiseNull,
     References,
     cluster_log_prior,
     empty_poses,
     estimate_noise,
     join_references,
+    make_null,
     make_references,
     merge_classes,
-    noise_threshold,
     refine_classes,
+    score_noise,
     search_classes,
     start_reference,
 )
+from cryodc.clustering import fit_mixture
 from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
 
 UNASSIGNED = -1
@@ -54,19 +60,24 @@ class Classification:
     Parameters
     ----------
     labels
-        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none.
+        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none. Labels from ``k`` up are of
+        clusters that gave no reference.
     posterior
-        ``(n, k)`` probability of each class.
+        ``(n, k)`` probability of each class that has a reference.
     scores
         ``(n, k)`` held-out score against each class's reference, in units of the noise.
+    excess
+        ``(n, k)`` how far each score lies above what the particle reaches on maps of noise, in standard deviations.
     references
         ``(k, d, h, w)`` map of each class.
     noise
         By which scores are weighted.
     radius
         Shells that scores look at.
-    threshold
-        Score below which a particle is left unassigned; 0 if none is.
+    null
+        By which a particle is left unassigned; None if none is.
+    unaligned
+        Clusters that gave no reference, in the order of their labels.
     settled
         Whether assignments came to rest.
     """
@@ -74,10 +85,12 @@ class Classification:
     labels: Int[Tensor, " n"]
     posterior: Float[Tensor, "n k"]
     scores: Float[Tensor, "n k"]
+    excess: Float[Tensor, "n k"]
     references: Float[Tensor, "k d h w"]
     noise: NoiseModel
     radius: float
-    threshold: float
+    null: NoiseNull | None
+    unaligned: tuple[int, ...]
     settled: bool
 
 
@@ -94,6 +107,7 @@ def classify_particles(
     n_splits: int = 2,
     junk: bool = True,
     start_shells: float | None = None,
+    points: Float[Tensor, "n f"] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Classification | None:
     """Classify particles, starting from clusters.
@@ -118,6 +132,8 @@ def classify_particles(
         Leave particles unassigned that no reference explains better than references of noise are explained.
     start_shells
         Shells that references start in and poses are searched in; by default as many as alignment starts in, and 7.
+    points
+        Content codes as they are compared: a cluster that gives no reference is parted by them.
     progress
         Told what is being done.
 
@@ -127,7 +143,7 @@ def classify_particles(
     """
     tell = progress or (lambda text: None)
     loop = _Loop(stack, clusters, half_sets, seed, tell, start_shells)
-    if not loop.start(confidence, n_starts):
+    if not loop.start(confidence, n_starts, points):
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
     loop.merge()
@@ -158,9 +174,22 @@ def score_particles(
     radius = min(start_shells or _SEARCH_SHELLS, found.radius)
     search_classes(particles, halves, references, radius, poses, list(range(len(references))), generator)
     refine_classes(particles, halves, references, found.radius, poses)
-    best = poses.scores.max(dim=1)
-    labels = best.indices.masked_fill(best.values < found.threshold, UNASSIGNED)
+    labels = poses.scores.argmax(dim=1)
+    if found.null is not None:
+        on_noise = score_noise(particles, halves, found.null.references, found.radius, radius, generator)
+        own = found.null.excess(poses.scores, on_noise).gather(1, labels[:, None])[:, 0]
+        labels = labels.masked_fill(own < found.null.critical, UNASSIGNED)
     return labels, poses.scores, torch.softmax(0.5 * poses.scores.square(), dim=1)
+
+
+def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
+    """Rows of the parts that a cluster falls into by the codes of its particles; none if it is too small."""
+    if len(points) < 2 * n_parts * FEWEST:
+        return []
+    values = points.double().cpu().numpy()
+    labels = fit_mixture(values, n_parts, seed).predict(values)
+    parts = [torch.from_numpy(np.flatnonzero(labels == part)).to(points.device) for part in range(n_parts)]
+    return [part for part in parts if len(part) >= 2 * FEWEST]
 
 
 def _spectra(stack: ParticleStack) -> ClassSpectra:
@@ -176,6 +205,8 @@ class _Loop:
     poses: ClassPoses
     whole: list[bool]
     """Classes that were tried for a split and need none."""
+    unaligned: list[int]
+    """Clusters that gave no reference."""
     settled: bool = False
 
     def __init__(
@@ -193,24 +224,40 @@ class _Loop:
         self.seed, self.tell, self.start_shells = seed, tell, start_shells
         self.generator = torch.Generator().manual_seed(seed)
 
-    def start(self, confidence: Tensor, n_starts: int) -> bool:
-        """A reference from each cluster's most confident particles, and a first search; False if none aligns."""
-        found = []
+    def start(self, confidence: Tensor, n_starts: int, points: Tensor | None = None) -> bool:
+        """References from each cluster's most confident particles, and a first search; False if none aligns.
+
+        A cluster that gives none is tried again: with more starts, and in parts, since of several proteins together
+        none may align.
+        """
+        found, self.unaligned = [], []
         for cluster in range(int(self.clusters.max()) + 1):
             rows = torch.nonzero(self.clusters == cluster)[:, 0]
-            core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
-            shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
-            started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
-            evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
-            self.tell(f"reference of cluster {cluster + 1}, {len(core)} of {len(rows)} particles: {evidence}")
-            if started is not None:
-                found.append(started[0])
+            name = f"reference of cluster {cluster + 1}"
+            started = self._start(rows, confidence, cluster, n_starts, name)
+            if not started and points is not None:
+                for number, part in enumerate(_parts(points[rows], self.seed)):
+                    started += self._start(
+                        rows[part], confidence, cluster, 2 * n_starts, f"{name}, part {number + 1} of it"
+                    )
+            if not started:
+                self.unaligned.append(cluster)
+            found += started
         if not found:
             return False
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
         self._search(list(range(len(found))))
         return True
+
+    def _start(self, rows: Tensor, confidence: Tensor, cluster: int, n_starts: int, name: str) -> list[References]:
+        """The reference of the most confident of some particles, if they can be aligned."""
+        core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
+        shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
+        started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
+        evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
+        self.tell(f"{name}, {len(core)} of {len(rows)} particles: {evidence}")
+        return [] if started is None else [started[0]]
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
         """Rounds of new references and new poses until hardly a particle changes its class."""
@@ -282,19 +329,28 @@ class _Loop:
         return part.references if len(part.references) == 2 else None
 
     def result(self, junk: bool) -> Classification:
-        """Classes by size, and particles that belong to none."""
-        best, threshold = self.poses.scores.max(dim=1).values, 0.0
+        """Classes by size, particles that belong to none, and those of clusters that gave no reference."""
+        null, excess = None, torch.full_like(self.poses.scores, torch.inf)
         if junk:
-            threshold = noise_threshold(self.particles, self.halves, self.references, self._radius, self.generator)
-        if bool((best < threshold).all()):
-            threshold = 0.0
-        nothing = best < threshold
+            self.tell("every particle on maps of noise")
+            radii = self._radius, min(self.start_shells or _SEARCH_SHELLS, self._radius)
+            null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
+            excess = null.excess(self.poses.scores, on_noise)
+        nothing = excess.gather(1, self.labels[:, None])[:, 0] < (0.0 if null is None else null.critical)
         sizes = torch.bincount(self.labels[~nothing], minlength=len(self.references))
-        self._keep([int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0])
-        labels = self.labels.masked_fill(nothing, UNASSIGNED)
+        kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0] or [0]
+        if null is not None:
+            null = null.select(kept)
+        self._keep(kept)
+        labels, excess = self.labels.masked_fill(nothing, UNASSIGNED), excess[:, kept]
+        unaligned = [c for c in self.unaligned if bool((nothing & (self.clusters == c)).any())]
+        for place, cluster in enumerate(unaligned):
+            labels[nothing & (self.clusters == cluster)] = len(kept) + place
         maps = self.references.maps.mean(dim=1)
         posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
-        return Classification(labels, posterior, self.poses.scores, maps, noise, radius, threshold, self.settled)
+        return Classification(
+            labels, posterior, self.poses.scores, excess, maps, noise, radius, null, tuple(unaligned), self.settled
+        )
 
     @property
     def labels(self) -> Tensor:

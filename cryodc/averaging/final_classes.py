@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.averaging.classify import Classification, classify_particles, score_particles
+from cryodc.alignment import FALSE_POSITIVES
+from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
 from cryodc.clustering import Clusters
 from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
@@ -36,15 +37,15 @@ class FinalClasses:
     clusters
         Final label of each particle, -1 for none, and its posterior probability.
     starts
-        ``(k, d, h, w)`` map of each class at the alignment's box.
+        Map ``(d, h, w)`` of each class at the alignment's box; None for the class of a cluster that gave none.
     scores, posterior
-        ``(n, k)`` of each particle and class.
+        ``(n, k)`` of each particle and class that has a map.
     summary
         For summary.json.
     """
 
     clusters: Clusters
-    starts: Float[Tensor, "k d h w"]
+    starts: list[Tensor | None]
     scores: Float[NDArray[np.float64], "n k"]
     posterior: Float[NDArray[np.float64], "n k"]
     summary: dict[str, Any]
@@ -61,6 +62,7 @@ def classify_run(
     junk: bool,
     start_shells: float | None,
     device: torch.device,
+    points: Float[NDArray[np.float64], "n f"] | None = None,
     progress: Callable[[str], None],
 ) -> FinalClasses | None:
     """Classify the particles of a run, starting from its clusters; None if no cluster can be aligned.
@@ -75,6 +77,8 @@ def classify_run(
         As :func:`cryodc.averaging.classify.classify_particles` takes them.
     device
         Where to compute.
+    points
+        Content codes as they are compared, by which a cluster that cannot be aligned is parted.
     """
     n = len(clusters.names)
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -90,6 +94,7 @@ def classify_run(
         n_rounds=n_rounds,
         junk=junk,
         start_shells=start_shells,
+        points=None if points is None else torch.from_numpy(points)[rows].to(device),
         progress=progress,
     )
     if found is None:
@@ -97,18 +102,29 @@ def classify_run(
     labels = torch.empty(n, dtype=torch.long)
     scores, posterior = torch.empty(2, n, found.scores.shape[1])
     labels[rows], scores[rows], posterior[rows] = found.labels.cpu(), found.scores.cpu(), found.posterior.cpu()
+    of_cluster = {cluster: len(found.references) + place for place, cluster in enumerate(found.unaligned)}
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
         scored = score_particles(found, shrink(dataset.gather(some).to(device)), seed=seed, start_shells=start_shells)
         labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
+        for cluster, label in of_cluster.items():
+            left = (labels[some] == UNASSIGNED) & (torch.from_numpy(clusters.labels)[some] == cluster)
+            labels[some[left]] = label
     final = replace(
         clusters,
         labels=labels.numpy(),
         confidence=posterior.max(dim=1).values.double().numpy(),
-        verdict=f"{found.scores.shape[1]} classes by alignment, from {clusters.n_clusters} clusters",
+        verdict=_verdict(found, clusters),
     )
     summary = _summary(clusters, final, found)
-    return FinalClasses(final, found.references, scores.double().numpy(), posterior.double().numpy(), summary)
+    starts = [*found.references, *[None] * len(found.unaligned)]
+    return FinalClasses(
+        final,
+        starts,
+        scores.double().numpy(),
+        posterior.double().numpy(),
+        summary,
+    )
 
 
 def write_assignments(run: RunFolder, final: FinalClasses, before: Clusters) -> None:
@@ -157,15 +173,26 @@ def shrink_mask(mask: Float[Tensor, "d h w"]) -> Tensor:
     return fourier_crop(mask[None], min(mask.shape[-1], ALIGNMENT_BOX))[0].clamp(0, 1)
 
 
+def _verdict(found: Classification, clusters: Clusters) -> str:
+    """One sentence on what came of the clusters."""
+    text = f"{found.scores.shape[1]} classes by alignment, from {clusters.n_clusters} clusters"
+    if not found.unaligned:
+        return text
+    names = ", ".join(str(cluster + 1) for cluster in found.unaligned)
+    return f"{text}; clusters {names} could not be aligned and stay classes of their own"
+
+
 def _summary(before: Clusters, after: Clusters, found: Classification) -> dict[str, Any]:
-    flow = np.zeros((before.n_clusters, found.scores.shape[1] + 1), dtype=int)
+    flow = np.zeros((before.n_clusters, found.scores.shape[1] + len(found.unaligned) + 1), dtype=int)
     np.add.at(flow, (before.labels, after.labels), 1)
     return {
         "verdict": after.verdict,
         "settled": found.settled,
         "changed": int(flow.sum() - flow[:, :-1].max(axis=1).sum()),
         "unassigned": int(flow[:, -1].sum()),
-        "score_threshold": round(found.threshold, 3),
+        "unaligned_clusters": [cluster + 1 for cluster in found.unaligned],
+        "false_positive_rate": None if found.null is None else FALSE_POSITIVES,
+        "excess_threshold": None if found.null is None else round(found.null.critical, 3),
         "cluster_to_class": flow[:, :-1].tolist(),
         "cluster_to_unassigned": flow[:, -1].tolist(),
     }

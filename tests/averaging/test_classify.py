@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from cryodc.alignment import ClassSpectra, balanced_halves, cluster_log_prior
-from cryodc.alignment.evidence import mixture_gain, noise_like
+from cryodc.alignment import ClassSpectra, References, balanced_halves, cluster_log_prior, make_null, score_noise
+from cryodc.alignment.evidence import mixture_gain
+from cryodc.alignment.null import noise_like
 from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
 from cryodc.evaluation import composition_scores
 from cryodc.fourier import ParticleStack, apply_weight, standardise
@@ -80,6 +81,57 @@ def test_particles_that_made_no_reference_are_told_apart(
     )
     true = np.concatenate([made.labels, others.labels])
     assert composition_scores(np.concatenate([found.labels[: 2 * N].numpy(), labels.numpy()]), true).ari == 1.0
+
+
+def test_gold_sets_nobody_elses_bar() -> None:
+    """Beads correlate strongly with any map. Were they the measure of nothing, every protein would be nothing."""
+    made = simulate("wheel", "clamp")
+    grid = torch.stack(torch.meshgrid(*[torch.arange(24.0) - 12] * 3, indexing="ij"), dim=-1)
+    generator = torch.Generator().manual_seed(3)
+    moved = 2 * torch.rand(10, 3, generator=generator) - 1
+    beads = ((grid[None] - moved[:, None, None, None]).norm(dim=-1) < 3).float()
+    noise = torch.randn(beads.shape, generator=generator)
+    gold = apply_weight(20 * beads + noise, made.weights[0])
+    volumes = torch.cat([standardise(made.volumes), gold / standardise(noise).std()])
+    clusters = np.concatenate([made.labels, np.full(len(gold), 2)])
+    found = classify(volumes, made.weights, clusters, 0, junk=True)
+    proteins = found.labels[: 2 * N].numpy()
+    assert (proteins != UNASSIGNED).all()
+    assert composition_scores(proteins, made.labels).ari == 1.0
+
+
+def test_a_cluster_that_gives_no_reference_keeps_its_members() -> None:
+    made = simulate("wheel")
+    noise = torch.randn(N, *made.volumes.shape[1:], generator=torch.Generator().manual_seed(4))
+    volumes = torch.cat([standardise(made.volumes), standardise(apply_weight(noise, made.weights[0]))])
+    found = classify(volumes, made.weights, np.repeat([0, 1], N), 0, junk=True)
+    assert found.unaligned == (1,)
+    assert found.scores.shape[1] == len(found.references) == 1
+    assert (found.labels[:N] == 0).all()
+    # They are no class 0 of the STAR, where particles of many kinds would be lost together.
+    assert (found.labels[N:] == 1).float().mean() > 0.9
+    assert (found.labels != UNASSIGNED).all()
+
+
+def test_particles_of_nothing_pass_as_rarely_as_is_said() -> None:
+    """However bright: noise of 1, 3 and 10 times the strength, against two references that it has not made."""
+    made = simulate("wheel", "clamp")
+    generator = torch.Generator().manual_seed(5)
+    strength = torch.tensor([1.0, 3.0, 10.0]).repeat(80)
+    noise = torch.randn(240, *made.volumes.shape[1:], generator=generator) * strength[:, None, None, None]
+    stack = ParticleStack(apply_weight(noise, made.weights[0]), made.weights, torch.zeros(240, dtype=torch.long))
+    particles = ClassSpectra(stack, 7.0)
+    halves = torch.from_numpy(balanced_halves(240, 0))
+    maps = made.maps[:, None].expand(-1, 2, -1, -1, -1) * particles.mask
+    references = References(maps, torch.ones(2, 13))
+    null, on_noise = make_null(particles, halves, references, 7.0, 7.0, generator)
+    scores = score_noise(particles, halves, references, 7.0, 7.0, generator)
+    excess = null.excess(scores, on_noise).amax(dim=1)
+    # 1 % are said to pass: of 240, 9 or more would by chance in one run of a thousand.
+    assert int((excess >= null.critical).sum()) < 9
+    # And strength does not matter.
+    median = [float(excess[strength == value].median()) for value in (1.0, 3.0, 10.0)]
+    assert max(median) - min(median) < 0.5
 
 
 def test_one_protein_in_two_clusters_becomes_one_class() -> None:

@@ -1,0 +1,137 @@
+"""What a score is worth: each particle's score on a class beside its own scores on maps of noise.
+
+A bright particle, a gold bead for example, correlates strongly with any map, and a faint one with none. So a particle
+is judged by its own null: its scores on maps of noise that have the power of the classes' references in every shell.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.alignment.references import References, empty_poses, refine_classes, search_classes
+from cryodc.alignment.spectra import ClassSpectra
+from cryodc.fourier import shell_index
+
+FALSE_POSITIVES = 0.01
+"""Share of particles of nothing that pass for particles of some class."""
+_FEWEST_MAPS = 6
+_SEARCHES = 2
+"""Poses on references are searched for this often, and scores rise with every search."""
+
+
+@dataclass(frozen=True)
+class NoiseNull:
+    """Scores that mean nothing, on maps of noise: as many for each class as for any other, class after class.
+
+    Parameters
+    ----------
+    references
+        The maps of noise.
+    n_classes
+        Of how many classes.
+    levels
+        ``(m,)`` mean score on each map, over the mean on all.
+    spread
+        Standard deviation of a particle's score on a map of noise, over what is expected of it.
+    critical
+        The highest of the scores on ``n_classes`` maps of noise lies at most so many of these standard deviations above
+        what is expected, but for the share :data:`FALSE_POSITIVES` of the particles.
+    """
+
+    references: References
+    n_classes: int
+    levels: Float[Tensor, " m"]
+    spread: float
+    critical: float
+
+    def select(self, classes: list[int]) -> "NoiseNull":
+        """Of some classes only."""
+        copies = len(self.levels) // self.n_classes
+        maps = [place * copies + copy for place in classes for copy in range(copies)]
+        return NoiseNull(self.references.select(maps), len(classes), self.levels[maps], self.spread, self.critical)
+
+    def excess(self, scores: Float[Tensor, "n k"], on_noise: Float[Tensor, "n m"]) -> Float[Tensor, "n k"]:
+        """How far scores on the classes lie above what each particle reaches by chance, in standard deviations.
+
+        Parameters
+        ----------
+        scores
+            Of each particle on each class.
+        on_noise
+            Of the same particles on the maps of noise, as :func:`score_noise` gives them.
+        """
+        own = (on_noise / self.levels).mean(dim=1, keepdim=True)
+        expected = own * self.levels.reshape(self.n_classes, -1).mean(dim=1)
+        return (scores / expected.clamp_min(1e-6) - 1) / self.spread
+
+
+def make_null(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    radius: float,
+    search_radius: float,
+    generator: torch.Generator,
+) -> tuple[NoiseNull, Float[Tensor, "n m"]]:
+    """Maps of noise for these references, what scores on them are like, and the scores themselves.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    radius, search_radius
+        Shells that scores look at, and those that poses are searched in.
+    generator
+        Of noise and searches.
+    """
+    n_classes = len(references)
+    copies = -(-_FEWEST_MAPS // n_classes)
+    maps = torch.stack(
+        [torch.stack([noise_like(half, generator) for half in pair]) for pair in references.maps for _ in range(copies)]
+    )
+    null = References(maps * particles.mask, references.fsc.repeat_interleave(copies, dim=0))
+    scores = score_noise(particles, halves, null, radius, search_radius, generator)
+    relative = scores / scores.mean(dim=1, keepdim=True).clamp_min(1e-6)
+    levels = relative.mean(dim=0)
+    # Each score against what the others say of the particle: as a class's score is judged.
+    adjusted, n_maps = scores / levels, len(levels)
+    others = (adjusted.sum(dim=1, keepdim=True) - adjusted) / (n_maps - 1)
+    left_out = adjusted / others.clamp_min(1e-6) - 1
+    # One score of the particle's own is known less well by the others than a class's score is by all.
+    left_out = left_out * ((1 + 1 / n_maps) / (1 + 1 / (n_maps - 1))) ** 0.5
+    spread = float(left_out.std())
+    sets = left_out.reshape(len(scores), n_classes, copies).transpose(1, 2).amax(dim=2) / spread
+    critical = float(torch.quantile(sets.flatten().float()[:1_000_000], 1 - FALSE_POSITIVES))
+    return NoiseNull(null, n_classes, levels, spread, critical), scores
+
+
+def score_noise(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    null: References,
+    radius: float,
+    search_radius: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "n m"]:
+    """Scores of particles on maps of noise, searched and refined as on references."""
+    poses = empty_poses(len(particles), len(null), halves.device)
+    for _ in range(_SEARCHES):
+        search_classes(particles, halves, null, search_radius, poses, list(range(len(null))), generator)
+        refine_classes(particles, halves, null, radius, poses)
+    return poses.scores
+
+
+def noise_like(volume: Float[Tensor, "d h w"], generator: torch.Generator) -> Float[Tensor, "d h w"]:
+    """Gaussian noise with the power of a volume in every shell."""
+    n = volume.shape[-1]
+    noise = torch.randn(volume.shape, generator=generator).to(volume.device)
+    spectra = torch.fft.rfftn(torch.stack([volume, noise]), dim=(-3, -2, -1))
+    shells = shell_index(n, volume.device).reshape(-1)
+    power = torch.zeros(2, int(shells.max()) + 1, device=volume.device)
+    power = power.index_add(1, shells, spectra.abs().square().flatten(1))
+    ratio = (power[0] / power[1].clamp_min(1e-20)).sqrt()[shells].reshape(spectra.shape[1:])
+    return torch.fft.irfftn(spectra[1] * ratio, s=volume.shape, dim=(-3, -2, -1))
