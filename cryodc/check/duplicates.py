@@ -1,4 +1,4 @@
-"""Particles picked twice: nearer to one another in their tomogram than proteins can be."""
+"""What positions say: particles picked twice, and pixel sizes that contradict one another."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +10,17 @@ from scipy.spatial import cKDTree
 
 from cryodc.errors import InputError
 from cryodc.io import Problem
-from cryodc.particles import ParticleSet
+from cryodc.particles import (
+    IMAGE_PIXEL,
+    TILT_SERIES_PIXEL,
+    ParticleSet,
+    coordinate_frame,
+    has_coordinates,
+    positive_numbers,
+)
+from cryodc.star import StarBlock, StarDocument
+
+_FRACTION = 1e-3
 
 
 def nearest_pairs(
@@ -60,3 +70,50 @@ def check_duplicates(
         )
         warnings.append(Problem(int(particles.rows[second]), error, unreadable=False))
     return warnings
+
+
+def check_pixels(document: StarDocument, block: StarBlock) -> list[Problem]:
+    """One warning for each pixel size that contradicts another: positions or images are then of the wrong size."""
+    optics = document.find("optics")
+    errors = [] if optics is None or not optics.n_rows else _check_binning(document, optics)
+    if has_coordinates(block) and "rlnPixelSize" in block:
+        errors += _check_rows(document, block)
+    return [Problem(error.row, error, unreadable=False) for error in errors]
+
+
+def _check_binning(document: StarDocument, optics: StarBlock) -> list[InputError]:
+    labels = (TILT_SERIES_PIXEL, "rlnTomoSubtomogramBinning", IMAGE_PIXEL)
+    if not all(label in optics for label in labels):
+        return []
+    tilt, binning, image = (positive_numbers(document, optics, label) for label in labels)
+    return [
+        InputError(
+            "the pixel of the tilt series times the binning is not the pixel of the images",
+            file=document.source,
+            row=int(optics.line_numbers[at]),
+            expected=f"{TILT_SERIES_PIXEL} × rlnTomoSubtomogramBinning = {IMAGE_PIXEL}",
+            found=f"{tilt[at]:g} × {binning[at]:g} = {tilt[at] * binning[at]:g}, but {image[at]:g} Å",
+            remedy="correct whichever is wrong: the first gives positions their place, the last images their size",
+        )
+        for at in np.flatnonzero(np.abs(tilt * binning - image) > _FRACTION * image).tolist()
+    ]
+
+
+def _check_rows(document: StarDocument, block: StarBlock) -> list[InputError]:
+    frame = coordinate_frame("RELION", document, block)
+    stated = positive_numbers(document, block, "rlnPixelSize")
+    taken = frame.units(block.n_rows, 1.0)[:, 0]
+    different = np.flatnonzero(np.abs(taken - stated) > _FRACTION * stated)
+    if frame.from_centre or not len(different):
+        return []
+    at = int(different[0])
+    return [
+        InputError(
+            "rows and optics groups state different pixels for the coordinates",
+            file=document.source,
+            row=int(block.line_numbers[at]),
+            expected=f"rlnPixelSize {taken[at]:g}: {frame.stated_by} says so, and is taken",
+            found=f"rlnPixelSize {stated[at]:g}, in {len(different)} rows like this",
+            remedy="remove the one that is wrong",
+        )
+    ]

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
-from cryodc.picks.picks import Picks, last_number, tomogram_stem
+from cryodc.io import last_number, series_name
+from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
 
 PickFormat = Literal["relion", "dynamo", "stopgap", "csv"]
@@ -57,7 +58,7 @@ def number_tomograms(names: Sequence[str]) -> dict[str, int]:
     ({'TS_07': 7, 'TS_12': 12}, {'left': 1, 'right': 2})
     """
     distinct = list(dict.fromkeys(names))
-    numbers = [last_number(tomogram_stem(name)) for name in distinct]
+    numbers = [last_number(series_name(name)) for name in distinct]
     known = [number for number in numbers if number is not None and number < 1_000_000]
     if len(set(known)) == len(distinct):
         return dict(zip(distinct, known, strict=True))
