@@ -61,6 +61,11 @@ class Placements:
             )
         return np.isin(self.classes, list(wanted)) if wanted else self.classes > 0
 
+    def positions_angstrom(self) -> Float[NDArray[np.float64], "n 3"]:
+        """Positions in Å from where the STAR counts: the corner of the tomogram, or its centre."""
+        positions = self.picks.positions * self.picks.frame.units(len(self.picks), self.image_spacing_angstrom)
+        return positions if self.picks.shifts_angstrom is None else positions + self.picks.shifts_angstrom
+
     @property
     def n_unassigned(self) -> int:
         """Particles of no class."""
