@@ -424,7 +424,7 @@ def test_picks_of_other_programs_are_cut_and_converted_at_the_place(
     for image in tables["particles"]["rlnImageName"]:
         with mrcfile.open(tmp_path / "out" / image) as mrc:
             np.testing.assert_allclose(center_of_mass(np.where(mrc.data > 0.01, mrc.data, 0)), 8, atol=0.03)
-    for kind, name in {"csv": "a.csv", "dynamo": "a.tbl", "stopgap": "a.star", "relion": "b.star"}.items():
+    for kind, name in {"csv": "a.csv", "dynamo": "d.tbl", "stopgap": "s.star", "relion": "r.star"}.items():
         told = {"tilt_series_spacing_angstrom": TILT_PIXEL} if kind == "relion" else {}
         convert_picks(picks, tmp_path / name, kind, spacing_angstrom=VOXEL, **told)  # type: ignore[arg-type]
         _assert_at_places(_converted(kind, tmp_path / name), 0.02 if program == "EM" else 0.01)
@@ -547,3 +547,29 @@ def test_sample_files_of_programs_are_in_the_unit_they_state(name: str, shared_d
     if "rlnOriginXAngst" in table:
         expected = expected - table[[f"rlnOrigin{axis}Angst" for axis in "XYZ"]].to_numpy()
     np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[["x", "y", "z"]] * VOXEL, expected, atol=0.01)
+
+
+def test_real_tilt_stacks_keep_their_places_when_they_are_imported_coarser(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "real/ribosome70s"
+    (star,) = (folder / "tilt_stacks").glob("*_optimisation_set.star")
+    said = CliRunner().invoke(
+        load_verb("import"),
+        [str(star), "--out", str(tmp_path / "out"), "--bin", "2", "--device", "cpu"],
+        env={"COLUMNS": "200"},
+    )
+    assert said.exit_code == 0, said.output
+    assert "Coordinates: pixels of 12 Å (rlnImagePixelSize), from the corner" in said.output
+    # The authors' table of the same 40 particles counts pixels of 12 Å.
+    expected = starfile.read(folder / "particles.star")["particles"]
+    labels = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+    convert_picks(tmp_path / "out/particles.star", tmp_path / "a.csv", spacing_angstrom=VOXEL)
+    found = pd.read_csv(tmp_path / "a.csv")
+    key = "rlnMicrographName"
+    for name, rows in expected.groupby(key):
+        mine = found[found["tomogram"] == name][["x", "y", "z"]].to_numpy() * VOXEL
+        np.testing.assert_allclose(sorted(mine.tolist()), sorted((rows[labels] * 12.0).to_numpy().tolist()), atol=0.1)
+    # Cubes of 24 Å, but coordinates that count 12 Å: it stands in the file.
+    optics = starfile.read(tmp_path / "out/particles.star")["optics"]
+    assert set(optics["rlnImagePixelSize"]) == {24.0}
+    assert set(optics["rlnMicrographPixelSize"]) == {12.0}
+    assert _warnings(tmp_path / "out/particles.star") == []
