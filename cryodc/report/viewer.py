@@ -42,7 +42,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     show
         Whether a window appears.
     tell
-        Told what is left out, a line at a time.
+        Told what is left out, and in which unit positions were read, a line at a time.
 
     Raises
     ------
