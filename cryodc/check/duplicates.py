@@ -16,6 +16,8 @@ from cryodc.particles import (
     ParticleSet,
     coordinate_frame,
     has_coordinates,
+    optics_rows,
+    positive_number,
     positive_numbers,
 )
 from cryodc.star import StarBlock, StarDocument
@@ -73,30 +75,40 @@ def check_duplicates(
 
 
 def check_pixels(document: StarDocument, block: StarBlock) -> list[Problem]:
-    """One warning for each pixel size that contradicts another: positions or images are then of the wrong size."""
+    """One warning for each pixel size that contradicts another: positions or images are then of the wrong size.
+
+    Raises
+    ------
+    InputError
+        If a size is not positive, or particles cannot be told to their optics groups.
+    """
     optics = document.find("optics")
-    errors = [] if optics is None or not optics.n_rows else _check_binning(document, optics)
+    errors = [] if optics is None or not optics.n_rows else _check_binning(document, block, optics)
     if has_coordinates(block) and "rlnPixelSize" in block:
         errors += _check_rows(document, block)
     return [Problem(error.row, error, unreadable=False) for error in errors]
 
 
-def _check_binning(document: StarDocument, optics: StarBlock) -> list[InputError]:
+def _check_binning(document: StarDocument, block: StarBlock, optics: StarBlock) -> list[InputError]:
     labels = (TILT_SERIES_PIXEL, "rlnTomoSubtomogramBinning", IMAGE_PIXEL)
     if not all(label in optics for label in labels):
         return []
-    tilt, binning, image = (positive_numbers(document, optics, label) for label in labels)
-    return [
-        InputError(
-            "the pixel of the tilt series times the binning is not the pixel of the images",
-            file=document.source,
-            row=int(optics.line_numbers[at]),
-            expected=f"{TILT_SERIES_PIXEL} × rlnTomoSubtomogramBinning = {IMAGE_PIXEL}",
-            found=f"{tilt[at]:g} × {binning[at]:g} = {tilt[at] * binning[at]:g}, but {image[at]:g} Å",
-            remedy="correct whichever is wrong: the first gives positions their place, the last images their size",
+    errors = []
+    for row in np.unique(optics_rows(document, block, optics)).tolist():
+        tilt, binning, image = (positive_number(document, optics, label, row) for label in labels)
+        if abs(tilt * binning - image) <= _FRACTION * image:
+            continue
+        errors.append(
+            InputError(
+                "the pixel of the tilt series times the binning is not the pixel of the images",
+                file=document.source,
+                row=int(optics.line_numbers[row]),
+                expected=f"{TILT_SERIES_PIXEL} × rlnTomoSubtomogramBinning = {IMAGE_PIXEL}",
+                found=f"{tilt:g} × {binning:g} = {tilt * binning:g}, but {image:g} Å",
+                remedy="correct whichever is wrong: the first gives positions their place, the last images their size",
+            )
         )
-        for at in np.flatnonzero(np.abs(tilt * binning - image) > _FRACTION * image).tolist()
-    ]
+    return errors
 
 
 def _check_rows(document: StarDocument, block: StarBlock) -> list[InputError]:

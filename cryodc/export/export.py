@@ -1,5 +1,6 @@
 """Export a run to RELION, Warp and M, or Dynamo: particles with poses, and the maps beside them."""
 
+import re
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -9,10 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import require_empty, series_name, write_text
-from cryodc.picks import PickText, dynamo_table, tomogram_numbers_table
+from cryodc.io import require_empty, tomogram_stem, write_text
+from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
 from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
@@ -109,7 +111,8 @@ def _warp(
     units = np.unique(picks.frame.units(len(picks), placements.image_spacing_angstrom)[keep]).tolist()
     pixel = placements.image_spacing_angstrom if picks.frame.from_centre or len(units) > 1 else units[0]
     voxels = picks.in_voxels(pixel, None if size_xyz is None else size_xyz[::-1], keep)
-    columns: dict[str, list[str]] = {"rlnMicrographName": [_tomostar(picks.tomograms[row]) for row in keep]}
+    series = _tilt_series(picks, keep)
+    columns: dict[str, list[str]] = {"rlnMicrographName": [series[picks.tomograms[row]] for row in keep]}
     columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
     angles = euler_from_matrices(placements.rotations[keep])
     columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
@@ -121,9 +124,29 @@ def _warp(
     return f"\n{star_table('', columns)}\n", [note]
 
 
+def _tilt_series(picks: Picks, keep: NDArray[np.int64]) -> dict[str, str]:
+    """Names of tilt series in Warp; two tomograms cannot have one."""
+    series: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for row in keep.tolist():
+        tomogram = picks.tomograms[row]
+        series[tomogram] = _tomostar(tomogram)
+        first = owners.setdefault(series[tomogram], tomogram)
+        if first != tomogram:
+            raise InputError(
+                "two tomograms would be one tilt series in Warp, which leaves folders out",
+                file=picks.source,
+                row=int(picks.rows[row]),
+                expected=f"one tomogram for {series[tomogram]}",
+                found=f"{first}, {tomogram}",
+                remedy="rename one of them, or export each on its own: cryodc select --tomogram",
+            )
+    return series
+
+
 def _tomostar(tomogram: str) -> str:
     """Name of a tilt series in Warp, whose reconstructions add the pixel size: TS_01_10.00Apx is TS_01.tomostar."""
-    return (series_name(tomogram) or "tomogram") + ".tomostar"
+    return (re.sub(r"_\d+\.\d+Apx$", "", tomogram_stem(tomogram)) or "tomogram") + ".tomostar"
 
 
 def _dynamo(placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None) -> PickText:

@@ -12,6 +12,7 @@ from cryodc.averaging import load_final_classes
 from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.export.image_paths import keep_images_found
+from cryodc.io import find_name
 from cryodc.runs import RunFolder, load_config, require
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, write_star
 
@@ -153,8 +154,11 @@ def _in_tomograms(
             remedy="select without --tomogram",
         )
     names = block.column(label)
-    _require_known(document, "tomogram", sorted(tomograms), list(dict.fromkeys(names)))
-    return np.isin(names, list(tomograms))
+    present = list(dict.fromkeys(names))
+    found = {asked: find_name(asked, present, file=document.source) for asked in tomograms}
+    known = {asked: present[at] for asked, at in found.items() if at is not None}
+    _require_known(document, "tomogram", sorted(set(tomograms) - set(known)), present)
+    return np.isin(names, list(known.values()))
 
 
 def _require_known(document: StarDocument, kind: str, asked: Sequence[str], present: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ from cryodc.particles.coordinates import (
     by_optics_group,
     coordinate_frame,
     has_coordinates,
+    optics_rows,
+    positive_number,
     positive_numbers,
 )
 from cryodc.particles.images_2d import (
@@ -46,6 +48,8 @@ __all__ = [
     "has_coordinates",
     "holds_images",
     "inspect_particles",
+    "optics_rows",
+    "positive_number",
     "positive_numbers",
     "raise_first",
     "read_image",

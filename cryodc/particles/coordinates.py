@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
@@ -174,39 +174,73 @@ def _is_warp(document: StarDocument, block: StarBlock) -> bool:
 def by_optics_group(
     document: StarDocument, block: StarBlock, optics: StarBlock, label: str
 ) -> Float[NDArray[np.float64], " n"]:
-    """Read a pixel size of the optics for each row of the particles.
+    """Read a pixel size of the optics for each row of the particles; what unused groups say does not matter.
 
     Raises
     ------
     InputError
         If a size is not positive, or a row cannot be told to a group.
     """
-    sizes = positive_numbers(document, optics, label)
-    if np.ptp(sizes) <= _FRACTION * sizes[0] and not ("rlnOpticsGroup" in block and "rlnOpticsGroup" in optics):
-        return np.full(block.n_rows, sizes[0])
-    for table, name in ((block, block.name), (optics, "optics")):
-        if "rlnOpticsGroup" not in table:
-            raise InputError(
-                "optics groups differ in a pixel size, and rows do not say which group they are of",
-                file=document.source,
-                row=table.header_line + 1,
-                expected=f"rlnOpticsGroup in data_{name}",
-                found=f"{label} {', '.join(f'{size:g}' for size in sizes)}",
-                remedy="add the column, or say what a coordinate is: --coordinate-spacing",
-            )
-    by_group = dict(zip((group_number(text) for text in optics.column("rlnOpticsGroup")), sizes.tolist(), strict=True))
+    rows = optics_rows(document, block, optics)
+    told = "rlnOpticsGroup" in block and "rlnOpticsGroup" in optics
+    sizes = np.full(optics.n_rows, np.nan)
+    for row in np.unique(rows).tolist() if told else range(optics.n_rows):
+        sizes[row] = positive_number(document, optics, label, row)
+    if not told and np.ptp(sizes) > _FRACTION * sizes[0]:
+        table, name = (optics, "optics") if "rlnOpticsGroup" in block else (block, block.name)
+        raise InputError(
+            "optics groups differ in a pixel size, and rows do not say which group they are of",
+            file=document.source,
+            row=table.header_line + 1,
+            expected=f"rlnOpticsGroup in data_{name}",
+            found=f"{label} {', '.join(f'{size:g}' for size in sizes)}",
+            remedy="add the column",
+        )
+    return sizes[rows]
+
+
+def optics_rows(document: StarDocument, block: StarBlock, optics: StarBlock) -> Int[NDArray[np.int64], " n"]:
+    """The row of the optics that each particle is of: the first where particles do not say.
+
+    Raises
+    ------
+    InputError
+        If a particle names a group that is not there.
+    """
+    if "rlnOpticsGroup" not in block or "rlnOpticsGroup" not in optics:
+        return np.zeros(block.n_rows, dtype=np.int64)
+    places = {group_number(text): row for row, text in enumerate(optics.column("rlnOpticsGroup"))}
     groups = [group_number(text) for text in block.column("rlnOpticsGroup")]
-    unknown = next((i for i, group in enumerate(groups) if group not in by_group), None)
+    unknown = next((i for i, group in enumerate(groups) if group not in places), None)
     if unknown is not None:
         raise InputError(
             "a particle names an optics group that is not in data_optics",
             file=document.source,
             row=int(block.line_numbers[unknown]),
-            expected=f"one of {', '.join(by_group) or 'no groups'}",
+            expected=f"one of {', '.join(places) or 'no groups'}",
             found=groups[unknown],
             remedy="restore the group's row in data_optics",
         )
-    return np.array([by_group[group] for group in groups])
+    return np.array([places[group] for group in groups], dtype=np.int64)
+
+
+def positive_number(document: StarDocument, block: StarBlock, label: str, row: int) -> float:
+    """Read one cell that is a size.
+
+    Raises
+    ------
+    InputError
+        If it is no finite number above 0.
+    """
+    text = block.column(label)[row]
+    try:
+        size = float(text)
+    except ValueError:
+        size = np.nan
+    if not (np.isfinite(size) and size > 0):
+        line = int(block.line_numbers[row])
+        raise InputError(f"{label} is not a positive number", file=document.source, row=line, found=text)
+    return size
 
 
 def positive_numbers(document: StarDocument, block: StarBlock, label: str) -> Float[NDArray[np.float64], " n"]:

@@ -88,8 +88,9 @@ def _image_pixel(document: StarDocument, block: StarBlock) -> Float[NDArray[np.f
 
 def _numbers(document: StarDocument, block: StarBlock, labels: tuple[str, ...]) -> Float[NDArray[np.float64], "n k"]:
     """Columns as numbers; one that is missing is 0."""
+    cells = block.columns([label for label in labels if label in block])
     columns = [
-        read_numbers(document, block, label, block.column(label)) if label in block else np.zeros(block.n_rows)
+        read_numbers(document, block, label, cells[label]) if label in cells else np.zeros(block.n_rows)
         for label in labels
     ]
     return np.stack(columns, axis=1)

@@ -75,7 +75,15 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     picks = readers[ending](path)
     if not len(picks):
         raise InputError("the file holds no picks", file=path)
-    if coordinate_spacing_angstrom is not None and not picks.frame.from_centre:
+    if coordinate_spacing_angstrom is not None:
+        if picks.frame.from_centre:
+            raise InputError(
+                "these coordinates are in Å: they have no spacing",
+                file=path,
+                expected="no --coordinate-spacing",
+                found=f"{picks.frame.describe()}, and --coordinate-spacing {coordinate_spacing_angstrom:g}",
+                remedy="leave it out",
+            )
         picks = replace(picks, frame=picks.frame.given(coordinate_spacing_angstrom))
     return picks
 

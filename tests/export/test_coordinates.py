@@ -476,6 +476,51 @@ def test_two_optics_groups_need_a_column_that_says_which(tmp_path: Path) -> None
     assert "1.25" in str(caught.value.found)
 
 
+def test_optics_groups_that_agree_need_no_column_and_unused_ones_no_size(tmp_path: Path) -> None:
+    layout = LAYOUTS["RELION 4, two tilt-series pixels"]()
+    layout.optics = {label: [*values, values[-1]] for label, values in layout.optics.items()}
+    layout.optics["rlnOpticsGroup"][-1], layout.optics["rlnTomoTiltSeriesPixelSize"][-1] = 9, "0"
+    star = _write_star(layout, tmp_path / "unused.star")
+    convert_picks(star, tmp_path / "a.csv", spacing_angstrom=VOXEL)
+    _assert_at_places(_converted("csv", tmp_path / "a.csv"))
+    layout = LAYOUTS["RELION 4"]()
+    layout.optics = {label: values * 2 for label, values in layout.optics.items()}
+    layout.optics["rlnOpticsGroup"] = [1, 2]
+    del layout.columns["rlnOpticsGroup"]
+    star = _write_star(layout, tmp_path / "agree.star")
+    convert_picks(star, tmp_path / "b.csv", spacing_angstrom=VOXEL)
+    _assert_at_places(_converted("csv", tmp_path / "b.csv"))
+
+
+@pytest.mark.parametrize("group", ["1.0", "01", "1"])
+def test_a_group_is_its_number_however_it_is_written(group: str, tmp_path: Path) -> None:
+    layout = LAYOUTS["RELION 4, two tilt-series pixels"]()
+    layout.columns["rlnOpticsGroup"][0] = group
+    star = _write_star(layout, tmp_path / "picks.star")
+    convert_picks(star, tmp_path / "a.csv", spacing_angstrom=VOXEL)
+    _assert_at_places(_converted("csv", tmp_path / "a.csv"))
+
+
+def test_a_spacing_for_what_is_in_angstrom_is_refused(tmp_path: Path) -> None:
+    star = _write_star(LAYOUTS["RELION 5"](), tmp_path / "picks.star")
+    with pytest.raises(InputError, match="have no spacing"):
+        convert_picks(star, tmp_path / "a.star", coordinate_spacing_angstrom=2.0)
+
+
+def test_two_tomograms_are_never_one_tilt_series_in_warp(tmp_path: Path) -> None:
+    run, _ = _averaged("Warp 1, WarpTools --3d", tmp_path)
+    star = run.averages / "particles.star"
+    text = star.read_text()
+    star.write_text(text.replace("/far/away/TS_1", "/a/TS_1", 1).replace("/far/away/TS_1", "/b/TS_1", 1))
+    with pytest.raises(InputError, match="one tilt series in Warp") as caught:
+        export_run(run, tmp_path / "out", ["warp"])
+    assert caught.value.found == "/a/TS_1_10.00Apx.mrc, /b/TS_1_10.00Apx.mrc"
+    assert not (tmp_path / "out").exists()
+    # Dynamo numbers them apart.
+    export_run(run, tmp_path / "dynamo", ["dynamo"])
+    assert len(set(np.loadtxt(tmp_path / "dynamo/dynamo.tbl")[:, 19])) == 2
+
+
 @pytest.mark.parametrize(("label", "value"), [("rlnMicrographPixelSize", "-1"), ("rlnTomoTiltSeriesPixelSize", "0")])
 def test_a_pixel_that_is_no_size_is_one_error(label: str, value: str, tmp_path: Path) -> None:
     layout = LAYOUTS["RELION 4"]()

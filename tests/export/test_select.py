@@ -46,6 +46,7 @@ def run(tmp_path: Path) -> RunFolder:
         ({"classes": [2, 3]}, [1, 3, 4]),
         ({"tomograms": ["10"]}, [4, 5]),
         ({"tomograms": ["TS_1", "TS_2"], "classes": [1]}, [0, 2]),
+        ({"tomograms": ["TS_1.mrc", "TS_2_10.00Apx.mrc"], "classes": [1]}, [0, 2]),
         ({"min_confidence": 0.9}, [0, 3, 4]),
         ({"min_confidence": 0.7, "classes": [1]}, [0, 2]),
     ],
