@@ -23,6 +23,7 @@ from cryodc.particles import (
 from cryodc.star import StarBlock, StarDocument
 
 _FRACTION = 1e-3
+_FARTHEST_ANGSTROM = 1e9
 
 
 def nearest_pairs(
@@ -56,8 +57,15 @@ def nearest_pairs(
 def check_duplicates(
     particles: ParticleSet, positions_angstrom: Float[NDArray[np.float64], "n 3"], distance_angstrom: float
 ) -> list[Problem]:
-    """One warning for each pair, at its later row; none where every position is the same and so says nothing."""
-    if not np.ptp(positions_angstrom, axis=0).any():
+    """One warning for each pair, at its later row; none where every position is the same and so says nothing.
+
+    A position that no tomogram reaches is a warning too, and has no neighbour.
+    """
+    far = ~(np.abs(positions_angstrom) < _FARTHEST_ANGSTROM).all(axis=1)
+    if far.any():
+        near = check_duplicates(particles.select(np.flatnonzero(~far)), positions_angstrom[~far], distance_angstrom)
+        return [*(_too_far(particles, row, positions_angstrom[row]) for row in np.flatnonzero(far).tolist()), *near]
+    if not len(positions_angstrom) or not np.ptp(positions_angstrom, axis=0).any():
         return []
     pairs, distances = nearest_pairs(positions_angstrom, particles.tomograms, distance_angstrom)
     warnings = []
@@ -72,6 +80,19 @@ def check_duplicates(
         )
         warnings.append(Problem(int(particles.rows[second]), error, unreadable=False))
     return warnings
+
+
+def _too_far(particles: ParticleSet, row: int, position: Float[NDArray[np.float64], "3"]) -> Problem:
+    line = int(particles.rows[row])
+    error = InputError(
+        "a particle lies farther off than any tomogram reaches",
+        file=particles.source,
+        row=line,
+        expected=f"less than {_FARTHEST_ANGSTROM:g} Å",
+        found=", ".join(f"{at:g}" for at in position[::-1]) + " Å (x, y, z)",
+        remedy="correct its coordinates or origins",
+    )
+    return Problem(line, error, unreadable=False)
 
 
 def check_pixels(document: StarDocument, block: StarBlock) -> list[Problem]:

@@ -37,6 +37,8 @@ COORDINATE_PIXEL = "rlnMicrographPixelSize"
 TILT_SERIES_PIXEL = "rlnTomoTiltSeriesPixelSize"
 IMAGE_PIXEL = "rlnImagePixelSize"
 _FRACTION = 1e-3
+# What no number that a program writes lies beyond.
+_SIZES = (1e-6, 1e9)
 
 Program = Literal["Dynamo", "STOPGAP", "EM", "copick", "CSV"]
 _FIRST_VOXEL: dict[Program, float] = {"Dynamo": 0.5, "STOPGAP": 1.0, "EM": 1.0, "copick": 0.0, "CSV": 0.0}
@@ -237,7 +239,7 @@ def positive_number(document: StarDocument, block: StarBlock, label: str, row: i
         size = float(text)
     except ValueError:
         size = np.nan
-    if not (np.isfinite(size) and size > 0):
+    if not _SIZES[0] <= size <= _SIZES[1]:
         line = int(block.line_numbers[row])
         raise InputError(f"{label} is not a positive number", file=document.source, row=line, found=text)
     return size
@@ -252,7 +254,7 @@ def positive_numbers(document: StarDocument, block: StarBlock, label: str) -> Fl
         If one is no finite number above 0.
     """
     sizes = read_numbers(document, block, label, block.column(label))
-    bad = np.flatnonzero(sizes <= 0)
+    bad = np.flatnonzero((sizes < _SIZES[0]) | (sizes > _SIZES[1]))
     if len(bad):
         raise InputError(
             f"{label} is not a positive number",

@@ -43,8 +43,10 @@ class Positions:
 
     def angstrom(self, assumed_angstrom: float) -> Float[NDArray[np.float64], "n 3"]:
         """Positions in Å; a voxel of the tomogram is ``assumed_angstrom`` where the STAR does not say."""
-        positions = self.coordinates * self.frame.units(len(self.coordinates), assumed_angstrom)
-        return positions if self.shifts_angstrom is None else positions + self.shifts_angstrom
+        # What overflows is farther off than anything else.
+        with np.errstate(over="ignore"):
+            positions = self.coordinates * self.frame.units(len(self.coordinates), assumed_angstrom)
+            return positions if self.shifts_angstrom is None else positions + self.shifts_angstrom
 
 
 def read_positions(document: StarDocument, block: StarBlock) -> Positions:
@@ -70,7 +72,8 @@ def read_positions(document: StarDocument, block: StarBlock) -> Positions:
         pixel = _image_pixel(document, block)
         if pixel is None:
             return Positions(frame, coordinates + shifts, None)
-        shifts = shifts * pixel[:, None]
+        with np.errstate(over="ignore"):
+            shifts = shifts * pixel[:, None]
     return Positions(frame, coordinates, shifts)
 
 

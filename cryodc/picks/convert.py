@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.io import write_text
@@ -14,6 +16,8 @@ from cryodc.particles import TILT_SERIES_PIXEL
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks
 from cryodc.picks.writers import PickFormat, PickText, picks_as, relion_star, tomogram_numbers_table
+
+_FARTHEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def convert_picks(
     if kind == "relion":
         written = _for_relion(picks, spacing_angstrom, shape, tilt_series_spacing_angstrom)
     else:
-        written = picks_as(kind, picks, picks.in_voxels(spacing_angstrom, shape))
+        written = picks_as(kind, picks, _require_near(picks, picks.in_voxels(spacing_angstrom, shape)))
     write_text(out, written.text)
     if written.tomogram_numbers:
         write_text(table, tomogram_numbers_table(written.tomogram_numbers))
@@ -126,14 +130,14 @@ def _for_relion(
     frame, n = picks.frame, len(picks)
     if frame.from_centre and shape is None:
         shifts = 0.0 if picks.shifts_angstrom is None else picks.shifts_angstrom
-        return relion_star(picks, picks.positions + shifts, None, from_centre=True)
+        return relion_star(picks, _require_near(picks, picks.positions + shifts), None, from_centre=True)
     pixel = None
     if tilt_series_spacing is not None:
         pixel = np.full(n, tilt_series_spacing)
     elif frame.stated_by == TILT_SERIES_PIXEL:
         pixel = frame.units(n, 1.0)[:, 0]
     if pixel is None:
-        voxels = picks.in_voxels(spacing, shape)
+        voxels = _require_near(picks, picks.in_voxels(spacing, shape))
         written = relion_star(picks, voxels, None if spacing is None else np.full(n, spacing))
         note = (
             "RELION 4 and 5 import pixels of the tilt series, and its pixel is not known: these are voxels of the "
@@ -151,10 +155,26 @@ def _for_relion(
             found=f"{picks.format}: {frame.describe()}",
             remedy="give it: --spacing",
         )
-    written = relion_star(picks, picks.in_voxels(spacing, shape) * (spacing / pixel[:, None]), pixel)
+    places = _require_near(picks, picks.in_voxels(spacing, shape))
+    written = relion_star(picks, places * (spacing / pixel[:, None]), pixel)
     sizes = " and ".join(f"{size:g}" for size in np.unique(pixel).tolist())
     note = f"coordinates count pixels of the tilt series, {sizes} Å, as RELION 4 and 5 import them"
     return replace(written, notes=(*written.notes, note))
+
+
+def _require_near(picks: Picks, places: Float[NDArray[np.float64], "n 3"]) -> Float[NDArray[np.float64], "n 3"]:
+    """The places, if any tomogram reaches them all."""
+    far = np.flatnonzero(~(np.abs(places) < _FARTHEST).all(axis=1))
+    if len(far):
+        raise InputError(
+            "a pick lies farther off than any tomogram reaches",
+            file=picks.source,
+            row=int(picks.rows[far[0]]),
+            expected=f"less than {_FARTHEST:g} voxels",
+            found=", ".join(f"{at:g}" for at in places[far[0], ::-1]) + " (x, y, z)",
+            remedy="correct its coordinates or origins",
+        )
+    return places
 
 
 def _renamed(picks: Picks, names: Mapping[str, str]) -> tuple[str, ...]:

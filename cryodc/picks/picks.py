@@ -107,7 +107,7 @@ class Picks:
             # What overflows lies outside of every tomogram.
             with np.errstate(over="ignore"):
                 positions = positions * (self.frame.units(len(self), spacing_angstrom)[keep] / spacing_angstrom)
-            positions = positions if shifts is None else positions + shifts / spacing_angstrom
+                positions = positions if shifts is None else positions + shifts / spacing_angstrom
         if self.frame.from_centre:
             if shape_zyx is None:
                 raise InputError(

@@ -507,6 +507,22 @@ def test_a_spacing_for_what_is_in_angstrom_is_refused(tmp_path: Path) -> None:
         convert_picks(star, tmp_path / "a.star", coordinate_spacing_angstrom=2.0)
 
 
+@pytest.mark.parametrize("text", ["1e308", "-1e300", "1e12"])
+def test_a_place_that_no_tomogram_reaches_is_named_with_its_row(text: str, tmp_path: Path) -> None:
+    star, layout = _particles("RELION 4", tmp_path)
+    layout.columns["rlnCoordinateX"][1] = text
+    _write_star(layout, star, {"rlnImageName": ["0.mrc", "1.mrc"]})
+    line = len(star.read_text().rstrip().splitlines())
+    for kind, out in (("csv", "a.csv"), ("relion", "a.star"), ("dynamo", "a.tbl")):
+        with pytest.raises(InputError, match="farther off than any tomogram") as caught:
+            convert_picks(star, tmp_path / out, kind, spacing_angstrom=VOXEL)  # type: ignore[arg-type]
+        assert caught.value.row == line
+        assert not (tmp_path / out).exists()
+    said = CliRunner().invoke(load_verb("check"), [str(star), "--tilt-range", "-60", "60", "--json"])
+    (warning,) = (w for w in json.loads(said.output)["warnings"] if "any tomogram" in w["problem"])
+    assert warning["row"] == line
+
+
 def test_two_tomograms_are_never_one_tilt_series_in_warp(tmp_path: Path) -> None:
     run, _ = _averaged("Warp 1, WarpTools --3d", tmp_path)
     star = run.averages / "particles.star"
