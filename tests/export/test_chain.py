@@ -6,6 +6,7 @@ given must have each particle at its place, in its tomogram, of its class and ha
 with scipy, pandas and NumPy alone.
 """
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,15 @@ def _write_tomogram(path: Path, truth: pd.DataFrame, voxels: Any) -> None:
         box = tuple(slice(a, a + BOX) for a in low)
         density[box] += affine_transform(body, matrix.T, offset, output_shape=(BOX,) * 3, order=3)
     if voxels is np.uint8:
-        density = np.clip(np.round(128 + 12 * density), 0, 255)
+        grey = np.clip(np.round(128 + 12 * density), 0, 255).astype(np.uint8)
+        # Mode 0 as IMOD wrote it before it knew signed bytes: extremes above 127 and its stamp, flags 0.
+        with mrcfile.new(path, grey.view(np.int8)) as mrc:
+            mrc.voxel_size = VOXEL
+        content = bytearray(path.read_bytes())
+        content[76:88] = struct.pack("<3f", grey.min(), grey.max(), grey.mean())
+        content[152:160] = struct.pack("<2i", 1146047817, 0)
+        path.write_bytes(content)
+        return
     with mrcfile.new(path, density.astype(voxels)) as mrc:
         mrc.voxel_size = VOXEL
 
