@@ -20,6 +20,8 @@ from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import read_header
 
 T = TypeVar("T")
+# Python reads no number of thousands of digits.
+_MOST_DIGITS = 18
 FILE_ENDINGS = (".gz", ".mrc", ".mrcs", ".rec", ".st", ".ali", ".map", ".tomostar", ":mrc", ":mrcs")
 """Endings of files: never part of a name."""
 ADDED = ("_10.00Apx", "_rec", "_full", "_full_rec", "_ali", "_aligned", "_bin4", "_b4", "_deconv", "_denoised",
@@ -66,7 +68,7 @@ def series_name(name: str) -> str:
 def last_number(stem: str) -> int | None:
     """Last number in a name, or None."""
     digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
-    return int(digits[-1]) if digits else None
+    return int(digits[-1]) if digits and len(digits[-1]) <= _MOST_DIGITS else None
 
 
 def find_name(name: str, names: Sequence[str], *, file: Path | None = None, row: int | None = None) -> int | None:
@@ -97,7 +99,7 @@ def find_name(name: str, names: Sequence[str], *, file: Path | None = None, row:
         found = [i for i, other in enumerate(names) if tomogram_stem(other) == stem]
     if not found:
         found = [i for i, other in enumerate(names) if series_name(other) == series_name(name)]
-    if not found and stem.isascii() and stem.isdigit():
+    if not found and stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS:
         found = [i for i, other in enumerate(names) if last_number(series_name(other)) == int(stem)]
     distinct = list(dict.fromkeys(names[i] for i in found))
     if len(distinct) > 1:

@@ -52,6 +52,7 @@ BOX = 8
         ("0", ["TS_07_10.00Apx.mrc"], None),
         ("1", ["Position_1_2.mrc"], None),
         ("2", ["Position_1_2.mrc"], 0),
+        ("7" * 5000, ["TS_" + "7" * 5000 + ".mrc"], None),
     ],
 )
 def test_a_name_is_the_tomogram_of_the_same_name(name: str, names: list[str], expected: int | None) -> None:
