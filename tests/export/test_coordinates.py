@@ -555,6 +555,7 @@ def test_convert_to_relion_says_which_pixel_is_missing(tmp_path: Path) -> None:
     said = CliRunner().invoke(load_verb("convert"), [str(picks), str(tmp_path / "a.star")], env={"COLUMNS": "300"})
     assert said.exit_code == 0, said.output
     assert "Give --tilt-series-spacing, and --spacing" in said.output
+    assert "Coordinates: voxels of the tomogram, from the corner of the tomogram" in said.output
     assert "rlnPixelSize" not in starfile.read(tmp_path / "a.star")
     with pytest.raises(InputError, match="whose spacing is not known"):
         convert_picks(picks, tmp_path / "b.star", tilt_series_spacing_angstrom=TILT_PIXEL)
