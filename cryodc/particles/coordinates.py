@@ -5,7 +5,8 @@ file                          a unit is                                         
 ============================= ===================================================== ======================
 RELION 5, centred             1 Å                                                   the tomogram's centre
 RELION 4                      a pixel of the tilt series, by optics group           the first voxel
-WarpTools and M ``--2d``      a pixel of the images, by optics group                the first voxel
+WarpTools and M ``--2d``,     a pixel of the images, by optics group                the first voxel
+and in RELION 3.1's layout
 Warp 1, WarpTools ``--3d``,   the pixel that the row states: rlnPixelSize, else     the first voxel
 RELION 3.0                    detector pixel and magnification
 RELION 3.1                    the rlnPixelSize of the row; without, a voxel         the first voxel
@@ -16,9 +17,9 @@ CSV                           a voxel of the tomogram                           
 ============================= ===================================================== ======================
 
 Wherever the optics state rlnMicrographPixelSize (RELION: the pixel of what particles were picked in), corner
-coordinates count that; ``cryodc extract``, ``import`` and ``simulate`` write it. WarpTools ``--2d`` is known by
-``data_general`` above corner coordinates, or by tilt series that end in ``.tomostar``; since its version 2.0.0dev40 the
-(virtual) tilt series have the pixel of the images, so that both rules say the same.
+coordinates count that; ``cryodc extract``, ``import`` and ``simulate`` write it. WarpTools is known by
+``data_general`` above corner coordinates, and in RELION 3.1's layout by tilt series that end in ``.tomostar``; since
+its version 2.0.0dev40 the (virtual) tilt series have the pixel of the images, so that both rules say the same.
 """
 
 from dataclasses import dataclass, replace
@@ -159,18 +160,20 @@ def _optics_label(document: StarDocument, block: StarBlock, optics: StarBlock) -
     """The column of the optics that says what corner coordinates count."""
     if COORDINATE_PIXEL in optics:
         return COORDINATE_PIXEL
-    if IMAGE_PIXEL in optics and _is_warp(document, block):
-        return IMAGE_PIXEL
-    return TILT_SERIES_PIXEL if TILT_SERIES_PIXEL in optics else None
-
-
-def _is_warp(document: StarDocument, block: StarBlock) -> bool:
     general = document.find("general")
-    if general is not None and "rlnTomoSubTomosAre2DStacks" in general:
+    if general is not None and "rlnTomoSubTomosAre2DStacks" in general and IMAGE_PIXEL in optics:
         # RELION 5, whose block this is, counts from the centre.
-        return True
-    names = block.column("rlnTomoName") if "rlnTomoName" in block else []
-    return bool(names) and all(name.endswith(".tomostar") for name in names)
+        return IMAGE_PIXEL
+    if TILT_SERIES_PIXEL in optics:
+        return TILT_SERIES_PIXEL
+    # RELION 3.1 keeps what Warp stated in the rows.
+    is_warp = IMAGE_PIXEL in optics and "rlnPixelSize" not in block and _names_tomostar(block)
+    return IMAGE_PIXEL if is_warp else None
+
+
+def _names_tomostar(block: StarBlock) -> bool:
+    label = "rlnTomoName" if "rlnTomoName" in block else "rlnMicrographName"
+    return label in block and all(name.endswith(".tomostar") for name in block.column(label))
 
 
 def by_optics_group(

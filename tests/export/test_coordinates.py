@@ -105,6 +105,16 @@ def _relion_31_rows_differ() -> Layout:
     return Layout(columns, _optics(ImagePixelSize=IMAGE_PIXEL, ImageSize=BOX))
 
 
+def _relion_31_warp(stated_in_rows: bool) -> Layout:
+    # WarpTools --3d in RELION 3.1's layout, as the authors of the ribosomes published theirs.
+    pixel = 5.0 if stated_in_rows else IMAGE_PIXEL
+    columns = _xyz("rlnCoordinate{}", (PLACES + ORIGIN) / pixel) | _origins()
+    columns |= {"rlnMicrographName": [f"{name}.tomostar" for name in NAMES], "rlnOpticsGroup": _same(1)}
+    if stated_in_rows:
+        columns["rlnPixelSize"] = _same(pixel)
+    return Layout(columns, _optics(ImagePixelSize=IMAGE_PIXEL, ImageSize=BOX))
+
+
 def _relion_31_micrograph() -> Layout:
     columns = _xyz("rlnCoordinate{}", (PLACES + ORIGIN) / VOXEL) | _origins()
     optics = _optics(MicrographPixelSize=VOXEL, ImagePixelSize=IMAGE_PIXEL, ImageSize=BOX)
@@ -163,6 +173,8 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "RELION 3.1 with rlnPixelSize in the rows": _relion_31_rows,
     "RELION 3.1, rows differ in rlnPixelSize": _relion_31_rows_differ,
     "RELION 3.1 with rlnMicrographPixelSize": _relion_31_micrograph,
+    "WarpTools --3d in RELION 3.1": lambda: _relion_31_warp(stated_in_rows=False),
+    "WarpTools --3d in RELION 3.1, rlnPixelSize in the rows": lambda: _relion_31_warp(stated_in_rows=True),
     "RELION 4": _relion_4,
     "RELION 4, two tilt-series pixels": _relion_4_groups,
     "RELION 5": _relion_5,
@@ -609,6 +621,14 @@ def test_sample_files_of_programs_are_in_the_unit_they_state(name: str, shared_d
     if "rlnOriginXAngst" in table:
         expected = expected - table[[f"rlnOrigin{axis}Angst" for axis in "XYZ"]].to_numpy()
     np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[["x", "y", "z"]] * VOXEL, expected, atol=0.01)
+
+
+def test_the_published_ribosomes_count_pixels_of_their_images(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "real/ribosome70s/particles.star"
+    result = convert_picks(source, tmp_path / "a.csv", spacing_angstrom=VOXEL)
+    assert result.picks.frame.stated_by == "rlnImagePixelSize"
+    expected = starfile.read(source)["particles"][[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * 12.0
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")[["x", "y", "z"]] * VOXEL, expected, atol=1e-3)
 
 
 def test_real_tilt_stacks_keep_their_places_when_they_are_imported_coarser(shared_data: Path, tmp_path: Path) -> None:
