@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, crop_weights, fourier_crop, standardise, wedge_from_tilt_range
-from cryodc.io import ImageReference, read_volume, read_weight
+from cryodc.io import ImageReference, find_by_name, read_volume, read_weight
 from cryodc.particles import ParticleSet
 
 _WHITENING_FLOOR = 1e-3
@@ -177,7 +177,7 @@ def crop_particles(particles: ParticleSet, box_size: int | None) -> ParticleSet:
 
 def _tilt_range(particles: ParticleSet, i: int, options: InputOptions) -> tuple[float, float]:
     tomogram = particles.tomograms[i]
-    found = (options.tilt_ranges or {}).get(tomogram, options.tilt_range)
+    found = find_by_name(options.tilt_ranges or {}, tomogram) or options.tilt_range
     if found is None:
         raise InputError(
             "no weight: the STAR has no rlnCtfImage, and no tilt range is given"

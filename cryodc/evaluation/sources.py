@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.fourier import missing_moments, wedge_from_tilt_range
-from cryodc.io import ImageFinder, ImageReference, read_weight, split_image_name
+from cryodc.io import ImageFinder, ImageReference, find_by_name, read_weight, split_image_name
 from cryodc.particles import ParticleSet, Poses, read_metadata, read_particles
 from cryodc.runs import RunFolder, input_options, load_config, require
 from cryodc.star import StarBlock, find_particle_block, particle_block, read_star
@@ -104,7 +104,7 @@ class RunSources:
             weight = torch.from_numpy(read_weight(ImageReference(found, section), box).transfer)
         else:
             options = input_options(self._config["input"])
-            tilt_range = (options.tilt_ranges or {}).get(tomogram, options.tilt_range)
+            tilt_range = find_by_name(options.tilt_ranges or {}, tomogram) or options.tilt_range
             if tilt_range is None:
                 raise InputError("no weight and no tilt range", file=self.run.config, found=tomogram)
             weight = wedge_from_tilt_range(box, *tilt_range, options.tilt_axis)

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from cryodc.averaging import load_final_classes
 from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
-from cryodc.runs import RunFolder, require
+from cryodc.export.image_paths import keep_images_found
+from cryodc.io import find_name
+from cryodc.runs import RunFolder, load_config, require
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, write_star
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was kept: particles of each class before and after, and the file."""
+    """What was kept: particles of each class before and after, the file, and how many images it names anew."""
 
     n_before: dict[int, int]
     n_kept: dict[int, int]
     out: Path
+    n_renamed: int = 0
 
     def __len__(self) -> int:
         return sum(self.n_kept.values())
@@ -36,6 +39,8 @@ def select_run(
     min_confidence: float = 0.0,
 ) -> Selection:
     """Write the rows that meet every criterion; all else of the text stays.
+
+    Images that would not be found from where ``out`` lies are named relative to it.
 
     Rows are those of clusters.star, or after ``cryodc average --classify`` those of averages/particles.star with the
     final classes, as every other verb shows them.
@@ -88,10 +93,13 @@ def select_run(
             found=f"none of {len(keep)} particles",
             remedy="keep more classes or tomograms, or lower --min-confidence",
         )
-    write_star(document.with_rows(block.name, np.flatnonzero(keep)), out)
+    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
+    kept_rows = document.with_rows(block.name, np.flatnonzero(keep))
+    written, n_renamed = keep_images_found(kept_rows, block.name, folders, out)
+    write_star(written, out)
     before = {number: int((numbers == number).sum()) for number in sorted(present)}
     kept = {number: int((numbers[keep] == number).sum()) for number in before}
-    return Selection(before, kept, out)
+    return Selection(before, kept, out, n_renamed)
 
 
 def parse_classes(text: str) -> list[int]:
@@ -146,8 +154,11 @@ def _in_tomograms(
             remedy="select without --tomogram",
         )
     names = block.column(label)
-    _require_known(document, "tomogram", sorted(tomograms), list(dict.fromkeys(names)))
-    return np.isin(names, list(tomograms))
+    present = list(dict.fromkeys(names))
+    found = {asked: find_name(asked, present, file=document.source) for asked in tomograms}
+    known = {asked: present[at] for asked, at in found.items() if at is not None}
+    _require_known(document, "tomogram", sorted(set(tomograms) - set(known)), present)
+    return np.isin(names, list(known.values()))
 
 
 def _require_known(document: StarDocument, kind: str, asked: Sequence[str], present: Sequence[str]) -> None:

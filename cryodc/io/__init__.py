@@ -5,7 +5,7 @@ from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
 from cryodc.io.reference import ImageReference
 from cryodc.io.structures import Atoms, read_structure
-from cryodc.io.tomograms import Tomogram
+from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
 from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
 from cryodc.io.writing import atomic_path, require_empty, write_json, write_text
 
@@ -20,6 +20,10 @@ __all__ = [
     "atomic_path",
     "check_headers",
     "check_weight_headers",
+    "file_names",
+    "find_by_name",
+    "find_name",
+    "last_number",
     "read_array",
     "read_header",
     "read_structure",
@@ -28,7 +32,9 @@ __all__ = [
     "read_weight",
     "require_empty",
     "resolve_images",
+    "series_name",
     "split_image_name",
+    "tomogram_stem",
     "unreadable",
     "weight_layout",
     "write_array",

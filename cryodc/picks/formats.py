@@ -1,15 +1,17 @@
-"""What each program means by a coordinate and an angle: readers of picks.
+"""What each program means by an angle, and where it keeps position and tomogram: readers of picks.
 
-============ ======================================= ===================================================
-format       position of the centre                  rotation, reference → tomogram (xyz)
-============ ======================================= ===================================================
-RELION       coordinate − A_subtomo · origin, from 0 ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
-Dynamo       x + dx; the first voxel's centre is 0.5 ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
-STOPGAP      orig + shift; the first voxel is 1      ``Rz(psi) Rx(the) Rz(phi)``
-EM           as STOPGAP                              as STOPGAP
-copick       Å from the centre of the first voxel    ``transformation_``
-CSV          x, y, z; the first voxel is 0           RELION's rot, tilt, psi
-============ ======================================= ===================================================
+What a coordinate counts, and from where, is stated in :mod:`cryodc.particles.coordinates`.
+
+============ ============================ ===================================================
+format       position                     rotation, reference → tomogram (xyz)
+============ ============================ ===================================================
+RELION       coordinate − A_subtomo · o   ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
+Dynamo       x + dx                       ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
+STOPGAP      orig + shift                 ``Rz(psi) Rx(the) Rz(phi)``
+EM           as STOPGAP                   as STOPGAP
+copick       location                     ``transformation_``
+CSV          x, y, z                      RELION's rot, tilt, psi
+============ ============================ ===================================================
 
 RELION and Dynamo angles bring a particle onto the reference, STOPGAP's bring the reference onto the particle.
 """
@@ -31,6 +33,7 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
+from cryodc.particles import coordinate_frame
 from cryodc.picks.motivelist import read_em_motivelist
 from cryodc.picks.picks import Picks, class_numbers
 from cryodc.picks.relion import read_relion
@@ -72,8 +75,16 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     picks = readers[ending](path)
     if not len(picks):
         raise InputError("the file holds no picks", file=path)
-    if coordinate_spacing_angstrom is not None and not picks.from_centre:
-        picks = replace(picks, unit_angstrom=coordinate_spacing_angstrom)
+    if coordinate_spacing_angstrom is not None:
+        if picks.frame.from_centre:
+            raise InputError(
+                "these coordinates are in Å: they have no spacing",
+                file=path,
+                expected="no --coordinate-spacing",
+                found=f"{picks.frame.describe()}, and --coordinate-spacing {coordinate_spacing_angstrom:g}",
+                remedy="leave it out",
+            )
+        picks = replace(picks, frame=picks.frame.given(coordinate_spacing_angstrom))
     return picks
 
 
@@ -99,7 +110,8 @@ def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
     used = [*needed, *(label for label in ("class", "halfset") if label in block)]
     cells = block.columns(used)
     numbers = {label: read_numbers(document, block, label, cells[label]) for label in needed[:-1]}
-    xyz = np.stack([numbers[f"orig_{axis}"] + numbers[f"{axis}_shift"] for axis in "xyz"], axis=1) - 1
+    xyz = np.stack([numbers[f"orig_{axis}"] + numbers[f"{axis}_shift"] for axis in "xyz"], axis=1)
+    frame = coordinate_frame("STOPGAP")
     angles = np.stack([numbers[label] for label in ("phi", "the", "psi")], axis=1)
     halves = cells.get("halfset", [])
     half_sets = np.array([1 if half.upper() == "A" else 2 for half in halves], dtype=np.int64)
@@ -108,7 +120,8 @@ def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
         "STOPGAP motivelist",
         block.line_numbers.astype(np.int64),
         tuple(_whole(text) for text in cells["tomo_num"]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=_zyx(_rotations("zxz", angles)),
         classes=class_numbers(read_numbers(document, block, "class", cells["class"])) if "class" in cells else None,
         half_sets=half_sets if halves and {half.upper() for half in halves} <= {"A", "B"} else None,
@@ -137,13 +150,15 @@ def _read_dynamo(path: Path) -> Picks:
         rows.append(line_number)
         numbers.append(row)
     table = np.array(numbers, dtype=np.float64).reshape(-1, MIN_DYNAMO_COLUMNS)
-    xyz = table[:, 23:26] + table[:, 3:6] - 0.5
+    xyz = table[:, 23:26] + table[:, 3:6]
+    frame = coordinate_frame("Dynamo")
     return Picks(
         path,
         "Dynamo table",
         np.array(rows, dtype=np.int64),
         tuple(f"{number:.0f}" for number in table[:, 19]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=_zyx(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
         classes=class_numbers(table[:, 21]),
         left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27"),
@@ -180,6 +195,7 @@ def _read_csv(path: Path) -> Picks:
         np.array(rows, dtype=np.int64),
         tuple(tomograms),
         np.ascontiguousarray(table[:, 2::-1]),
+        coordinate_frame("CSV"),
         rotations=matrices_from_euler(table[:, 3:6]) if has_angles else None,
         left_out=tuple(name for name in names if name not in (*wanted, "tomogram")),
     )
@@ -219,7 +235,7 @@ def _read_copick(path: Path) -> Picks:
         np.arange(1, len(points) + 1, dtype=np.int64),
         (str(content.get("run_name") or ""),) * len(points),
         np.ascontiguousarray(xyz[:, ::-1]),
-        unit_angstrom=1.0,
+        coordinate_frame("copick"),
         rotations=_zyx(xyz_rotations) if has_poses else None,
         left_out=("instance_id", "score"),
     )

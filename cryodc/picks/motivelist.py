@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
+from cryodc.particles import coordinate_frame
 from cryodc.picks.picks import Picks, class_numbers
 
 _HEADER_BYTES = 512
@@ -54,7 +55,8 @@ def read_em_motivelist(path: Path) -> Picks:
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if len(bad):
         raise InputError("expected finite numbers", file=path, row=int(bad[0]) + 1, found=str(table[bad[0]]))
-    xyz = table[:, 7:10] + table[:, 10:13] - 1
+    xyz = table[:, 7:10] + table[:, 10:13]
+    frame = coordinate_frame("EM")
     matrices = np.zeros((0, 3, 3))
     if len(table):
         matrices = Rotation.from_euler("zxz", table[:, [16, 18, 17]], degrees=True).as_matrix()
@@ -63,7 +65,8 @@ def read_em_motivelist(path: Path) -> Picks:
         "EM motivelist",
         np.arange(1, len(table) + 1, dtype=np.int64),
         tuple(f"{number:.0f}" for number in table[:, 4]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=np.ascontiguousarray(matrices[:, ::-1, ::-1]),
         classes=class_numbers(table[:, 19]),
         left_out=("score", "particle number", "object", "rows 2, 3, 7 and 14 to 16"),
