@@ -18,7 +18,7 @@ from cryodc.fourier import missing_moments, wedge_from_tilt_range
 from cryodc.io import ImageFinder, ImageReference, read_weight, split_image_name
 from cryodc.particles import ParticleSet, Poses, read_metadata, read_particles
 from cryodc.runs import RunFolder, input_options, load_config, require
-from cryodc.star import StarBlock, find_particle_block, particle_block, read_star
+from cryodc.star import StarBlock, find_particle_block, particle_block, read_star, read_whole_numbers
 
 _MAX_WEDGES = 50
 
@@ -64,7 +64,8 @@ class RunSources:
         found = read_particles(path, check_images=False)
         if found.poses is None:
             return None
-        numbers = np.array([int(text) for text in particle_block(read_star(path)).column("rlnClassNumber")])
+        document = read_star(path)
+        numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
         summary = json.loads(require(self.run.averages / "summary.json", "cryodc average").read_text(encoding="utf-8"))
         aligned = [row["class"] for row in summary["classes"] if row["aligned"]]
         places = self._places(found.names)

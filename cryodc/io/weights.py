@@ -8,6 +8,7 @@ Three layouts are told apart by shape, for a box of ``N`` voxels; arrays are ``(
 """
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import MrcHeader
+from cryodc.io.reading import read_text
 from cryodc.io.reference import ImageReference
 
 MEASURED_MULTIPLICITY = 0.01
@@ -114,11 +116,9 @@ def read_tilt_ranges(path: Path) -> dict[str, tuple[float, float]]:
         If a row does not hold a name and two angles ``-90 <= min < max <= 90``, or a tomogram comes twice.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read the tilt ranges: {reason}", file=path) from error
+        rows = list(csv.reader(io.StringIO(read_text(path, "the tilt ranges"), newline="")))
+    except csv.Error as error:
+        raise InputError(f"cannot read the tilt ranges: {error}", file=path) from error
     ranges: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]

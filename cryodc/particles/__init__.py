@@ -10,8 +10,8 @@ from cryodc.particles.images_2d import (
     read_metadata,
 )
 from cryodc.particles.inspection import Inspection, inspect_particles, raise_first
+from cryodc.particles.names import name_label, repeated_names, unwritable_names
 from cryodc.particles.read import read_particles, require_particles
-from cryodc.particles.repeats import repeated_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_stacks",
     "holds_images",
     "inspect_particles",
+    "name_label",
     "raise_first",
     "read_image",
     "read_image_particles",
@@ -31,6 +32,7 @@ __all__ = [
     "read_positions",
     "repeated_names",
     "require_particles",
+    "unwritable_names",
     "with_classes",
     "with_half_sets",
     "with_poses",

@@ -38,9 +38,10 @@ class Picks:
     rotations
         ``(n, 3, 3)`` zyx, reference → tomogram, or None.
     classes, half_sets
-        ``(n,)`` class numbers from 1 (0 for none), and half sets 1 and 2; None where the file has none.
+        ``(n,)`` class numbers as the file has them (0 or below for none), and half sets 1 and 2; None where the file
+        has none.
     left_out
-        Columns of the file that a pick does not carry.
+        Columns of the file that a pick does not carry, and cells that could not be read.
 
     Raises
     ------
@@ -150,13 +151,6 @@ def match_tomograms(picks: Picks, files: Sequence[Path], skip_others: bool = Fal
     return [np.flatnonzero(owners == i) for i in range(len(files))]
 
 
-def class_numbers(numbers: Float[NDArray[np.float64], " n"]) -> Int[NDArray[np.int64], " n"] | None:
-    """Numbers as classes, or None where they are none: fractions, negative, or beyond a million."""
-    if ((numbers < 0) | (numbers > 1e6) | (numbers != np.floor(numbers))).any():
-        return None
-    return numbers.astype(np.int64)
-
-
 def tomogram_stem(name: str) -> str:
     """File name without folder and endings that programs add.
 
@@ -174,7 +168,8 @@ def tomogram_stem(name: str) -> str:
 def last_number(stem: str) -> int | None:
     """Last number in a name, or None."""
     digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
-    return int(digits[-1]) if digits else None
+    # Python reads no number of more digits than this.
+    return int(digits[-1]) if digits and len(digits[-1]) <= 18 else None
 
 
 def _find(picks: Picks, name: str, row: int, stems: Sequence[str], skip_others: bool) -> int:
@@ -184,7 +179,7 @@ def _find(picks: Picks, name: str, row: int, stems: Sequence[str], skip_others: 
     found = [i for i, stem in enumerate(stems) if stem == wanted]
     if not found and wanted:
         found = [i for i, stem in enumerate(stems) if _begins(stem, wanted) or _begins(wanted, stem)]
-    if not found and wanted.isascii() and wanted.isdigit():
+    if not found and wanted.isascii() and wanted.isdigit() and len(wanted) <= 18:
         found = [i for i, stem in enumerate(stems) if last_number(stem) == int(wanted)]
     if not found and wanted and skip_others:
         return -1

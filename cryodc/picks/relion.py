@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.picks.picks import Picks, class_numbers
+from cryodc.picks.columns import read_classes, read_half_sets
+from cryodc.picks.picks import Picks
 from cryodc.star import StarBlock, StarDocument, describe_layout, read_numbers, spacing_of_old_layout
 
 _CORNER = tuple(f"rlnCoordinate{axis}" for axis in "ZYX")
@@ -59,10 +60,8 @@ def read_relion(document: StarDocument) -> Picks:
         else:
             positions = positions + shifts
         break
-    halves = cells.get("rlnRandomSubset", [])
-    classes = (
-        read_numbers(document, block, "rlnClassNumber", cells["rlnClassNumber"]) if "rlnClassNumber" in cells else None
-    )
+    classes, unread_classes = read_classes(block, "rlnClassNumber")
+    half_sets, unread_halves = read_half_sets(block, "rlnRandomSubset")
     return Picks(
         document.source,
         describe_layout(document),
@@ -73,9 +72,9 @@ def read_relion(document: StarDocument) -> Picks:
         from_centre=from_centre,
         shifts_angstrom=shifts_angstrom,
         rotations=rotations,
-        classes=None if classes is None else class_numbers(classes),
-        half_sets=np.array(halves, dtype=np.int64) if halves and set(halves) <= {"1", "2"} else None,
-        left_out=tuple(label for label in block.labels if label not in used),
+        classes=classes,
+        half_sets=half_sets,
+        left_out=(*(label for label in block.labels if label not in used), *unread_classes, *unread_halves),
     )
 
 

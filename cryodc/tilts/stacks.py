@@ -19,7 +19,7 @@ from torch import Tensor
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.io import ImageFinder, read_array, resolve_images
-from cryodc.particles import check_stacks, repeated_names
+from cryodc.particles import check_stacks, name_label, repeated_names, unwritable_names
 from cryodc.star import (
     StarBlock,
     StarDocument,
@@ -29,6 +29,7 @@ from cryodc.star import (
     find_particle_block,
     group_number,
     holds_tilt_stacks,
+    number_of,
     read_numbers,
     read_optics,
 )
@@ -141,9 +142,13 @@ def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], f
     groups = read_optics(document, block, cells, dimensionality="2")
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
-    names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
+    names = cells[name_label(cells)]
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, document.source, True, "stack")
+    named: dict[str, Sequence[str]] = {
+        label: cells[label] for label in ("rlnImageName", "rlnTomoName") if label in cells
+    }
     problems = repeated_names(document.source, names, row_list) + missing
+    problems += unwritable_names(document.source, named, row_list)
     if problems:
         raise problems[0].error
     spacing = common_pixel_size(document, groups)
@@ -234,9 +239,9 @@ def _read_premultiplied(
     for row, group, text in zip(
         optics.line_numbers, optics.column("rlnOpticsGroup"), optics.column(_PREMULTIPLIED), strict=True
     ):
-        if text not in ("0", "1"):
+        if number_of(text) not in (0, 1):
             raise InputError(f"{_PREMULTIPLIED} is neither 0 nor 1", file=document.source, row=int(row), found=text)
-        flags[group_number(group)] = text == "1"
+        flags[group_number(group)] = number_of(text) == 1
     used = cells.get("rlnOpticsGroup", [next(iter(flags))] * block.n_rows)
     return np.array([flags[group_number(group)] for group in used])
 
