@@ -14,6 +14,7 @@ import torch
 from cryodc.codes import Codes
 from cryodc.dataset import (
     Dataset,
+    InputOptions,
     image_dataset,
     read_recipe,
 )
@@ -72,6 +73,10 @@ class TrainRequest:
     seed: int = 0
     device: str = "auto"
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        # A range that is none is a mistake, though the particles may have weights that make it needless.
+        InputOptions(tilt_range=self.tilt_range)
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,10 @@ def describe_run(
 ) -> dict[str, Any]:
     """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
     settings = config.model_dump(mode="json")
+    # Weights that the STAR names say what was measured; a tilt range beside them is not used, so none is recorded.
+    has_weights = particles.weight_images is not None
+    tilt_range = None if has_weights or request.tilt_range is None else list(request.tilt_range)
+    tilt_ranges = None if has_weights or request.tilt_ranges_csv is None else str(request.tilt_ranges_csv.resolve())
     folders = [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     return {
         "cryodc_version": version("cryodc"),
@@ -246,8 +255,8 @@ def describe_run(
             "fingerprint": fingerprint(particles),
         },
         "input": {
-            "tilt_range": None if request.tilt_range is None else list(request.tilt_range),
-            "tilt_ranges": None if request.tilt_ranges_csv is None else str(request.tilt_ranges_csv.resolve()),
+            "tilt_range": tilt_range,
+            "tilt_ranges": tilt_ranges,
             "tilt_axis": request.tilt_axis,
             "invert": request.invert,
         },
