@@ -124,6 +124,8 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         particles = read_image_particles(document, ImageFinder.beside(request.star, request.data_dir))
     else:
         particles = read_particles(request.star, data_dir=request.data_dir)
+    if particles.weight_images is not None and (request.tilt_range or request.tilt_ranges_csv):
+        listener.on_note("the STAR names weight volumes: the tilt range is not used")
     pack = describe_pack(request, particles)
     config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
     dims, channels = config.model.dims, config.model.channels

@@ -9,7 +9,8 @@ from cryodc.errors import InputError
 from cryodc.models import preset_config
 from cryodc.particles import read_particles
 from cryodc.training import TrainRequest
-from cryodc.training.workflow import describe_run
+from cryodc.training.loop import Listener
+from cryodc.training.workflow import describe_run, prepare_run
 
 NONE = [(60.0, -60.0), (0.0, 0.0), (-91.0, 60.0), (-60.0, 91.0), (float("nan"), 60.0), (-60.0, float("inf"))]
 
@@ -23,9 +24,7 @@ def test_a_tilt_range_that_is_none_is_one_error_whether_or_not_it_is_needed(pair
 
 
 @pytest.mark.parametrize("pair", [NONE[0], NONE[1]])
-def test_training_refuses_it_though_the_star_has_weights(
-    small_run: Path, tmp_path: Path, pair: tuple[float, float]
-) -> None:
+def test_training_refuses_it_beside_weights(small_run: Path, tmp_path: Path, pair: tuple[float, float]) -> None:
     from cryodc.training import train_run
 
     star = small_run.parent / "sim/particles.star"
@@ -33,6 +32,16 @@ def test_training_refuses_it_though_the_star_has_weights(
     with pytest.raises(InputError, match="tilt range is none"):
         train_run(TrainRequest(star, tmp_path / "run", tilt_range=pair))
     assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_training_says_that_it_does_not_use_a_tilt_range(small_run: Path, tmp_path: Path) -> None:
+    heard: list[str] = []
+    star = small_run.parent / "sim/particles.star"
+    request = TrainRequest(star, tmp_path / "run", tilt_range=(-50.0, 50.0), packed=False)
+    prepare_run(request, listener=Listener(on_note=heard.append))
+    assert heard == ["the STAR names weight volumes: the tilt range is not used"]
+    prepare_run(TrainRequest(star, tmp_path / "other", packed=False), listener=Listener(on_note=heard.append))
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize("given", ["range", "table", "both"])
