@@ -154,6 +154,9 @@ def _read_dynamo(path: Path) -> Picks:
 def _read_csv(path: Path) -> Picks:
     reader = csv.DictReader(io.StringIO(read_text(path, "the picks"), newline=""))
     names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    if len(names) < len(reader.fieldnames or ()):
+        found = ",".join(reader.fieldnames or ())[:60]
+        raise InputError("two columns have one name", file=path, row=1, expected="each name once", found=found)
     missing = [axis for axis in "xyz" if axis not in names]
     if missing:
         raise InputError(
@@ -167,6 +170,17 @@ def _read_csv(path: Path) -> Picks:
     wanted = ["x", "y", "z", *(["rot", "tilt", "psi"] if has_angles else [])]
     rows, numbers, tomograms = [], [], []
     for row in reader:
+        # A decimal comma makes one cell two, and moves all behind it.
+        if None in row or None in row.values():
+            n_cells = sum(cell is not None for cell in row.values()) + len(row.get(None) or ()) - (None in row)
+            raise InputError(
+                "a row of the picks has the wrong number of cells",
+                file=path,
+                row=reader.line_num,
+                expected=f"{len(reader.fieldnames or ())} cells, one per column",
+                found=str(n_cells),
+                remedy="restore the row; numbers have a decimal point, not a comma",
+            )
         values = _floats([row[names[name]] for name in wanted])
         if values is None:
             found = ",".join(str(row[names[name]]) for name in wanted)

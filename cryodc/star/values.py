@@ -30,7 +30,7 @@ def number_of(text: str) -> float | None:
     >>> [number_of(text) for text in ("2.000000", "+1", "1e0", "1_000", "nan", "1e400")]
     [2.0, 1.0, 1.0, None, None, None]
     """
-    stripped = text.strip()
+    stripped = text.strip(" \t\r\v\f")
     if not _NUMBER.fullmatch(stripped):
         return None
     value = float(stripped)
