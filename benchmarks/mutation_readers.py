@@ -3,6 +3,7 @@
 import io
 import linecache
 import math
+import re
 import struct
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from cryodc.training.settings import checked_config, read_overrides
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 _IMOD_STAMP = 1146047817
+_NOTHING = {"", "nan", "<na>", "n/a", "na", "null", "none", "-nan", "#n/a", "-inf", "inf"}
 
 
 class DifferenceError(Exception):
@@ -39,18 +41,15 @@ def check_particles(path: Path) -> None:
     _same("tomograms", found.tomograms, table.get("rlnTomoName", table.get("rlnMicrographName", [""] * len(names))))
     halves = _numbers(table["rlnRandomSubset"]) if "rlnRandomSubset" in table else np.zeros(0)
     is_known = len(halves) > 0 and bool(np.isin(halves, [1, 2]).all())
-    _same(
-        "half sets",
-        None if found.half_sets is None else found.half_sets.tolist(),
-        halves.tolist() if is_known else None,
-    )
+    found_halves = None if found.half_sets is None else found.half_sets.tolist()
+    _same("half sets", found_halves, halves.tolist() if is_known else None)
     if all(label in table for label in _ANGLES):
         angles = np.stack([_numbers(table[label]) for label in _ANGLES], axis=1)
         expected = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()[:, ::-1, ::-1]
         _close("rotations", None if found.poses is None else found.poses.rotations, expected)
     elif found.poses is not None:
         raise DifferenceError("poses without angles")
-    optics = _star_table(path, "rlnImagePixelSize", needed=False)
+    optics = _star_table(path, "rlnImagePixelSize", "optics")
     if optics and "rlnOpticsGroup" in optics and "rlnOpticsGroup" in table:
         of_group = dict(zip(_numbers(optics["rlnOpticsGroup"]), _numbers(optics["rlnImagePixelSize"]), strict=True))
         _close(
@@ -67,7 +66,7 @@ def check_picks(path: Path) -> None:
     """Read picks, and compare positions, rotations, tomograms, classes."""
     found = read_picks(path)
     classes: Sequence[float] | None = None
-    if path.suffix == ".star" and "orig_x" in _star_table(path, "orig_x", needed=False):
+    if path.suffix == ".star" and "orig_x" in _star_table(path, "orig_x"):
         table = _star_table(path, "orig_x")
         xyz = np.stack([_numbers(table[f"orig_{a}"]) + _numbers(table[f"{a}_shift"]) - 1 for a in "xyz"], axis=1)
         angles = np.stack([_numbers(table[label]) for label in ("phi", "the", "psi")], axis=1)
@@ -174,14 +173,12 @@ def check_config(path: Path) -> None:
 
 
 def _compare_picks(
-    found: object,
+    found: Picks,
     xyz: np.ndarray,
     rotations: np.ndarray | None,
     tomograms: Sequence[str],
     classes: Sequence[float] | None,
 ) -> None:
-
-    assert isinstance(found, Picks)
     _same("tomograms", list(found.tomograms), list(tomograms))
     _close("positions", found.positions, xyz[:, ::-1])
     if (rotations is None) != (found.rotations is None):
@@ -196,59 +193,61 @@ def _compare_picks(
         _same("classes", None if found.classes is None else found.classes.tolist(), expected)
 
 
-def _star_table(path: Path, label: str, needed: bool = True) -> Mapping[str, list[str]]:
-    """The table that has a label: as starfile reads it, or, where it does not or says otherwise, by characters.
+def _star_table(path: Path, label: str, name: str | None = None) -> Mapping[str, list[str]]:
+    """The table that has a label: as starfile reads it, or, where that cannot be, by characters; none without one.
 
-    starfile takes a # within a word for a comment, a text like nan for nothing and a vertical tab, which is white space
-    to RELION, for a part of a word.
+    starfile takes a # within a word for a comment, a text like nan for nothing, a vertical tab, which is white space to
+    RELION, for a part of a word, and white space beyond ASCII, which is none to RELION, for an end of one.
+
+    Parameters
+    ----------
+    path, label
+        The file, and a label of the table.
+    name
+        The block it must stand in.
     """
+
+    def is_it(block: str, table: Mapping[str, object]) -> bool:
+        return label in table and name in (None, block)
+
     by_characters = _tables_by_characters(path)
-    mine = next((table for table in by_characters if label in table), {})
-    if needed and not mine:
-        raise DifferenceError(f"no table with {label}")
+    mine = next((table for block, table in by_characters if is_it(block, table)), {})
+    texts = [text for column in mine.values() for text in column]
+    is_odd = re.search(r"[\v\f\x85\u2028]", path.read_bytes().decode("utf-8", "surrogateescape")) is not None
+    is_odd |= any("#" in text or text.strip().lower() in _NOTHING or text != text.strip() for text in texts)
     try:
         linecache.clearcache()
-        labels = [name for table in by_characters for name in table]
+        labels = [each for _, table in by_characters for each in table]
         tables = starfile.read(path, always_dict=True, parse_as_string=labels)
-        theirs = next(table for table in tables.values() if label in table and isinstance(table, pd.DataFrame))
+        frames = {block: table for block, table in tables.items() if isinstance(table, pd.DataFrame)}
+        theirs = next(table for block, table in frames.items() if is_it(block, table))
     except Exception:
         return mine
-    cells = {name: ["nan" if cell is np.nan else str(cell) for cell in theirs[name]] for name in theirs}
-    texts = [text for column in mine.values() for text in column]
-    is_odd = b"\v" in path.read_bytes() or b"\f" in path.read_bytes()
-    is_odd |= any("#" in text or text.strip().lower() in _NOTHING or text != text.strip() for text in texts)
-    return mine if is_odd else cells
+    return mine if is_odd or not mine else {each: list(map(str, theirs[each])) for each in theirs}
 
 
-_NOTHING = {"", "nan", "<na>", "n/a", "na", "null", "none", "-nan", "#n/a", "-inf", "inf"}
-
-
-def _tables_by_characters(path: Path) -> list[dict[str, list[str]]]:
-    """Tables of a STAR, read one character after the other."""
-    tables: list[dict[str, list[str]]] = []
+def _tables_by_characters(path: Path) -> list[tuple[str, dict[str, list[str]]]]:
+    """Tables of a STAR and the names of their blocks, read one character after the other."""
+    tables: list[tuple[str, dict[str, list[str]]]] = []
     labels: list[str] = []
-    state = "outside"
+    state, name = "outside", ""
     for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n"):
         words = _words(line)
         if not words:
             continue
-        if (
-            len(words) == 1
-            and words[0][0].lstrip("\ufeff").lower().startswith("data_")
-            and not words[0][1]
-            and not (state == "rows" and len(labels) == 1 and False)
-        ):
-            state, labels = "block", []
-        elif len(words) == 1 and words[0][0].lower() == "loop_":
+        (first, is_quoted), is_alone = words[0], len(words) == 1
+        if is_alone and not is_quoted and first.lstrip("\ufeff").lower().startswith("data_"):
+            state, name, labels = "block", first.lstrip("\ufeff")[5:], []
+        elif is_alone and first.lower() == "loop_":
             state, labels = "labels", []
-            tables.append({})
-        elif state == "labels" and len(words) == 1 and words[0][0].startswith("_"):
-            labels.append(words[0][0][1:])
-            tables[-1][labels[-1]] = []
+            tables.append((name, {}))
+        elif state == "labels" and is_alone and first.startswith("_"):
+            labels.append(first[1:])
+            tables[-1][1][first[1:]] = []
         elif state in ("labels", "rows"):
             state = "rows"
-            for name, (word, _) in zip(labels, words, strict=True):
-                tables[-1][name].append(word)
+            for label, (word, _) in zip(labels, words, strict=True):
+                tables[-1][1][label].append(word)
     return tables
 
 

@@ -126,6 +126,15 @@ def read_star(path: Path) -> StarDocument:
         raise InputError(
             "lines end in CR alone", file=path, expected="LF or CRLF", remedy="convert the line ends to LF"
         )
+    lone = re.search(rb"\r(?![\r\n])", content) if b"\r" in content else None
+    if lone is not None:
+        raise InputError(
+            "a CR stands within a line, where some programs end it",
+            file=path,
+            row=content[: lone.start()].count(b"\n") + 1,
+            expected="LF or CRLF at the end of every line",
+            remedy="convert the line ends to LF",
+        )
     # Only LF ends a line: str.splitlines would split at form feeds and Unicode separators too.
     wrapper = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="surrogateescape", newline="\n")
     return _document(path, wrapper.readlines())
