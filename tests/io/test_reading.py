@@ -41,6 +41,16 @@ def test_a_gzip_bomb_is_one_error_at_once(tmp_path: Path, name: str, unit: bytes
     assert time.perf_counter() - began < QUICK
 
 
+def test_a_structure_that_is_a_gzip_bomb_is_one_error_at_once(tmp_path: Path) -> None:
+    from cryodc.io import read_structure
+
+    path = bomb(tmp_path / "a.pdb.gz", b"REMARK   1\n", 300)
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="unpacks to far more"):
+        read_structure(path)
+    assert time.perf_counter() - began < QUICK
+
+
 def test_a_long_table_that_compresses_well_is_read(tmp_path: Path) -> None:
     rows = "".join(f"{i:06d}.mrc 1 10.000000 TS_01\n" for i in range(50_000))
     path = tmp_path / "a.star.gz"

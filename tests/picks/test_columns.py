@@ -74,7 +74,8 @@ def test_half_sets_in_any_spelling_are_kept_by_every_output_that_has_them(tmp_pa
     convert_picks(source, tmp_path / "motl.star", "stopgap")
     assert starfile.read(tmp_path / "motl.star")["halfset"].tolist() == ["A", "B", "B"]
     notes = convert_picks(source, tmp_path / "out.tbl").notes
-    assert any("Dynamo tables have no half sets" in note for note in notes)
+    assert np.loadtxt(tmp_path / "out.tbl")[:, 22].tolist() == [1, 2, 2]
+    assert any("half sets are in column 23" in note for note in notes)
     back = read_picks(tmp_path / "motl.star").half_sets
     assert back is not None
     assert back.tolist() == [1, 2, 2]
