@@ -3,7 +3,7 @@
 from cryodc.io.images import ImageFinder, Problem, check_headers, check_weight_headers, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
-from cryodc.io.reading import read_bytes, read_text, read_yaml
+from cryodc.io.reading import number_of, read_bytes, read_text, read_yaml
 from cryodc.io.reference import ImageReference
 from cryodc.io.structures import Atoms, read_structure
 from cryodc.io.tomograms import Tomogram
@@ -22,6 +22,7 @@ __all__ = [
     "atomic_stream",
     "check_headers",
     "check_weight_headers",
+    "number_of",
     "read_array",
     "read_bytes",
     "read_header",

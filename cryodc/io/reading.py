@@ -1,6 +1,8 @@
-"""Read small files whole: text, compressed text and YAML, never more of it than such a file can hold."""
+"""Read small files whole: text, compressed text and YAML, never more of it than such a file can hold; and numbers."""
 
 import gzip
+import math
+import re
 import stat
 import zlib
 from pathlib import Path
@@ -15,6 +17,7 @@ _MOST_EXPANSION = 200
 """How many times its compressed length a text may have; tables of a million rows have 10 to 40, a bomb has 1,000."""
 _MOST_YAML_BYTES = 1 << 20
 _DEEPEST_YAML = 20
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def read_bytes(path: Path, what: str) -> bytes:
@@ -111,6 +114,21 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
             "this is not a table of settings", file=path, expected="lines `name: value`", found=type(content).__name__
         )
     return content or {}
+
+
+def number_of(text: str) -> float | None:
+    """Give the number that a text writes; None where it writes none, or none that is finite.
+
+    Examples
+    --------
+    >>> [number_of(text) for text in ("2.000000", "+1", "1e0", "1_000", "nan", "1e400")]
+    [2.0, 1.0, 1.0, None, None, None]
+    """
+    stripped = text.strip(" \t\r\v\f")
+    if not _NUMBER.fullmatch(stripped):
+        return None
+    value = float(stripped)
+    return value if math.isfinite(value) else None
 
 
 def _unpacked(path: Path, packed: bytes) -> bytes:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io import ImageFinder, ImageReference, read_header, resolve_images, unreadable, wrong_length
+from cryodc.io import ImageFinder, ImageReference, number_of, read_header, resolve_images, unreadable, wrong_length
 from cryodc.particles.names import repeated_names, unwritable_names
 from cryodc.particles.read import read_particles
 from cryodc.particles.table import ParticleSet
@@ -18,7 +18,6 @@ from cryodc.star import (
     common_value,
     find_particle_block,
     holds_tilt_stacks,
-    number_of,
     read_optics,
     read_star,
 )

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
+from cryodc.io import number_of
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
     StarDocument,
     find_particle_block,
-    number_of,
     particle_block,
     read_numbers,
 )

@@ -29,12 +29,12 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import read_text
+from cryodc.io import number_of, read_text
 from cryodc.picks.columns import classes_of, read_classes, read_half_sets, tomogram_numbers
 from cryodc.picks.motivelist import read_em_motivelist
 from cryodc.picks.picks import Picks
 from cryodc.picks.relion import read_relion
-from cryodc.star import StarBlock, StarDocument, number_of, numbers_of, read_numbers, read_star, whole_number_of
+from cryodc.star import StarBlock, StarDocument, numbers_of, read_numbers, read_star, whole_number_of
 
 MIN_DYNAMO_COLUMNS = 26
 _DYNAMO_NEEDED = [3, 4, 5, 6, 7, 8, 19, 23, 24, 25]

@@ -18,10 +18,10 @@ from cryodc.star.tables import number_texts, star_table
 from cryodc.star.values import (
     class_numbers,
     half_sets_of,
-    number_of,
     numbers_of,
     read_numbers,
     read_whole_numbers,
+    vector_of,
     whole_number_of,
 )
 
@@ -41,7 +41,6 @@ __all__ = [
     "group_number",
     "half_sets_of",
     "holds_tilt_stacks",
-    "number_of",
     "number_texts",
     "numbers_of",
     "particle_block",
@@ -51,6 +50,7 @@ __all__ = [
     "read_whole_numbers",
     "spacing_of_old_layout",
     "star_table",
+    "vector_of",
     "whole_number_of",
     "without_collection",
     "write_star",

@@ -4,9 +4,9 @@ import shlex
 from pathlib import Path
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.star.blocks import StarBlock
 from cryodc.star.document import StarDocument
-from cryodc.star.values import number_of
 
 
 def describe_layout(document: StarDocument) -> str:

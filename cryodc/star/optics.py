@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.star.blocks import StarBlock
 from cryodc.star.document import StarDocument
-from cryodc.star.values import number_of, read_numbers, whole_number_of
+from cryodc.star.values import read_numbers, whole_number_of
 from cryodc.volumes import is_spacing, no_spacing
 
 _LARGEST_BOX = 65_536

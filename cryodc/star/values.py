@@ -6,8 +6,8 @@ A number is written as C writes one: ``1``, ``+1``, ``1.0``, ``2.000000``, ``1e0
 missing is read by :func:`half_sets_of` or :func:`class_numbers`, which say what they could not read.
 """
 
+import json
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,26 +15,11 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.star.blocks import StarBlock
 from cryodc.star.document import StarDocument
 
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _LARGEST_WHOLE = 2**31 - 1
-
-
-def number_of(text: str) -> float | None:
-    """Give the number that a text writes; None where it writes none, or none that is finite.
-
-    Examples
-    --------
-    >>> [number_of(text) for text in ("2.000000", "+1", "1e0", "1_000", "nan", "1e400")]
-    [2.0, 1.0, 1.0, None, None, None]
-    """
-    stripped = text.strip(" \t\r\v\f")
-    if not _NUMBER.fullmatch(stripped):
-        return None
-    value = float(stripped)
-    return value if math.isfinite(value) else None
 
 
 def whole_number_of(text: str) -> int | None:
@@ -64,6 +49,22 @@ def numbers_of(texts: Sequence[str]) -> Float[NDArray[np.float64], " n"]:
             return values
     found = map(number_of, texts)
     return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
+
+
+def vector_of(text: str) -> list[float] | None:
+    """Give the numbers of a cell ``[1,0,2.5]``; None where it holds anything else.
+
+    Examples
+    --------
+    >>> vector_of("[1,0,2.5]"), vector_of("[1,[2]]"), vector_of("[1e999]")
+    ([1.0, 0.0, 2.5], None, None)
+    """
+    try:
+        values = json.loads(text)
+        numbers = [float(value) for value in values] if isinstance(values, list) else [math.nan]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def read_numbers(

@@ -5,7 +5,6 @@ Positions are rlnCenteredCoordinateX/Y/ZAngst, Å from the centre of the tomogra
 its corner in pixels of the images (WarpTools).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import ImageFinder, read_array, resolve_images
+from cryodc.io import ImageFinder, number_of, read_array, resolve_images
 from cryodc.particles import check_stacks, name_label, repeated_names, unwritable_names
 from cryodc.star import (
     StarBlock,
@@ -29,9 +28,9 @@ from cryodc.star import (
     find_particle_block,
     group_number,
     holds_tilt_stacks,
-    number_of,
     read_numbers,
     read_optics,
+    vector_of,
 )
 from cryodc.tilts.series import TiltSeries, require_columns
 
@@ -271,10 +270,7 @@ def read_visible(
     texts = block.column(_VISIBLE) if _VISIBLE in block else [str([1] * n) for n in n_tilts]
     masks = []
     for text, tilts, found, row in zip(texts, n_tilts, n_images, block.line_numbers.tolist(), strict=True):
-        try:
-            flags = [float(value) for value in json.loads(text)]
-        except (ValueError, TypeError):
-            flags = []
+        flags = vector_of(text) or []
         if len(flags) != tilts or not set(flags) <= {0.0, 1.0} or not any(flags):
             raise InputError(
                 f"{_VISIBLE} cannot be used",

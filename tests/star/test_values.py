@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.particles import read_particles
-from cryodc.star import half_sets_of, number_of, numbers_of, read_star, read_whole_numbers, whole_number_of
+from cryodc.star import half_sets_of, numbers_of, read_star, read_whole_numbers, vector_of, whole_number_of
 
 OPTICS = "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnImagePixelSize\n_rlnImageSize\n_rlnImageDimensionality\n"
 
@@ -40,6 +41,14 @@ def test_what_only_python_takes_for_a_number_is_none(text: str) -> None:
     assert number_of(text) is None
     assert math.isnan(numbers_of([text, "1"])[0])
     assert numbers_of(["1", text])[0] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[1,[2]]", "{}", "3", "[1e999]", "[NaN]", '["a"]', "[" * 5000, f"[{'9' * 5000}]"],
+)
+def test_what_is_no_list_of_numbers_is_none(text: str) -> None:
+    assert vector_of(text) is None
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
