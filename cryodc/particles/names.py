@@ -25,9 +25,11 @@ def name_label(cells: Mapping[str, Sequence[str]]) -> str:
     names = cells.get("rlnTomoParticleName")
     if names is None:
         return "rlnImageName"
+    n_names = len(set(names))
     # A row that repeats both is one particle twice, and told as that.
-    n_images = len(set(zip(names, cells["rlnImageName"], strict=True)))
-    return "rlnTomoParticleName" if len(set(names)) == n_images else "rlnImageName"
+    if n_names == len(names) or n_names == len(set(zip(names, cells["rlnImageName"], strict=True))):
+        return "rlnTomoParticleName"
+    return "rlnImageName"
 
 
 def repeated_names(star: Path, names: Sequence[str], rows: Sequence[int]) -> list[Problem]:
@@ -42,15 +44,12 @@ def repeated_images(
 
     One file may be reached by two paths: through links between folders, or by a path that is absolute.
     """
-    folders: dict[str, str] = {}
-
-    def place(image: ImageReference) -> tuple[str, int | None]:
-        folder, _, name = image.file.rpartition(os.sep)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        return f"{folders[folder]}{os.sep}{name}", image.section
-
-    repeats = [(first, i) for _, first, i in _repeats([place(image) for image in images]) if names[first] != names[i]]
+    folders = {folder: os.path.realpath(folder) for folder in {os.path.split(image.file)[0] for image in images}}
+    places: Sequence[Hashable] = images
+    if len(set(folders.values())) < len(folders):
+        split = [os.path.split(image.file) for image in images]
+        places = [(folders[at], name, image.section) for (at, name), image in zip(split, images, strict=True)]
+    repeats = [(first, i) for _, first, i in _repeats(places) if names[first] != names[i]]
     return [_repeat(star, "image", str(images[i]), rows, first, i) for first, i in repeats]
 
 
