@@ -30,6 +30,7 @@ from scipy.spatial.transform import Rotation
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.io import number_of, read_text
+from cryodc.particles import unwritable_names
 from cryodc.picks.columns import classes_of, read_classes, read_half_sets, tomogram_numbers
 from cryodc.picks.motivelist import read_em_motivelist
 from cryodc.picks.picks import Picks
@@ -74,6 +75,8 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     picks = readers[ending](path)
     if not len(picks):
         raise InputError("the file holds no picks", file=path)
+    for problem in unwritable_names(path, {"the tomogram's name": picks.tomograms}, picks.rows.tolist())[:1]:
+        raise problem.error
     if coordinate_spacing_angstrom is not None and not picks.from_centre:
         picks = replace(picks, unit_angstrom=coordinate_spacing_angstrom)
     return picks

@@ -176,6 +176,15 @@ def test_picks_written_under_a_name_of_gzip_are_gzip(tmp_path: Path, name: str) 
     np.testing.assert_allclose(read_picks(tmp_path / name).positions, read_picks(source).positions)
 
 
+@pytest.mark.parametrize("name", [b"TS_\xe9", b"\xff", b"a\xc3"])
+def test_a_tomogram_whose_name_is_no_text_is_refused_before_anything_is_cut(tmp_path: Path, name: bytes) -> None:
+    for source in (relion(tmp_path, ["1", "2"], "rlnRandomSubset"), stopgap(tmp_path, tomo_num=["7", "TS_07"])):
+        source.write_bytes(source.read_bytes().replace(b"TS_07", name))
+        with pytest.raises(InputError, match="not text in UTF-8") as caught:
+            read_picks(source)
+        assert name in source.read_bytes().split(b"\n")[caught.value.row - 1]  # type: ignore[operator]
+
+
 def test_a_name_of_thousands_of_digits_is_a_name(tmp_path: Path) -> None:
     from cryodc.picks.picks import last_number
 
