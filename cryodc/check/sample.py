@@ -154,7 +154,4 @@ def _load_weight(weights: _Weights, particles: ParticleSet, i: int, options: Inp
     except InputError as error:
         weights.place[key] = None
         return Problem(int(particles.rows[i]), error)
-    except ValueError as error:
-        weights.place[key] = None
-        return Problem(None, InputError(f"the tilt range cannot be used: {error}"))
     return None

@@ -38,12 +38,27 @@ class InputOptions:
         The axis the specimen was tilted about.
     invert
         Multiply every particle by −1: input that is black on white.
+
+    Raises
+    ------
+    InputError
+        If a tilt range is none, whether or not the particles need one.
     """
 
     tilt_range: tuple[float, float] | None = None
     tilt_ranges: Mapping[str, tuple[float, float]] | None = None
     tilt_axis: TiltAxis = "y"
     invert: bool = False
+
+    def __post_init__(self) -> None:
+        for low, high in [self.tilt_range or (-60, 60), *(self.tilt_ranges or {}).values()]:
+            if not -90 <= low < high <= 90:
+                raise InputError(
+                    "this tilt range is none",
+                    expected="-90 <= MIN < MAX <= 90, in degrees",
+                    found=f"{low:g} to {high:g}",
+                    remedy="give the smallest tilt angle first, for example --tilt-range -60 60",
+                )
 
 
 class ParticleReader:

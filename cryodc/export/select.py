@@ -13,8 +13,9 @@ from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.export.image_paths import keep_images_found
 from cryodc.io import find_name
+from cryodc.particles import name_label
 from cryodc.runs import RunFolder, load_config, require
-from cryodc.star import StarBlock, StarDocument, particle_block, read_star, write_star
+from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,16 @@ def select_run(
     else:
         document = read_star(require(run.averages / "particles.star", "cryodc average"))
     block = particle_block(document)
-    numbers = _class_numbers(document, block)
+    numbers = read_whole_numbers(document, block, "rlnClassNumber")
     present = set(numbers.tolist())
     _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present - {0})])
     keep = np.isin(numbers, list(classes)) if classes else np.ones(len(numbers), dtype=bool)
     keep &= _in_tomograms(document, block, tomograms)
     if min_confidence > 0:
         confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
-        name_label = "rlnTomoParticleName" if "rlnTomoParticleName" in block else "rlnImageName"
+        named = block.columns([label for label in ("rlnTomoParticleName", "rlnImageName") if label in block])
         keep &= numbers > 0
-        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in block.column(name_label)])
+        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in named[name_label(named)]])
     if not keep.any():
         criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []
         criteria += [f"tomogram {', '.join(sorted(tomograms))}"] if tomograms else []
@@ -124,20 +125,6 @@ def parse_classes(text: str) -> list[int]:
             raise InputError("cannot read the classes", expected="numbers and ranges, as in 1,3-5", found=text)
         numbers.update(range(int(bounds[0]), int(bounds[1]) + 1))
     return sorted(numbers)
-
-
-def _class_numbers(document: StarDocument, block: StarBlock) -> NDArray[np.int64]:
-    texts = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
-    try:
-        return np.array([int(text) for text in texts or [""]], dtype=np.int64)
-    except ValueError as error:
-        raise InputError(
-            "the particles have no classes",
-            file=document.source,
-            expected="rlnClassNumber, a whole number in every row",
-            found=str(error) if texts else "no such column",
-            remedy="run `cryodc cluster` again",
-        ) from error
 
 
 def _in_tomograms(

@@ -23,9 +23,9 @@ from cryodc.particles.images_2d import (
     read_metadata,
 )
 from cryodc.particles.inspection import Inspection, inspect_particles, raise_first
+from cryodc.particles.names import name_label, repeated_names, unwritable_names
 from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
 from cryodc.particles.read import read_particles, require_particles
-from cryodc.particles.repeats import repeated_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms
 
@@ -48,6 +48,7 @@ __all__ = [
     "has_coordinates",
     "holds_images",
     "inspect_particles",
+    "name_label",
     "optics_rows",
     "positive_number",
     "positive_numbers",
@@ -60,6 +61,7 @@ __all__ = [
     "read_positions",
     "repeated_names",
     "require_particles",
+    "unwritable_names",
     "with_classes",
     "with_half_sets",
     "with_poses",

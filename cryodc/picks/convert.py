@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io import write_text
+from cryodc.io import read_text, write_text
 from cryodc.particles import TILT_SERIES_PIXEL
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks
@@ -103,10 +103,9 @@ def read_tomogram_names(path: Path) -> dict[str, str]:
         If a row does not hold two cells, or a number comes twice.
     """
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read the tomogram names: {reason}", file=path) from error
+        rows = list(csv.reader(io.StringIO(read_text(path, "the tomogram names"), newline="")))
+    except csv.Error as error:
+        raise InputError(f"cannot read the tomogram names: {error}", file=path) from error
     names: dict[str, str] = {}
     for line, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]
@@ -198,12 +197,13 @@ def _renamed(picks: Picks, names: Mapping[str, str]) -> tuple[str, ...]:
 
 def _kind_of(out: Path) -> PickFormat:
     kinds: dict[str, PickFormat] = {".tbl": "dynamo", ".csv": "csv", ".star": "relion"}
-    if out.suffix.lower() not in kinds:
+    ending = Path(out.name.removesuffix(".gz")).suffix.lower()
+    if ending not in kinds:
         raise InputError(
             "cannot tell the format to write",
             file=out,
             expected=".star (RELION), .tbl (Dynamo) or .csv",
-            found=out.suffix or "no ending",
+            found=ending or "no ending",
             remedy="name the output so, or give --to relion, dynamo, stopgap or csv",
         )
-    return kinds[out.suffix.lower()]
+    return kinds[ending]

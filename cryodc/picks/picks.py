@@ -38,9 +38,10 @@ class Picks:
     rotations
         ``(n, 3, 3)`` zyx, reference → tomogram, or None.
     classes, half_sets
-        ``(n,)`` class numbers from 1 (0 for none), and half sets 1 and 2; None where the file has none.
+        ``(n,)`` class numbers as the file has them (0 or below for none), and half sets 1 and 2; None where the file
+        has none.
     left_out
-        Columns of the file that a pick does not carry.
+        Columns of the file that a pick does not carry, and cells that could not be read.
 
     Raises
     ------
@@ -155,13 +156,6 @@ def match_tomograms(picks: Picks, files: Sequence[Path], skip_others: bool = Fal
     _refuse_several(picks, place, names)
     owners = np.array([place[name] for name in picks.tomograms], dtype=np.int64)
     return [np.flatnonzero(owners == i) for i in range(len(files))]
-
-
-def class_numbers(numbers: Float[NDArray[np.float64], " n"]) -> Int[NDArray[np.int64], " n"] | None:
-    """Numbers as classes, or None where they are none: fractions, negative, or beyond a million."""
-    if ((numbers < 0) | (numbers > 1e6) | (numbers != np.floor(numbers))).any():
-        return None
-    return numbers.astype(np.int64)
 
 
 def _owner(picks: Picks, name: str, row: int, names: Sequence[str], skip_others: bool) -> int:

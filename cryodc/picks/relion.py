@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.particles import BOX_ANGLES, CENTRED, CORNER, ORIGINS, has_coordinates, read_positions
-from cryodc.picks.picks import Picks, class_numbers
+from cryodc.picks.columns import read_classes, read_half_sets
+from cryodc.picks.picks import Picks
 from cryodc.star import StarBlock, StarDocument, describe_layout, read_numbers
 
 _ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
@@ -43,10 +44,8 @@ def read_relion(document: StarDocument) -> Picks:
     frame, rotations = rotations_of(BOX_ANGLES), rotations_of(_ANGLES)
     if frame is not None:
         rotations = frame if rotations is None else frame @ rotations
-    halves = cells.get("rlnRandomSubset", [])
-    classes = (
-        read_numbers(document, block, "rlnClassNumber", cells["rlnClassNumber"]) if "rlnClassNumber" in cells else None
-    )
+    classes, unread_classes = read_classes(block, "rlnClassNumber")
+    half_sets, unread_halves = read_half_sets(block, "rlnRandomSubset")
     return Picks(
         document.source,
         describe_layout(document),
@@ -56,9 +55,9 @@ def read_relion(document: StarDocument) -> Picks:
         positions.frame,
         shifts_angstrom=positions.shifts_angstrom,
         rotations=rotations,
-        classes=None if classes is None else class_numbers(classes),
-        half_sets=np.array(halves, dtype=np.int64) if halves and set(halves) <= {"1", "2"} else None,
-        left_out=tuple(label for label in block.labels if label not in _USED),
+        classes=classes,
+        half_sets=half_sets,
+        left_out=(*(label for label in block.labels if label not in _USED), *unread_classes, *unread_halves),
     )
 
 

@@ -138,10 +138,11 @@ def dynamo_table(
     table[:, 21] = 0 if picks.classes is None else picks.classes
     table[:, 23:26] = voxels[:, ::-1] + 0.5
     table[:, 31] = 1
-    text = "".join(" ".join(_short(value) for value in row) + "\n" for row in table.tolist())
     notes = ["ftype and tilt range are 0: set them in Dynamo before aligning", *_without_angles(picks)]
     if picks.half_sets is not None:
-        notes.append("Dynamo tables have no half sets: they are left out")
+        table[:, 22] = picks.half_sets
+        notes.append("half sets are in column 23 (annotation): a Dynamo table has none for them")
+    text = "".join(" ".join(_short(value) for value in row) + "\n" for row in table.tolist())
     return PickText(text, _kept(numbers), tuple(notes))
 
 

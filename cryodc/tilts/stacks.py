@@ -4,7 +4,6 @@ A stack holds an image for every tilt (WarpTools) or for the visible ones only (
 Positions are read as :func:`cryodc.particles.coordinate_frame` says.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import ImageFinder, read_array, resolve_images
+from cryodc.io import ImageFinder, number_of, read_array, resolve_images
 from cryodc.particles import (
     BOX_ANGLES,
     CENTRED,
@@ -25,8 +24,10 @@ from cryodc.particles import (
     CORNER,
     CoordinateFrame,
     check_stacks,
+    name_label,
     read_positions,
     repeated_names,
+    unwritable_names,
 )
 from cryodc.star import (
     StarBlock,
@@ -39,6 +40,7 @@ from cryodc.star import (
     holds_tilt_stacks,
     read_numbers,
     read_optics,
+    vector_of,
 )
 from cryodc.tilts.series import TiltSeries, require_columns
 
@@ -149,9 +151,13 @@ def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], f
     groups = read_optics(document, block, cells, dimensionality="2")
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
-    names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
+    names = cells[name_label(cells)]
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, document.source, True, "stack")
+    named: dict[str, Sequence[str]] = {
+        label: cells[label] for label in ("rlnImageName", "rlnTomoName") if label in cells
+    }
     problems = repeated_names(document.source, names, row_list) + missing
+    problems += unwritable_names(document.source, named, row_list)
     if problems:
         raise problems[0].error
     spacing = common_pixel_size(document, groups)
@@ -241,9 +247,9 @@ def _read_premultiplied(
     for row, group, text in zip(
         optics.line_numbers, optics.column("rlnOpticsGroup"), optics.column(_PREMULTIPLIED), strict=True
     ):
-        if text not in ("0", "1"):
+        if number_of(text) not in (0, 1):
             raise InputError(f"{_PREMULTIPLIED} is neither 0 nor 1", file=document.source, row=int(row), found=text)
-        flags[group_number(group)] = text == "1"
+        flags[group_number(group)] = number_of(text) == 1
     used = cells.get("rlnOpticsGroup", [next(iter(flags))] * block.n_rows)
     return np.array([flags[group_number(group)] for group in used])
 
@@ -273,10 +279,7 @@ def read_visible(
     texts = block.column(_VISIBLE) if _VISIBLE in block else [str([1] * n) for n in n_tilts]
     masks = []
     for text, tilts, found, row in zip(texts, n_tilts, n_images, block.line_numbers.tolist(), strict=True):
-        try:
-            flags = [float(value) for value in json.loads(text)]
-        except (ValueError, TypeError):
-            flags = []
+        flags = vector_of(text) or []
         if len(flags) != tilts or not set(flags) <= {0.0, 1.0} or not any(flags):
             raise InputError(
                 f"{_VISIBLE} cannot be used",

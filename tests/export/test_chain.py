@@ -34,8 +34,8 @@ TOMOGRAMS = {"Position_1": (1, 3.75, 48), "Position_1_2": (2, 1.875, 96)}
 SHAPE = (40, 100, 124)
 PER_TOMOGRAM = 12
 # How a half set may be written, and how a tomogram's voxels are kept: each is a chain of its own.
-HALF_SETS = ["{:d}"]
-VOXELS = [np.float32]
+HALF_SETS = ["{:d}", "{:.1f}"]
+VOXELS = [np.float32, np.uint8]
 
 
 @dataclass

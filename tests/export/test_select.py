@@ -1,5 +1,6 @@
 """``cryodc select``: the particles asked for, and not a character of their rows changed."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def test_the_command_says_how_many_of_each_class(run: RunFolder) -> None:
     assert said.exit_code == 0, said.output
     assert "Kept 5 of 6 particles" in said.output
     assert CliRunner().invoke(select, [str(run.path), "--out", str(run.path / "b.star")]).exit_code == 2
+
+
+def test_a_selection_under_a_name_of_gzip_is_gzip_and_the_same_rows(run: RunFolder) -> None:
+    select_run(run, run.path / "kept.star", classes=[2])
+    select_run(run, run.path / "kept.star.gz", classes=[2])
+    assert gzip.decompress((run.path / "kept.star.gz").read_bytes()) == (run.path / "kept.star").read_bytes()
+
+
+@pytest.mark.parametrize("spelling", ["{}.0", "{}.000000", "+{}", "0{}"])
+def test_classes_are_kept_however_they_are_written(run: RunFolder, spelling: str) -> None:
+    path = run.clusters / "clusters.star"
+    plain = select_run(run, run.path / "plain.star", classes=[1]).n_kept
+    document = read_star(path)
+    block = document.blocks[-1]
+    texts = [spelling.format(text) for text in block.column("rlnClassNumber")]
+    path.unlink()
+    path.write_text(document.with_column(block.name, "rlnClassNumber", texts).text())
+    assert select_run(run, run.path / "kept.star", classes=[1]).n_kept == plain
 
 
 def test_a_real_run_is_filtered(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
