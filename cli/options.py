@@ -54,6 +54,16 @@ def data_dir_option(command: F) -> F:
     )(command)
 
 
+def coordinate_spacing_option(command: F) -> F:
+    """--coordinate-spacing, of a run's STAR."""
+    return click.option(
+        "--coordinate-spacing",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="Å",
+        help="Å per unit of the coordinates, over what the STAR says.",
+    )(command)
+
+
 def seed_option(command: F) -> F:
     """--seed."""
     return click.option(

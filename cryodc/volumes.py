@@ -1,10 +1,45 @@
 """Volume: voxels with their spacing."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+
+from cryodc.errors import InputError
+
+SPACING_RANGE_ANGSTROM = (0.05, 1000.0)
+"""Voxel spacings that particles can have: a smaller voxel is a part of an atom, a larger one a whole particle."""
+
+
+def is_spacing(value_angstrom: float) -> bool:
+    """Whether a number can be the voxel spacing of particles; NaN and infinity cannot."""
+    low, high = SPACING_RANGE_ANGSTROM
+    return low <= value_angstrom <= high
+
+
+def no_spacing(whose: str, found_angstrom: float, file: Path, row: int | None = None) -> InputError:
+    """Describe a voxel spacing that no particles have.
+
+    Parameters
+    ----------
+    whose
+        What has it: "the pixel size".
+    found_angstrom
+        The spacing.
+    file, row
+        Where it stands.
+    """
+    low, high = SPACING_RANGE_ANGSTROM
+    return InputError(
+        f"{whose} is beyond any that particles have",
+        file=file,
+        row=row,
+        expected=f"{low:g} to {high:g} Å per voxel",
+        found=f"{found_angstrom:g} Å",
+        remedy="correct it; it may be in nanometres, or not be a pixel size at all",
+    )
 
 
 @dataclass(frozen=True)

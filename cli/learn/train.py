@@ -152,7 +152,10 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         def match(text: str) -> None:
             bar.reset(task, description=f"Templates: {text}", total=None, rate="")
 
-        listener = Listener(on_pack=pack, on_start=begin, on_batch=advance, on_epoch=log, on_templates=match)
+        def note(text: str) -> None:
+            bar.console.print(text, markup=False)
+
+        listener = Listener(pack, begin, advance, log, match, note)
         run, codes = train_run(request, listener)
     out_console = console()
     out_console.print(f"Encoded {len(codes)} particles: {run.codes}", markup=False)

@@ -197,6 +197,7 @@ def _lines(report: "CheckReport") -> list[tuple[str, str]]:
     lines.append(("box size", "unknown" if report.box_size is None else f"{report.box_size} voxels"))
     spacing = report.spacing_angstrom
     lines.append(("voxel spacing", "unknown" if spacing is None else f"{spacing:g} Å"))
+    lines.append(("coordinates", report.coordinates or "none"))
     if report.found_in:
         places = ", ".join(f"{n} in {place}" for place, n in report.found_in.items())
         lines.append(("images found", places.replace(" in absolute paths", " at absolute paths")))

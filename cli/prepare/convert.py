@@ -31,6 +31,11 @@ from cryodc_cli.options import console
     help="Å per unit of the coordinates of IN, over what it says.",
 )
 @click.option(
+    "--tilt-series-spacing",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Å of a pixel of the tilt series, which RELION 4 and 5 count.  [default: what IN states]",
+)
+@click.option(
     "--tomograms",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="CSV with columns number, tomogram: names for the numbers of IN.",
@@ -52,10 +57,12 @@ def convert(source: Path, out: Path, tomograms: Path | None, **options: Any) -> 
         spacing_angstrom=options["spacing"],
         tomogram_size_xyz=cast("tuple[int, int, int] | None", options["tomogram_size"]),
         coordinate_spacing_angstrom=options["coordinate_spacing"],
+        tilt_series_spacing_angstrom=options["tilt_series_spacing"],
         tomogram_names=None if tomograms is None else read_tomogram_names(tomograms),
     )
     printer = console()
     printer.print(f"{result.picks.format} → {out}: {len(result.picks)} picks", markup=False, soft_wrap=True)
+    printer.print(f"Coordinates: {result.picks.frame.describe()}", markup=False, soft_wrap=True)
     for note in result.notes:
         printer.print(f"note: {note}", markup=False, soft_wrap=True)
     if result.tomograms is not None:

@@ -87,8 +87,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
         task = bar.add_task("Extracting", total=None)
         result = extract_subtomograms(request, lambda done, total: bar.update(task, completed=done, total=total))
     picked = result.picks
-    unit = _unit(picked.unit_angstrom, picked.from_centre)
-    lines = [f"Picks: {picked.format}, {len(picked)}, {unit}"]
+    lines = [f"Picks: {picked.format}, {len(picked)}, in {picked.frame.describe()}"]
     if result.n_skipped:
         lines.append(f"Left out: {result.n_skipped} picks of other tomograms")
     lines += [f"{name}: {n} particles" for name, n in result.n_extracted.items()]
@@ -104,9 +103,3 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
     printer = console()
     for line in lines:
         printer.print(line, markup=False, soft_wrap=True)
-
-
-def _unit(unit_angstrom: float | None, from_centre: bool) -> str:
-    if from_centre:
-        return "in Å from the middle of the tomogram"
-    return "in voxels of the tomogram" if unit_angstrom is None else f"in units of {unit_angstrom:g} Å"

@@ -60,6 +60,7 @@ def import_(star: Path, **options: Any) -> None:
         )
     out = console()
     out.print(f"Geometry and defocus: {summary.tomograms}", markup=False, soft_wrap=True)
+    out.print(f"Coordinates: {summary.coordinates}", markup=False, soft_wrap=True)
     for line in _describe_hands(summary):
         out.print(line, markup=False, soft_wrap=True)
     out.print(

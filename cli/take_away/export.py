@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import console, coordinate_spacing_option, resolve_run, run_argument
 
 if TYPE_CHECKING:
     from cryodc.export import Program
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     metavar="X Y Z",
     help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
 )
+@coordinate_spacing_option
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
 )
@@ -33,6 +34,7 @@ def export(
     dynamo: bool,
     classes: str | None,
     tomogram_size: tuple[int, int, int] | None,
+    coordinate_spacing: float | None,
     out: Path,
 ) -> None:
     """Export particles with classes and poses to RELION, Warp and M, or Dynamo, with the maps beside them.
@@ -53,7 +55,14 @@ def export(
     if not chosen:
         raise click.UsageError("say for which program: --relion, --warp or --dynamo")
     numbers = [] if classes is None else parse_classes(classes)
-    result = export_run(resolve_run(run), out, chosen, classes=numbers, tomogram_size_xyz=tomogram_size)
+    result = export_run(
+        resolve_run(run),
+        out,
+        chosen,
+        classes=numbers,
+        tomogram_size_xyz=tomogram_size,
+        coordinate_spacing_angstrom=coordinate_spacing,
+    )
     printer = console()
     printer.print(f"{result.n_particles} particles, {len(result.maps)} maps", markup=False)
     for file in result.files:

@@ -1,9 +1,15 @@
 """``cryodc map-back``."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import console, coordinate_spacing_option, resolve_run, run_argument
+
+if TYPE_CHECKING:
+    from cryodc.export import PlannedTomogram
 
 _N_SHOWN = 8
 
@@ -27,6 +33,7 @@ _N_SHOWN = 8
     type=click.Path(path_type=Path, dir_okay=False),
     help="A tomogram whose size and spacing to take, and whose particles to place.",
 )
+@coordinate_spacing_option
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
 )
@@ -37,6 +44,7 @@ def map_back(
     binning: int,
     size: tuple[int, int, int] | None,
     tomogram_file: Path | None,
+    coordinate_spacing: float | None,
     out: Path,
 ) -> None:
     """Place each class's average at its particles, in a volume for each tomogram.
@@ -58,6 +66,8 @@ def map_back(
         binning=binning,
         size_xyz=size,
         tomogram_file=tomogram_file,
+        coordinate_spacing_angstrom=coordinate_spacing,
+        on_plan=_announce,
     )
     printer = console()
     for tomogram in written:
@@ -73,3 +83,18 @@ def map_back(
                 markup=False,
                 soft_wrap=True,
             )
+
+
+def _announce(planned: Sequence["PlannedTomogram"], coordinates: str) -> None:
+    """Say before anything is written how coordinates were read, and how much will be written."""
+    from cryodc.export import describe_bytes
+
+    printer = console()
+    printer.print(f"Coordinates: {coordinates}", markup=False, soft_wrap=True)
+    if planned:
+        z, y, x = max((plan.shape for plan in planned), key=math.prod)
+        size = describe_bytes(sum(plan.n_bytes for plan in planned))
+        count = f"{len(planned)} tomogram{'s' if len(planned) > 1 else ''}"
+        printer.print(
+            f"Writing {size}: {count} of up to {x} × {y} × {z} voxels (x, y, z)", markup=False, soft_wrap=True
+        )

@@ -45,4 +45,9 @@ def select(run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_c
     printer.print(table)
     total = sum(selection.n_before.values())
     printer.print(f"Kept {len(selection)} of {total} particles: {out}", markup=False, soft_wrap=True)
-    printer.print("File names in it are those of your STAR: where it cannot find them, give --data-dir.", markup=False)
+    told = "File names in it are those of your STAR: where it cannot find them, give --data-dir."
+    if selection.n_renamed:
+        told = (
+            f"{selection.n_renamed} images are named relative to {out.parent}, from where their old names lead nowhere."
+        )
+    printer.print(told, markup=False, soft_wrap=True)

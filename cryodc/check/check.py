@@ -8,15 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from cryodc.check.contrast import Contrast, contrast_sign
-from cryodc.check.duplicates import check_duplicates
+from cryodc.check.duplicates import check_duplicates, check_pixels
 from cryodc.check.poses import check_poses
 from cryodc.check.report import CheckReport
 from cryodc.check.sample import Sample, draw_sample, read_sample, read_usable
 from cryodc.check.wedge import check_wedge
 from cryodc.dataset import InputOptions
 from cryodc.errors import InputError
-from cryodc.io import LAYOUTS, Problem, weight_layout
-from cryodc.particles import Inspection, ParticleSet, inspect_particles, read_positions
+from cryodc.io import LAYOUTS, Problem, find_by_name, weight_layout
+from cryodc.particles import (
+    Inspection,
+    ParticleSet,
+    Positions,
+    has_coordinates,
+    inspect_particles,
+    read_positions,
+)
 from cryodc.star import particle_block
 
 DUPLICATE_SHARE = 0.1
@@ -59,9 +66,10 @@ def check_particles(star: Path, settings: CheckSettings | None = None) -> CheckR
         return CheckReport(star, problems=(Problem(error.row, error),))
     report = replace(_describe(inspection), seed=settings.seed)
     particles = inspection.readable
+    report, positions = _positions(report, inspection)
     if particles is None:
         return report
-    report = _add(report, warnings=_duplicates(inspection, particles, settings))
+    report = _add(report, warnings=_duplicates(inspection, particles, positions, settings))
     chosen = draw_sample(len(particles), settings.n_sample, settings.seed)
     sample = read_sample(particles, chosen, settings.options)
     report = _add(report, problems=[*sample.problems, *_flat_volumes(inspection, particles, chosen.tolist(), settings)])
@@ -119,20 +127,30 @@ def _describe(inspection: Inspection) -> CheckReport:
     )
 
 
-def _duplicates(inspection: Inspection, particles: ParticleSet, settings: CheckSettings) -> list[Problem]:
+def _positions(report: CheckReport, inspection: Inspection) -> tuple[CheckReport, Positions | None]:
+    """Read where particles lie, and say in which unit and from where."""
+    document, block = inspection.document, particle_block(inspection.document)
+    try:
+        report = _add(report, warnings=check_pixels(document, block))
+        if not has_coordinates(block):
+            return report, None
+        positions = read_positions(document, block)
+    except InputError as error:
+        return _add(report, warnings=[Problem(error.row, error, unreadable=False)]), None
+    return replace(report, coordinates=positions.frame.describe(inspection.spacing_angstrom)), positions
+
+
+def _duplicates(
+    inspection: Inspection, particles: ParticleSet, positions: Positions | None, settings: CheckSettings
+) -> list[Problem]:
     distance = settings.duplicate_distance_angstrom
     if distance is None:
         distance = DUPLICATE_SHARE * particles.box_size * particles.spacing_angstrom
-    if distance <= 0:
+    if distance <= 0 or positions is None:
         return []
     block = particle_block(inspection.document)
-    try:
-        positions = read_positions(inspection.document, block, inspection.spacing_angstrom, inspection.poses)
-    except InputError as error:
-        return [Problem(error.row, error, unreadable=False)]
-    if positions is None:
-        return []
-    return check_duplicates(particles, positions[np.isin(block.line_numbers, particles.rows)], distance)
+    kept = positions.angstrom(particles.spacing_angstrom)[np.isin(block.line_numbers, particles.rows)]
+    return check_duplicates(particles, kept, distance)
 
 
 def _flat_volumes(
@@ -148,7 +166,7 @@ def _flat_volumes(
 def _missing_ranges(particles: ParticleSet, options: InputOptions) -> list[Problem]:
     if particles.weight_images is not None or not options.tilt_ranges or options.tilt_range:
         return []
-    missing = sorted(set(particles.tomograms) - set(options.tilt_ranges))
+    missing = sorted(name for name in set(particles.tomograms) if find_by_name(options.tilt_ranges, name) is None)
     if not missing:
         return []
     error = InputError(

@@ -36,6 +36,8 @@ class CheckReport:
         Particles of the sample that could be read, and what it was drawn with; headers are read for all.
     found_in
         Images found in each folder.
+    coordinates
+        Unit and origin of the positions, in words; None where the STAR has none.
     notes
         What was noticed and is no fault.
     warnings, problems
@@ -60,6 +62,7 @@ class CheckReport:
     n_sampled: int = 0
     seed: int = 0
     found_in: Mapping[str, int] | None = None
+    coordinates: str | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -86,6 +89,7 @@ class CheckReport:
             "n_sampled": self.n_sampled,
             "seed": self.seed,
             "found_in": None if self.found_in is None else dict(self.found_in),
+            "coordinates": self.coordinates,
             "notes": list(self.notes),
             "warnings": [_as_dict(problem) for problem in self.warnings],
             "problems": [_as_dict(problem) for problem in self.problems],

@@ -13,7 +13,7 @@ from cryodc.check.wedge_fit import measured_fraction
 from cryodc.dataset import InputOptions
 from cryodc.errors import InputError
 from cryodc.fourier import crop_weights, fourier_crop, wedge_from_tilt_range
-from cryodc.io import ImageReference, Problem, read_volume, read_weight
+from cryodc.io import ImageReference, Problem, find_by_name, read_volume, read_weight
 from cryodc.particles import ParticleSet
 
 WORKING_BOX = 48
@@ -136,7 +136,7 @@ def read_usable(particles: ParticleSet, i: int) -> Float[Tensor, "d h w"] | Prob
 def _weight_key(particles: ParticleSet, i: int, options: InputOptions) -> ImageReference | tuple[float, float] | None:
     if particles.weight_images is not None:
         return particles.weight_images[i]
-    return (options.tilt_ranges or {}).get(particles.tomograms[i], options.tilt_range)
+    return find_by_name(options.tilt_ranges or {}, particles.tomograms[i]) or options.tilt_range
 
 
 def _load_weight(weights: _Weights, particles: ParticleSet, i: int, options: InputOptions) -> Problem | None:
@@ -154,7 +154,4 @@ def _load_weight(weights: _Weights, particles: ParticleSet, i: int, options: Inp
     except InputError as error:
         weights.place[key] = None
         return Problem(int(particles.rows[i]), error)
-    except ValueError as error:
-        weights.place[key] = None
-        return Problem(None, InputError(f"the tilt range cannot be used: {error}"))
     return None

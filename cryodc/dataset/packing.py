@@ -15,6 +15,7 @@ from cryodc.dataset.pack_writer import write_pack
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.reading import InputOptions, ParticleReader
 from cryodc.errors import InputError
+from cryodc.io import find_by_name
 from cryodc.particles import ParticleSet
 
 _WEIGHTS_IN_MEMORY_BYTES = 256 * 2**20
@@ -158,7 +159,9 @@ def _write(
 def _recipe(particles: ParticleSet, reader: ParticleReader, options: InputOptions, dtype: PackDtype) -> PackRecipe:
     wedge = particles.weight_images is None
     known = options.tilt_ranges or {}
-    ranges = {name: list(known[name]) for name in sorted(set(particles.tomograms)) if name in known}
+    ranges = {
+        name: list(pair) for name in sorted(set(particles.tomograms)) if (pair := find_by_name(known, name)) is not None
+    }
     return PackRecipe(
         particles=_fingerprint(particles),
         n_particles=len(particles),

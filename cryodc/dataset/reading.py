@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, crop_weights, fourier_crop, standardise, wedge_from_tilt_range
-from cryodc.io import ImageReference, read_volume, read_weight
+from cryodc.io import ImageReference, find_by_name, read_volume, read_weight
 from cryodc.particles import ParticleSet
 
 _WHITENING_FLOOR = 1e-3
@@ -38,12 +38,27 @@ class InputOptions:
         The axis the specimen was tilted about.
     invert
         Multiply every particle by −1: input that is black on white.
+
+    Raises
+    ------
+    InputError
+        If a tilt range is none, whether or not the particles need one.
     """
 
     tilt_range: tuple[float, float] | None = None
     tilt_ranges: Mapping[str, tuple[float, float]] | None = None
     tilt_axis: TiltAxis = "y"
     invert: bool = False
+
+    def __post_init__(self) -> None:
+        for low, high in [self.tilt_range or (-60, 60), *(self.tilt_ranges or {}).values()]:
+            if not -90 <= low < high <= 90:
+                raise InputError(
+                    "this tilt range is none",
+                    expected="-90 <= MIN < MAX <= 90, in degrees",
+                    found=f"{low:g} to {high:g}",
+                    remedy="give the smallest tilt angle first, for example --tilt-range -60 60",
+                )
 
 
 class ParticleReader:
@@ -177,7 +192,7 @@ def crop_particles(particles: ParticleSet, box_size: int | None) -> ParticleSet:
 
 def _tilt_range(particles: ParticleSet, i: int, options: InputOptions) -> tuple[float, float]:
     tomogram = particles.tomograms[i]
-    found = (options.tilt_ranges or {}).get(tomogram, options.tilt_range)
+    found = find_by_name(options.tilt_ranges or {}, tomogram) or options.tilt_range
     if found is None:
         raise InputError(
             "no weight: the STAR has no rlnCtfImage, and no tilt range is given"

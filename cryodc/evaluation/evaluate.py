@@ -23,7 +23,7 @@ from cryodc.io import read_volume
 from cryodc.particles import Poses, read_particles
 from cryodc.runs import RunFolder, load_codes
 from cryodc.simulation import Truth, read_map, read_truth
-from cryodc.star import particle_block, read_star
+from cryodc.star import particle_block, read_star, read_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,9 @@ def _with_codes(
 def _final_particles(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.int64], Poses | None]:
     path = run.averages / "particles.star"
     particles = read_particles(path, check_images=False)
-    numbers = particle_block(read_star(path)).column("rlnClassNumber")
-    return particles.names, np.array([int(number) for number in numbers], dtype=np.int64), particles.poses
+    document = read_star(path)
+    numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
+    return particles.names, numbers, particles.poses
 
 
 def _average_summary(run: RunFolder) -> dict[int, dict[str, Any]]:

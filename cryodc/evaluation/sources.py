@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.fourier import missing_moments, wedge_from_tilt_range
-from cryodc.io import ImageFinder, ImageReference, read_weight, split_image_name
+from cryodc.io import ImageFinder, ImageReference, find_by_name, read_weight, split_image_name
 from cryodc.particles import ParticleSet, Poses, read_metadata, read_particles
 from cryodc.runs import RunFolder, input_options, load_config, require
-from cryodc.star import StarBlock, find_particle_block, particle_block, read_star
+from cryodc.star import StarBlock, find_particle_block, numbers_of, particle_block, read_star, read_whole_numbers
 
 _MAX_WEDGES = 50
 
@@ -64,7 +64,8 @@ class RunSources:
         found = read_particles(path, check_images=False)
         if found.poses is None:
             return None
-        numbers = np.array([int(text) for text in particle_block(read_star(path)).column("rlnClassNumber")])
+        document = read_star(path)
+        numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
         summary = json.loads(require(self.run.averages / "summary.json", "cryodc average").read_text(encoding="utf-8"))
         aligned = [row["class"] for row in summary["classes"] if row["aligned"]]
         places = self._places(found.names)
@@ -76,7 +77,7 @@ class RunSources:
         if labels[0] not in present:
             return None
         cells = self._block.columns(present)
-        return np.mean([[_number(text) for text in cells[label]] for label in present], axis=0)[self._rows]
+        return np.mean([numbers_of(cells[label]) for label in present], axis=0)[self._rows]
 
     def wedges(self, tomograms: Sequence[str]) -> tuple[Float[NDArray[np.float64], "n 3 3"] | None, str]:
         """Missing moments of each particle's box, of its tomogram's first weight; or None and why not.
@@ -104,7 +105,7 @@ class RunSources:
             weight = torch.from_numpy(read_weight(ImageReference(found, section), box).transfer)
         else:
             options = input_options(self._config["input"])
-            tilt_range = (options.tilt_ranges or {}).get(tomogram, options.tilt_range)
+            tilt_range = find_by_name(options.tilt_ranges or {}, tomogram) or options.tilt_range
             if tilt_range is None:
                 raise InputError("no weight and no tilt range", file=self.run.config, found=tomogram)
             weight = wedge_from_tilt_range(box, *tilt_range, options.tilt_axis)
@@ -142,11 +143,3 @@ class RunSources:
                 remedy="run `cryodc cluster` and `cryodc average` again",
             )
         return np.array([place[name] for name in self.names], dtype=np.int64)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return float("nan")
-    return value if np.isfinite(value) else float("nan")

@@ -3,10 +3,13 @@
 from cryodc.export.back_mapping import map_back
 from cryodc.export.export import Program, export_run
 from cryodc.export.placements import load_placements
+from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
 from cryodc.export.select import parse_classes, select_run
 
 __all__ = [
+    "PlannedTomogram",
     "Program",
+    "describe_bytes",
     "export_run",
     "load_placements",
     "map_back",

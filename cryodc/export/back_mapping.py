@@ -7,7 +7,7 @@ label volume names its class.
 
 import csv
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from scipy.ndimage import affine_transform, spline_filter
 
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
+from cryodc.export.planned_volumes import PlannedTomogram, plan_volume, require_room
 from cryodc.figures import surface_threshold
 from cryodc.fourier import low_pass
-from cryodc.io import Tomogram, read_volume, require_empty, write_array, write_text
-from cryodc.picks import match_tomograms, tomogram_stem
+from cryodc.io import Tomogram, file_names, read_volume, require_empty, tomogram_stem, write_array, write_text
+from cryodc.picks import match_tomograms
 from cryodc.runs import RunFolder
 from cryodc.volumes import Volume
 
@@ -68,6 +69,8 @@ def map_back(
     binning: int = 1,
     size_xyz: tuple[int, int, int] | None = None,
     tomogram_file: Path | None = None,
+    coordinate_spacing_angstrom: float | None = None,
+    on_plan: Callable[[Sequence[PlannedTomogram], str], None] = lambda planned, coordinates: None,
 ) -> list[MappedTomogram]:
     """Write for each tomogram ``NAME.mrc``, ``NAME_classes.mrc`` and the points of each class.
 
@@ -87,16 +90,21 @@ def map_back(
         Voxels of the output. By default as large as the particles need.
     tomogram_file
         A tomogram whose size and spacing are taken; only its particles are placed.
+    coordinate_spacing_angstrom
+        Å per unit of the coordinates, over what the STAR says.
+    on_plan
+        Hears what will be written, and how coordinates were read, before anything is.
 
     Raises
     ------
     InputError
-        If ``out`` is not empty, a class or tomogram is not there, or positions cannot be converted.
+        If ``out`` is not empty, a class or tomogram is not there, positions cannot be converted, or the volumes do
+        not fit in memory or on the disk.
     """
     require_empty(out)
-    placements = load_placements(run)
+    placements = load_placements(run, coordinate_spacing_angstrom)
     of_class = placements.of_classes(classes)
-    if placements.picks.from_centre and size_xyz is None and tomogram_file is None:
+    if placements.picks.frame.from_centre and size_xyz is None and tomogram_file is None:
         raise InputError(
             "these positions count from the centre of the tomogram, whose size is not known",
             file=placements.picks.source,
@@ -109,16 +117,23 @@ def map_back(
         spacing, size_xyz = tomogram.spacing_angstrom, (tomogram.shape[2], tomogram.shape[1], tomogram.shape[0])
         mine = match_tomograms(placements.picks, [tomogram_file], skip_others=True)[0]
         members = {tomogram_stem(tomogram_file.name): mine}
+    members = {name: rows for name, rows in members.items() if of_class[rows].any()}
+    files = file_names(list(members), ("_classes", *(f"_class{number:03d}" for number in set(placements.classes))))
+    planned = [
+        plan_volume(placements, name, files[name], rows[of_class[rows]], spacing, size_xyz)
+        for name, rows in members.items()
+    ]
+    require_room(planned, out, run)
+    on_plan(planned, placements.coordinates)
     templates = {
         number: load_template(run, number, spacing) for number in sorted(set(placements.classes[of_class].tolist()))
     }
     return [
         replace(
-            _map_one(placements, templates, name, rows[of_class[rows]], spacing, size_xyz, out),
-            n_unassigned=int((placements.classes[rows] == 0).sum()),
+            _map_one(placements, templates, plan, spacing, out),
+            n_unassigned=int((placements.classes[members[plan.name]] == 0).sum()),
         )
-        for name, rows in members.items()
-        if of_class[rows].any()
+        for plan in planned
     ]
 
 
@@ -191,20 +206,9 @@ def place(
 
 
 def _map_one(
-    placements: Placements,
-    templates: Mapping[int, Template],
-    name: str,
-    rows: NDArray[np.int64],
-    spacing: float,
-    size_xyz: tuple[int, int, int] | None,
-    out: Path,
+    placements: Placements, templates: Mapping[int, Template], plan: PlannedTomogram, spacing: float, out: Path
 ) -> MappedTomogram:
-    positions = placements.picks.in_voxels(spacing, None if size_xyz is None else size_xyz[::-1], rows)
-    if size_xyz is None:
-        reach = placements.box_size * placements.spacing_angstrom / spacing / 2
-        shape = tuple(int(edge) for edge in np.ceil(positions.max(axis=0) + reach).clip(1))
-    else:
-        shape = size_xyz[::-1]
+    rows, positions, shape, stem = plan.rows, plan.positions, plan.shape, plan.file_name
     density: NDArray[np.float32] = np.zeros(shape, dtype=np.float32)
     labels: NDArray[np.uint16] = np.zeros(shape, dtype=np.uint16)
     inside = ((positions > -0.5) & (positions < np.array(shape) - 0.5)).all(axis=1)
@@ -214,7 +218,6 @@ def _map_one(
         if placed is not None:
             box, above = placed
             labels[box][above] = number
-    stem = tomogram_stem(name) or "tomogram"
     paths = out / f"{stem}.mrc", out / f"{stem}_classes.mrc"
     write_array(paths[0], density, spacing)
     write_array(paths[1], labels.astype(np.float32), spacing)
@@ -223,7 +226,7 @@ def _map_one(
         points.append(out / f"{stem}_class{number:03d}.csv")
         write_text(points[-1], _points(positions[inside & (placements.classes[rows] == number)]))
     outside = tuple(placements.picks.rows[rows[~inside]].tolist())
-    return MappedTomogram(name, *paths, tuple(points), int(inside.sum()), outside, 0)
+    return MappedTomogram(plan.name, *paths, tuple(points), int(inside.sum()), outside, 0)
 
 
 def _is(placements: Placements, name: str) -> NDArray[np.bool_]:

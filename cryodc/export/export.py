@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import require_empty, write_text
-from cryodc.picks import PickText, dynamo_table, tomogram_numbers_table, tomogram_stem
+from cryodc.io import require_empty, tomogram_stem, write_text
+from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
 from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
@@ -38,6 +39,7 @@ def export_run(
     *,
     classes: Collection[int] = (),
     tomogram_size_xyz: tuple[int, int, int] | None = None,
+    coordinate_spacing_angstrom: float | None = None,
 ) -> Export:
     """Write particles with their final poses for other programs, and copy the maps of their classes beside them.
 
@@ -54,6 +56,8 @@ def export_run(
         Class numbers; empty exports all, but not the unassigned (class 0), which have no pose.
     tomogram_size_xyz
         Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
+    coordinate_spacing_angstrom
+        Å per unit of the coordinates, over what the STAR says.
 
     Raises
     ------
@@ -61,10 +65,12 @@ def export_run(
         If ``out`` is not empty, there are no averages, a class is not there, or positions cannot be converted.
     """
     require_empty(out)
-    placements = load_placements(run)
+    placements = load_placements(run, coordinate_spacing_angstrom)
     keep = np.flatnonzero(placements.of_classes(classes))
     star = out / "particles.star"
     notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
+    if not {"warp", "dynamo"}.isdisjoint(programs):
+        notes.append(f"coordinates of your STAR were read as {placements.coordinates}")
     texts: dict[str, str] = {}
     if "warp" in programs:
         texts["warp.star"], told = _warp(placements, keep, tomogram_size_xyz)
@@ -101,11 +107,12 @@ def _warp(
     placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None
 ) -> tuple[str, list[str]]:
     picks = placements.picks
-    # Where the STAR states its pixel, coordinates stay in it; from the centre they are given voxels of the averages.
-    stated = None if picks.from_centre else picks.unit_angstrom
-    pixel = stated or placements.image_spacing_angstrom
+    # Where the STAR states one pixel, coordinates stay in it; else they are given voxels of the subtomograms.
+    units = np.unique(picks.frame.units(len(picks), placements.image_spacing_angstrom)[keep]).tolist()
+    pixel = placements.image_spacing_angstrom if picks.frame.from_centre or len(units) > 1 else units[0]
     voxels = picks.in_voxels(pixel, None if size_xyz is None else size_xyz[::-1], keep)
-    columns: dict[str, list[str]] = {"rlnMicrographName": [_tomostar(picks.tomograms[row]) for row in keep]}
+    series = _tilt_series(picks, keep)
+    columns: dict[str, list[str]] = {"rlnMicrographName": [series[picks.tomograms[row]] for row in keep]}
     columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
     angles = euler_from_matrices(placements.rotations[keep])
     columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
@@ -117,9 +124,29 @@ def _warp(
     return f"\n{star_table('', columns)}\n", [note]
 
 
+def _tilt_series(picks: Picks, keep: NDArray[np.int64]) -> dict[str, str]:
+    """Names of tilt series in Warp; two tomograms cannot have one."""
+    series: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for row in keep.tolist():
+        tomogram = picks.tomograms[row]
+        series[tomogram] = _tomostar(tomogram)
+        first = owners.setdefault(series[tomogram], tomogram)
+        if first != tomogram:
+            raise InputError(
+                "two tomograms would be one tilt series in Warp, which leaves folders out",
+                file=picks.source,
+                row=int(picks.rows[row]),
+                expected=f"one tomogram for {series[tomogram]}",
+                found=f"{first}, {tomogram}",
+                remedy="rename one of them, or export each on its own: cryodc select --tomogram",
+            )
+    return series
+
+
 def _tomostar(tomogram: str) -> str:
     """Name of a tilt series in Warp, whose reconstructions add the pixel size: TS_01_10.00Apx is TS_01.tomostar."""
-    return re.sub(r"_\d+\.\d+Apx$", "", tomogram_stem(tomogram) or "tomogram") + ".tomostar"
+    return (re.sub(r"_\d+\.\d+Apx$", "", tomogram_stem(tomogram)) or "tomogram") + ".tomostar"
 
 
 def _dynamo(placements: Placements, keep: NDArray[np.int64], size_xyz: tuple[int, int, int] | None) -> PickText:

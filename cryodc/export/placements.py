@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io import read_header
+from cryodc.io import find_name, read_header
 from cryodc.particles import read_particles
 from cryodc.picks import Picks, read_picks
 from cryodc.runs import RunFolder, require
@@ -30,6 +30,8 @@ class Placements:
         Of the averages.
     image_spacing_angstrom
         Of the subtomograms, which a pack may have made coarser.
+    coordinates
+        Unit and origin that were taken, in words.
     """
 
     picks: Picks
@@ -38,6 +40,7 @@ class Placements:
     spacing_angstrom: float
     box_size: int
     image_spacing_angstrom: float
+    coordinates: str
 
     def of_classes(self, wanted: Collection[int]) -> Bool[NDArray[np.bool_], " n"]:
         """Which particles are of these classes; of any class where none is named: not the unassigned, class 0.
@@ -58,6 +61,11 @@ class Placements:
             )
         return np.isin(self.classes, list(wanted)) if wanted else self.classes > 0
 
+    def positions_angstrom(self) -> Float[NDArray[np.float64], "n 3"]:
+        """Positions in Å from where the STAR counts: the corner of the tomogram, or its centre."""
+        positions = self.picks.positions * self.picks.frame.units(len(self.picks), self.image_spacing_angstrom)
+        return positions if self.picks.shifts_angstrom is None else positions + self.picks.shifts_angstrom
+
     @property
     def n_unassigned(self) -> int:
         """Particles of no class."""
@@ -69,10 +77,11 @@ class Placements:
         Raises
         ------
         InputError
-            If a name is not there.
+            If a name is not there, or could be several.
         """
         names = list(dict.fromkeys(self.picks.tomograms))
-        unknown = [name for name in wanted if name not in names]
+        found = {name: find_name(name, names, file=self.picks.source) for name in wanted}
+        unknown = [name for name, at in found.items() if at is None]
         if unknown:
             more = f" and {len(names) - 10} more" if len(names) > 10 else ""
             raise InputError(
@@ -81,11 +90,18 @@ class Placements:
                 expected=", ".join(names[:10]) + more,
                 found=", ".join(unknown),
             )
-        return [name for name in names if name in wanted] if wanted else names
+        return [name for at, name in enumerate(names) if at in found.values()] if wanted else names
 
 
-def load_placements(run: RunFolder) -> Placements:
+def load_placements(run: RunFolder, coordinate_spacing_angstrom: float | None = None) -> Placements:
     """Read averages/particles.star as positions, rotations and classes.
+
+    Parameters
+    ----------
+    run
+        An averaged run.
+    coordinate_spacing_angstrom
+        Å per unit of the coordinates, over what the STAR says.
 
     Raises
     ------
@@ -93,7 +109,7 @@ def load_placements(run: RunFolder) -> Placements:
         If the run has no averages, or its STAR no coordinates or no poses.
     """
     star = require(run.averages / "particles.star", "cryodc average")
-    picks = read_picks(star)
+    picks = read_picks(star, coordinate_spacing_angstrom)
     rotations, classes = picks.rotations, picks.classes
     if rotations is None or classes is None:
         raise InputError(
@@ -106,7 +122,8 @@ def load_placements(run: RunFolder) -> Placements:
     header = read_header(first)
     spacing = header.spacing_angstrom or 1.0
     image_spacing = read_particles(star, check_images=False).spacing_angstrom or spacing
-    if picks.unit_angstrom is None:
-        # RELION 3.1 counts voxels of the tomogram that the subtomograms were cut from.
-        picks = replace(picks, unit_angstrom=image_spacing)
-    return Placements(picks, rotations, classes, spacing, header.shape_zyx[0], image_spacing)
+    told = picks.frame.describe(image_spacing)
+    if picks.frame.unit_angstrom is None:
+        # RELION 3.1 may not state the voxels of the tomogram that the subtomograms were cut from.
+        picks = replace(picks, frame=picks.frame.given(image_spacing))
+    return Placements(picks, rotations, classes, spacing, header.shape_zyx[0], image_spacing, told)

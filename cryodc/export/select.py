@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 from cryodc.averaging import load_final_classes
 from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
-from cryodc.runs import RunFolder, require
-from cryodc.star import StarBlock, StarDocument, particle_block, read_star, write_star
+from cryodc.export.image_paths import keep_images_found
+from cryodc.io import find_name
+from cryodc.particles import name_label
+from cryodc.runs import RunFolder, load_config, require
+from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was kept: particles of each class before and after, and the file."""
+    """What was kept: particles of each class before and after, the file, and how many images it names anew."""
 
     n_before: dict[int, int]
     n_kept: dict[int, int]
     out: Path
+    n_renamed: int = 0
 
     def __len__(self) -> int:
         return sum(self.n_kept.values())
@@ -36,6 +40,8 @@ def select_run(
     min_confidence: float = 0.0,
 ) -> Selection:
     """Write the rows that meet every criterion; all else of the text stays.
+
+    Images that would not be found from where ``out`` lies are named relative to it.
 
     Rows are those of clusters.star, or after ``cryodc average --classify`` those of averages/particles.star with the
     final classes, as every other verb shows them.
@@ -67,16 +73,16 @@ def select_run(
     else:
         document = read_star(require(run.averages / "particles.star", "cryodc average"))
     block = particle_block(document)
-    numbers = _class_numbers(document, block)
+    numbers = read_whole_numbers(document, block, "rlnClassNumber")
     present = set(numbers.tolist())
     _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present - {0})])
     keep = np.isin(numbers, list(classes)) if classes else np.ones(len(numbers), dtype=bool)
     keep &= _in_tomograms(document, block, tomograms)
     if min_confidence > 0:
         confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
-        name_label = "rlnTomoParticleName" if "rlnTomoParticleName" in block else "rlnImageName"
+        named = block.columns([label for label in ("rlnTomoParticleName", "rlnImageName") if label in block])
         keep &= numbers > 0
-        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in block.column(name_label)])
+        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in named[name_label(named)]])
     if not keep.any():
         criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []
         criteria += [f"tomogram {', '.join(sorted(tomograms))}"] if tomograms else []
@@ -88,10 +94,13 @@ def select_run(
             found=f"none of {len(keep)} particles",
             remedy="keep more classes or tomograms, or lower --min-confidence",
         )
-    write_star(document.with_rows(block.name, np.flatnonzero(keep)), out)
+    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
+    kept_rows = document.with_rows(block.name, np.flatnonzero(keep))
+    written, n_renamed = keep_images_found(kept_rows, block.name, folders, out)
+    write_star(written, out)
     before = {number: int((numbers == number).sum()) for number in sorted(present)}
     kept = {number: int((numbers[keep] == number).sum()) for number in before}
-    return Selection(before, kept, out)
+    return Selection(before, kept, out, n_renamed)
 
 
 def parse_classes(text: str) -> list[int]:
@@ -118,20 +127,6 @@ def parse_classes(text: str) -> list[int]:
     return sorted(numbers)
 
 
-def _class_numbers(document: StarDocument, block: StarBlock) -> NDArray[np.int64]:
-    texts = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
-    try:
-        return np.array([int(text) for text in texts or [""]], dtype=np.int64)
-    except ValueError as error:
-        raise InputError(
-            "the particles have no classes",
-            file=document.source,
-            expected="rlnClassNumber, a whole number in every row",
-            found=str(error) if texts else "no such column",
-            remedy="run `cryodc cluster` again",
-        ) from error
-
-
 def _in_tomograms(
     document: StarDocument, block: StarBlock, tomograms: Collection[str]
 ) -> Bool[NDArray[np.bool_], " n"]:
@@ -146,8 +141,11 @@ def _in_tomograms(
             remedy="select without --tomogram",
         )
     names = block.column(label)
-    _require_known(document, "tomogram", sorted(tomograms), list(dict.fromkeys(names)))
-    return np.isin(names, list(tomograms))
+    present = list(dict.fromkeys(names))
+    found = {asked: find_name(asked, present, file=document.source) for asked in tomograms}
+    known = {asked: present[at] for asked, at in found.items() if at is not None}
+    _require_known(document, "tomogram", sorted(set(tomograms) - set(known)), present)
+    return np.isin(names, list(known.values()))
 
 
 def _require_known(document: StarDocument, kind: str, asked: Sequence[str], present: Sequence[str]) -> None:

@@ -3,11 +3,12 @@
 from cryodc.io.images import ImageFinder, Problem, check_headers, check_weight_headers, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
+from cryodc.io.reading import number_of, read_bytes, read_text, read_yaml
 from cryodc.io.reference import ImageReference
 from cryodc.io.structures import Atoms, read_structure
-from cryodc.io.tomograms import Tomogram
+from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
 from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
-from cryodc.io.writing import atomic_path, require_empty, write_json, write_text
+from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_json, write_text
 
 __all__ = [
     "LAYOUTS",
@@ -18,17 +19,28 @@ __all__ = [
     "Problem",
     "Tomogram",
     "atomic_path",
+    "atomic_stream",
     "check_headers",
     "check_weight_headers",
+    "file_names",
+    "find_by_name",
+    "find_name",
+    "last_number",
+    "number_of",
     "read_array",
+    "read_bytes",
     "read_header",
     "read_structure",
+    "read_text",
     "read_tilt_ranges",
     "read_volume",
     "read_weight",
+    "read_yaml",
     "require_empty",
     "resolve_images",
+    "series_name",
     "split_image_name",
+    "tomogram_stem",
     "unreadable",
     "weight_layout",
     "write_array",

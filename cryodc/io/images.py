@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cryodc.errors import InputError
 from cryodc.io.moved_files import data_dir_for, find_moved
-from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header
-from cryodc.io.reference import ImageReference
+from cryodc.io.mrc_header import MrcHeader, read_header
+from cryodc.io.reference import ImageReference, check_cube, check_section
 from cryodc.io.weights import check_weight_shape
+from cryodc.volumes import is_spacing, no_spacing
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def split_image_name(text: str) -> tuple[int | None, str]:
     ((1, 'stack.mrcs'), (None, 'a@b/one.mrc'))
     """
     number, at, name = text.partition("@")
-    if at and number.isdigit() and name:
+    # Fewer digits than Python refuses to read; `²` is a digit too, but no section.
+    if at and number.isascii() and number.isdigit() and len(number) <= 18 and name:
         return int(number) - 1, name
     return None, text
 
@@ -185,6 +187,9 @@ def check_headers(
     spacing_from = "the STAR" if spacing_angstrom else "most headers"
     expected_box = box_size or (boxes.most_common(1)[0][0] if boxes else None)
     expected_spacing = spacing_angstrom or (spacings.most_common(1)[0][0] if spacings else None)
+    if expected_spacing is not None and not is_spacing(expected_spacing):
+        first = next(header for _, _, header in good if header.spacing_angstrom == expected_spacing)
+        problems.append(Problem(None, no_spacing("the voxel spacing of the headers", expected_spacing, first.path)))
     n_unset = 0
     common = spacings.most_common(1)[0] if spacings else (None, 0)
     one_other = common[0] if spacing_angstrom and 2 * common[1] > len(good) else None

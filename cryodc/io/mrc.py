@@ -16,9 +16,9 @@ from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io.mrc_header import MrcHeader, check_cube, check_section, read_header, unreadable, wrong_length
-from cryodc.io.reference import ImageReference
-from cryodc.io.writing import atomic_path
+from cryodc.io.mrc_header import MrcHeader, read_header, unreadable, wrong_length
+from cryodc.io.reference import ImageReference, check_cube, check_section
+from cryodc.io.writing import atomic_stream
 from cryodc.volumes import Volume
 
 
@@ -113,9 +113,9 @@ def write_array(path: Path, array: Float[NDArray[np.float32], "d h w"], spacing_
     header["machst"] = (0x44, 0x44, 0, 0)
     header["nlabl"] = 1
     header["label"][0] = b"cryodc"
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(header.tobytes())
-        file.write(voxels.tobytes())
+    with atomic_stream(path) as stream:
+        stream.write(header.tobytes())
+        stream.write(voxels.tobytes())
 
 
 def _read_gzip(header: MrcHeader, start: int, n_voxels: int) -> NDArray[Any]:

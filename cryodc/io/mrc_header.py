@@ -7,6 +7,7 @@ import gzip
 import math
 import os
 import stat
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,12 @@ from cryodc.errors import InputError
 
 _MOST_EXPANSION = 1032
 """Bytes that one byte of a gzip file can stand for: deflate repeats at most 258 bytes in two bits."""
+_MOST_UNPACKED = 4 << 30
 _HEADER_BYTES = 1024
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _STACK_SPACE_GROUP = 401
+_IMOD_STAMP = 1146047817
+_IMOD_SIGNED_BYTES = 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class MrcHeader:
         Voxel spacing, 0 where it is not set.
     is_flat
         Whether its least and largest grey value are stated as one number, or as none.
+    has_unsigned_bytes
+        Whether mode 0 means bytes from 0 to 255, as older programs write it.
     """
 
     path: Path
@@ -59,6 +65,7 @@ class MrcHeader:
     section_depth: int
     spacing_zyx_angstrom: tuple[float, float, float]
     is_flat: bool = False
+    has_unsigned_bytes: bool = False
 
     @property
     def shape_zyx(self) -> tuple[int, int, int]:
@@ -85,7 +92,7 @@ class MrcHeader:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel in the file."""
-        return np.dtype(self.byte_order + _MODES[self.mode])
+        return np.dtype(self.byte_order + ("u1" if self.has_unsigned_bytes else _MODES[self.mode]))
 
     @property
     def n_bytes(self) -> int:
@@ -132,72 +139,15 @@ def read_header(path: Path) -> MrcHeader:
             found=f"{path.stat().st_size:,} bytes, which hold at most {_MOST_EXPANSION} times as many",
             remedy="copy or reconstruct it again",
         )
+    if n_bytes is None and header.n_bytes > _MOST_UNPACKED:
+        raise InputError(
+            "the compressed file is too large to be read as it is",
+            file=path,
+            expected=f"at most {_MOST_UNPACKED:,} bytes when read",
+            found=f"{header.n_bytes:,}",
+            remedy="unpack it with `gunzip`: then only what is needed of it is read",
+        )
     return header
-
-
-def check_section(header: MrcHeader, section: int | None) -> None:
-    """Check that a stack holds this volume (0-based).
-
-    Raises
-    ------
-    InputError
-        If it does not.
-    """
-    if section is None:
-        return
-    depth, rows, columns = header.section_depth, *header.file_shape[1:]
-    if header.file_shape[0] % depth or depth != rows or header.axes != (0, 1, 2):
-        raise InputError(
-            "this is not a stack of 3D volumes",
-            file=header.path,
-            expected=f"volumes of {columns} × {rows} × {columns} voxels, one behind the other",
-            found=f"{header.file_shape[0]} planes of {rows} × {columns}: 2D images?",
-            remedy="give 3D subtomograms; `cryodc import` makes them of 2D tilt stacks",
-        )
-    if not 0 <= section < header.n_sections:
-        raise InputError(
-            "the stack has no such section",
-            file=header.path,
-            expected=f"a section from 1 to {header.n_sections}",
-            found=f"{section + 1}",
-        )
-
-
-def check_cube(header: MrcHeader, section: int | None = None) -> None:
-    """Check that a volume is a cube with an even box and one spacing.
-
-    Raises
-    ------
-    InputError
-        If it is not.
-    """
-    shape = header.section_shape(section)
-    described = " × ".join(str(edge) for edge in shape)
-    if len(set(shape)) > 1:
-        raise InputError(
-            "the volume is not a cube",
-            file=header.path,
-            expected="a cubic box",
-            found=f"{described} (z × y × x)",
-            remedy="give 3D subtomograms in a cubic box; `cryodc import` makes them of 2D tilt stacks",
-        )
-    if shape[0] % 2:
-        raise InputError(
-            "the box size is odd",
-            file=header.path,
-            expected="an even number of voxels",
-            found=described,
-            remedy="extract it again, or crop it, to an even box",
-        )
-    if not header.is_isotropic:
-        z, y, x = header.spacing_zyx_angstrom
-        raise InputError(
-            "the voxel spacing differs between axes",
-            file=header.path,
-            expected="one spacing",
-            found=f"{z:.4g}, {y:.4g}, {x:.4g} Å (z, y, x)",
-            remedy="correct the header, for example with `alterheader` or RELION's `--angpix`",
-        )
 
 
 def wrong_length(header: MrcHeader, n_bytes: int) -> InputError:
@@ -263,7 +213,20 @@ def _parse_header(path: Path, head: bytes) -> MrcHeader:
         section_depth=grid[0] if is_stack else min(rows, planes),
         spacing_zyx_angstrom=(z, y, x),
         is_flat=not float(raw["dmin"]) < float(raw["dmax"]) and not float(raw["dmin"]) > float(raw["dmax"]),
+        has_unsigned_bytes=mode == 0 and _are_bytes_unsigned(order, head, float(raw["dmin"]), float(raw["dmax"])),
     )
+
+
+def _are_bytes_unsigned(order: str, head: bytes, lowest: float, highest: float) -> bool:
+    """Whether mode 0 means 0 to 255: by IMOD's stamp and flags, else by the grey values that the header states.
+
+    MRC2014 says −128 to 127; before it, most programs wrote unsigned bytes. IMOD's own rule is followed: where no
+    flag says, a largest value beyond 127 means unsigned, unless the least is further below 0.
+    """
+    stamp, flags = struct.unpack(f"{order}2i", head[152:160])
+    if stamp == _IMOD_STAMP:
+        return not flags & _IMOD_SIGNED_BYTES
+    return math.isfinite(lowest) and 127 < highest < 256 and highest - 127 > -lowest
 
 
 def _read_fields(path: Path, head: bytes) -> tuple[str, Any]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io.reading import read_bytes
 
 STRUCTURE_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 
@@ -60,6 +61,9 @@ def read_structure(path: Path) -> Atoms:
     import gemmi
 
     _require_suffix(path)
+    if path.suffix == ".gz":
+        # gemmi unpacks whatever there is.
+        read_bytes(path, "the structure")
     assembly: str | None = None
     try:
         structure = gemmi.read_structure(str(path))

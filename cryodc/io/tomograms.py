@@ -1,8 +1,15 @@
-"""Tomograms on disk: boxes are read where they lie, without the rest of the file."""
+"""Tomograms: their names, and on disk, where boxes are read without the rest of the file.
 
-from collections.abc import Sequence
+A tomogram has one name in a STAR, another in a table and a third on disk. Two names are the same where they are equal
+without folder and without the endings of files; failing that, where they are equal without what programs add
+(:data:`ADDED`) too. Names that merely begin alike are different tomograms: Position_1 is not Position_1_2.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -11,6 +18,146 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import read_header
+
+T = TypeVar("T")
+# Python reads no number of thousands of digits.
+_MOST_DIGITS = 18
+FILE_ENDINGS = (".gz", ".mrc", ".mrcs", ".rec", ".st", ".ali", ".map", ".tomostar", ":mrc", ":mrcs")
+"""Endings of files: never part of a name."""
+ADDED = ("_10.00Apx", "_rec", "_full", "_full_rec", "_ali", "_aligned", "_bin4", "_b4", "_deconv", "_denoised",
+         "_corrected", "_Vol", "rec_")  # fmt: skip
+"""What programs add to the name of a tilt series, with examples of numbers: behind it, and RELION 5 before it."""
+_ADDED_BEHIND = re.compile(
+    r"(_\d+(\.\d+)?Apx|_rec|_full|_ali|_aligned|_bin\d+|_b\d+|_deconv|_denoised|_corrected|_Vol)$", re.IGNORECASE
+)
+
+
+@lru_cache(maxsize=65536)
+def tomogram_stem(name: str) -> str:
+    """Name without folder and :data:`FILE_ENDINGS`.
+
+    Examples
+    --------
+    >>> [tomogram_stem(name) for name in ("a/TS_01.mrc", "TS_01.rec.gz", "TS.01", "TS_01.tomostar", "TS_01.st:mrc")]
+    ['TS_01', 'TS_01', 'TS.01', 'TS_01', 'TS_01']
+    """
+    stem, before = name.replace("\\", "/").rsplit("/", 1)[-1], ""
+    while stem != before:
+        before = stem
+        for ending in FILE_ENDINGS:
+            stem = stem.removesuffix(ending)
+    return stem
+
+
+@lru_cache(maxsize=65536)
+def series_name(name: str) -> str:
+    """:func:`tomogram_stem` without what programs add to it (:data:`ADDED`).
+
+    Examples
+    --------
+    >>> [series_name(name) for name in ("TS_01_10.00Apx.mrc", "tomo.mrc_15.00Apx.mrc", "rec_TS_01.mrc", "TS_1_2.rec")]
+    ['TS_01', 'tomo', 'TS_01', 'TS_1_2']
+    """
+    stem, before = tomogram_stem(name), ""
+    while stem != before:
+        before = stem
+        stem = tomogram_stem(_ADDED_BEHIND.sub("", stem)) or before
+    return stem.removeprefix("rec_") or stem
+
+
+def last_number(stem: str) -> int | None:
+    """Last number in a name, or None."""
+    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
+    return int(digits[-1]) if digits and len(digits[-1]) <= _MOST_DIGITS else None
+
+
+def find_name(name: str, names: Sequence[str], *, file: Path | None = None, row: int | None = None) -> int | None:
+    """Which of these names is the same tomogram, as this module defines it; None where none is.
+
+    A bare number, as Dynamo and STOPGAP have, is the tomogram whose last number it is, where no name is equal.
+
+    Parameters
+    ----------
+    name, names
+        Of one tomogram, and of those that it may be.
+    file, row
+        Where ``name`` stands, for the error.
+
+    Raises
+    ------
+    InputError
+        If several are: both are shown.
+
+    Examples
+    --------
+    >>> find_name("Position_1", ["Position_1_2.mrc", "Position_1_10.00Apx.mrc"]), find_name("7", ["TS_07.rec"])
+    (1, 0)
+    """
+    stem = tomogram_stem(name)
+    found = [i for i, other in enumerate(names) if other == name]
+    if not found:
+        found = [i for i, other in enumerate(names) if tomogram_stem(other) == stem]
+    if not found:
+        found = [i for i, other in enumerate(names) if series_name(other) == series_name(name)]
+    if not found and stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS:
+        found = [i for i, other in enumerate(names) if last_number(series_name(other)) == int(stem)]
+    distinct = list(dict.fromkeys(names[i] for i in found))
+    if len(distinct) > 1:
+        raise InputError(
+            f"{name} could be several tomograms",
+            file=file,
+            row=row,
+            expected="one of them",
+            found=", ".join(distinct[:6]) + (", …" if len(distinct) > 6 else ""),
+            remedy="give only the one that is meant, or name the tomogram in full",
+        )
+    return found[0] if found else None
+
+
+def find_by_name(table: Mapping[str, T], name: str) -> T | None:
+    """What a table says of a tomogram, by :func:`find_name`; None where it has no such tomogram.
+
+    Raises
+    ------
+    InputError
+        If several rows could be meant.
+    """
+    if name in table:
+        return table[name]
+    keys = list(table)
+    found = find_name(name, keys)
+    return None if found is None else table[keys[found]]
+
+
+def file_names(names: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """Give each tomogram a name for its files: letters that trouble no file system or STAR, and no two alike.
+
+    Where names are equal without their folders, the folder goes in front: ``a/TS.mrc`` and ``b/TS.mrc`` are ``a_TS``
+    and ``b_TS``.
+
+    Parameters
+    ----------
+    names
+        Those of one output folder.
+    taken
+        Endings of other files of a tomogram: no name is another and such an ending.
+    """
+    distinct = list(dict.fromkeys(names))
+    stems = [tomogram_stem(name) for name in distinct]
+    given: dict[str, str] = {}
+    used: set[str] = set()
+    for name, stem in zip(distinct, stems, strict=True):
+        folder = name.replace("\\", "/").rpartition("/")[0].replace("/", "_")
+        text = f"{folder}_{stem}" if folder and stems.count(stem) > 1 else stem
+        plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-+") else "_" for c in text)
+        plain = base = plain.lstrip(".-")[:100] or "tomogram"
+        number = 1
+        while not used.isdisjoint({plain.lower(), *(f"{plain}{ending}".lower() for ending in taken)}):
+            number += 1
+            plain = f"{base}_{number}"
+        used |= {plain.lower(), *(f"{plain}{ending}".lower() for ending in taken)}
+        given[name] = plain
+    return given
 
 
 class Tomogram:

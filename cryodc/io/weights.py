@@ -8,7 +8,7 @@ Three layouts are told apart by shape, for a box of ``N`` voxels; arrays are ``(
 """
 
 import csv
-import math
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import MrcHeader
+from cryodc.io.reading import number_of, read_text
 from cryodc.io.reference import ImageReference
 
 MEASURED_MULTIPLICITY = 0.01
@@ -114,21 +115,18 @@ def read_tilt_ranges(path: Path) -> dict[str, tuple[float, float]]:
         If a row does not hold a name and two angles ``-90 <= min < max <= 90``, or a tomogram comes twice.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read the tilt ranges: {reason}", file=path) from error
+        rows = list(csv.reader(io.StringIO(read_text(path, "the tilt ranges"), newline="")))
+    except csv.Error as error:
+        raise InputError(f"cannot read the tilt ranges: {error}", file=path) from error
     ranges: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#") or (not ranges and cells[0].lower() == "tomogram"):
             continue
-        try:
-            name, low, high = cells[0], float(cells[1]), float(cells[2])
-        except (ValueError, IndexError):
-            low = high = math.nan
-        if len(cells) != 3 or not -90 <= low < high <= 90:
+        limits = [number_of(cell) for cell in cells[1:]]
+        name = cells[0]
+        low, high = limits if len(limits) == 2 else (None, None)
+        if low is None or high is None or not -90 <= low < high <= 90:
             raise InputError(
                 "a row of the tilt ranges cannot be used",
                 file=path,

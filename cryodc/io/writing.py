@@ -1,12 +1,13 @@
 """Write files that are there whole or not at all."""
 
+import gzip
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryodc.errors import InputError
 
@@ -47,9 +48,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a text file atomically; one named ``.gz`` is gzipped.
+
+    Bytes that were no UTF-8 where they were read are written as they were.
+    """
+    with atomic_stream(path) as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def atomic_stream(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open a file to be written atomically; what goes into one named ``.gz`` is gzipped.
+
+    The same content always gives the same bytes.
+
+    Raises
+    ------
+    InputError
+        As :func:`atomic_path`.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        # Without the time and the name that gzip writes into a header.
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+            yield packed
 
 
 def write_json(path: Path, content: Any) -> None:

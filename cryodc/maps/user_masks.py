@@ -19,7 +19,7 @@ _UNCHANGED = 0.1
 
 
 def read_mask(path: Path, box_size: int, spacing_angstrom: float) -> Float[Tensor, "d h w"]:
-    """A mask of this box and spacing.
+    """A mask of this box and spacing; a spacing that its header does not state is that of the averages.
 
     Raises
     ------
@@ -27,7 +27,10 @@ def read_mask(path: Path, box_size: int, spacing_angstrom: float) -> Float[Tenso
         If it has another box or spacing, or values beyond 0 to 1.
     """
     volume = read_volume(path)
-    if volume.box_size != box_size or abs(volume.spacing_angstrom - spacing_angstrom) > 0.01 * spacing_angstrom:
+    # A header that states nothing, or exactly 1 Å, as many programs write masks, says nothing: the box must fit.
+    is_stated = abs(volume.spacing_angstrom - 1) > 1e-4
+    is_other = is_stated and abs(volume.spacing_angstrom - spacing_angstrom) > 0.01 * spacing_angstrom
+    if volume.box_size != box_size or is_other:
         raise InputError(
             "the mask does not fit the averages",
             file=path,

@@ -1,6 +1,19 @@
 """The particles of a STAR file: the frozen table, its readers and writers."""
 
-from cryodc.particles.coordinates import read_positions
+from cryodc.particles.coordinates import (
+    CENTRED,
+    COORDINATE_PIXEL,
+    CORNER,
+    IMAGE_PIXEL,
+    TILT_SERIES_PIXEL,
+    CoordinateFrame,
+    by_optics_group,
+    coordinate_frame,
+    has_coordinates,
+    optics_rows,
+    positive_number,
+    positive_numbers,
+)
 from cryodc.particles.images_2d import (
     check_stacks,
     holds_images,
@@ -10,18 +23,35 @@ from cryodc.particles.images_2d import (
     read_metadata,
 )
 from cryodc.particles.inspection import Inspection, inspect_particles, raise_first
+from cryodc.particles.names import name_label, repeated_names, unwritable_names
+from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
 from cryodc.particles.read import read_particles, require_particles
-from cryodc.particles.repeats import repeated_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms
 
 __all__ = [
+    "BOX_ANGLES",
+    "CENTRED",
+    "COORDINATE_PIXEL",
+    "CORNER",
+    "IMAGE_PIXEL",
+    "ORIGINS",
+    "TILT_SERIES_PIXEL",
+    "CoordinateFrame",
     "Inspection",
     "ParticleSet",
     "Poses",
+    "Positions",
+    "by_optics_group",
     "check_stacks",
+    "coordinate_frame",
+    "has_coordinates",
     "holds_images",
     "inspect_particles",
+    "name_label",
+    "optics_rows",
+    "positive_number",
+    "positive_numbers",
     "raise_first",
     "read_image",
     "read_image_particles",
@@ -31,6 +61,7 @@ __all__ = [
     "read_positions",
     "repeated_names",
     "require_particles",
+    "unwritable_names",
     "with_classes",
     "with_half_sets",
     "with_poses",

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io import ImageFinder, ImageReference, read_header, resolve_images, unreadable, wrong_length
+from cryodc.io import ImageFinder, ImageReference, number_of, read_header, resolve_images, unreadable, wrong_length
+from cryodc.particles.names import repeated_names, unwritable_names
 from cryodc.particles.read import read_particles
-from cryodc.particles.repeats import repeated_names
 from cryodc.particles.table import ParticleSet
 from cryodc.star import (
     StarDocument,
@@ -36,7 +36,7 @@ def holds_images(document: StarDocument) -> bool:
     optics = document.find("optics")
     if optics is None or "rlnImageDimensionality" not in optics or holds_tilt_stacks(document):
         return False
-    flat = set(optics.column("rlnImageDimensionality")) == {"2"}
+    flat = set(map(number_of, optics.column("rlnImageDimensionality"))) == {2}
     return flat and not _OF_TOMOGRAMS & {*find_particle_block(document).labels}
 
 
@@ -64,7 +64,11 @@ def read_image_particles(document: StarDocument, finder: ImageFinder, check_imag
     row_list: list[int] = rows.tolist()
     names = cells["rlnImageName"]
     images, missing = resolve_images(finder, names, row_list, document.source, check_images, "stack")
+    named: dict[str, Sequence[str]] = {
+        label: cells[label] for label in ("rlnImageName", "rlnMicrographName") if label in cells
+    }
     problems = repeated_names(document.source, names, row_list) + missing
+    problems += unwritable_names(document.source, named, row_list)
     if problems:
         raise problems[0].error
     spacing = common_pixel_size(document, groups)

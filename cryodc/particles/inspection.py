@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.io import ImageFinder, ImageReference, Problem, check_headers, check_weight_headers, resolve_images
-from cryodc.particles.repeats import repeated_images, repeated_names
+from cryodc.particles.names import name_label, repeated_images, repeated_names, unwritable_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
     OpticsGroup,
@@ -20,6 +20,7 @@ from cryodc.star import (
     StarDocument,
     common_value,
     describe_layout,
+    half_sets_of,
     particle_block,
     read_numbers,
     read_optics,
@@ -111,8 +112,13 @@ def inspect_particles(
     star_box = common_value(document, groups, "box_size", "box size")
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
-    names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
+    label = name_label(cells)
+    names = cells[label]
+    if label == "rlnImageName" and "rlnTomoParticleName" in cells:
+        notes.append("rlnTomoParticleName repeats with other images, as in joined jobs: rlnImageName names particles")
+    named = [label, "rlnImageName", "rlnTomoName" if "rlnTomoName" in cells else "rlnMicrographName"]
     problems = repeated_names(path, names, row_list)
+    problems += unwritable_names(path, {name: cells[name] for name in named if name in cells}, row_list)
 
     finder = finder or ImageFinder.beside(path, data_dir)
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, path, check_images, "image")
@@ -270,11 +276,10 @@ def _read_half_sets(cells: Mapping[str, Sequence[str]], notes: list[str]) -> Int
     texts = cells.get("rlnRandomSubset")
     if texts is None:
         return None
-    if not set(texts) <= {"1", "2"}:
-        others = sorted(set(texts) - {"1", "2"})[:3]
-        notes.append(f"rlnRandomSubset holds {', '.join(others)} beside 1 and 2: half sets count as unknown")
-        return None
-    return np.array(texts, dtype=np.int64)
+    half_sets, others = half_sets_of(texts)
+    if half_sets is None:
+        notes.append(f"rlnRandomSubset holds {others} where 1 or 2 is expected: half sets count as unknown")
+    return half_sets
 
 
 def _no_spacing(path: Path) -> InputError:

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
+from cryodc.io import number_of
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
     StarDocument,
     find_particle_block,
     particle_block,
+    read_numbers,
 )
 
 
@@ -105,7 +107,8 @@ def with_subtomograms(
     }
     if "rlnTomoSubtomogramBinning" in optics:
         old = optics.column("rlnTomoSubtomogramBinning")
-        columns["rlnTomoSubtomogramBinning"] = [f"{float(text) * binning:.6f}" for text in old]
+        values = read_numbers(document, optics, "rlnTomoSubtomogramBinning", old)
+        columns["rlnTomoSubtomogramBinning"] = [f"{value * binning:.6f}" for value in values.tolist()]
     kept = {
         label: [_same_or_new(old, new) for old, new in zip(optics.column(label), values, strict=True)]
         if label in optics
@@ -118,7 +121,4 @@ def with_subtomograms(
 
 
 def _same_or_new(old: str, new: str) -> str:
-    try:
-        return old if float(old) == float(new) else new
-    except ValueError:
-        return new
+    return old if number_of(new) is not None and number_of(old) == number_of(new) else new

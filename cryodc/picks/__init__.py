@@ -3,7 +3,7 @@
 from cryodc.picks.convert import convert_picks, read_tomogram_names
 from cryodc.picks.extract import ExtractRequest, extract_subtomograms
 from cryodc.picks.formats import read_picks
-from cryodc.picks.picks import Picks, match_tomograms, tomogram_stem
+from cryodc.picks.picks import Picks, match_tomograms
 from cryodc.picks.writers import PickText, dynamo_table, tomogram_numbers_table
 
 __all__ = [
@@ -17,5 +17,4 @@ __all__ = [
     "read_picks",
     "read_tomogram_names",
     "tomogram_numbers_table",
-    "tomogram_stem",
 ]

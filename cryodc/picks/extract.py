@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise, wedge_from_tilt_range
-from cryodc.io import Tomogram, require_empty, write_array, write_volume
+from cryodc.io import Tomogram, file_names, find_by_name, require_empty, tomogram_stem, write_array, write_volume
 from cryodc.picks.extracted_files import Dropped, Extracted, write_dropped, write_extracted
 from cryodc.picks.formats import read_picks
-from cryodc.picks.picks import Picks, match_tomograms, tomogram_stem
+from cryodc.picks.picks import Picks, match_tomograms
 from cryodc.volumes import Volume
 
 Edge = Literal["drop", "pad"]
@@ -104,6 +104,9 @@ def extract_subtomograms(
             "the box size cannot be used", expected="an even number from 8 up", found=str(request.box_size)
         )
     require_empty(request.out)
+    for path in request.tomograms:
+        if not path.is_file():
+            raise InputError("there is no such tomogram", file=path, remedy="correct its name")
     picks = read_picks(request.picks, request.coordinate_spacing_angstrom)
     members = match_tomograms(picks, request.tomograms, request.skip_others)
     used = [(path, rows) for path, rows in zip(request.tomograms, members, strict=True) if len(rows)]
@@ -116,7 +119,7 @@ def extract_subtomograms(
     ]
     _require_any(request, picks, tomograms, positions, [rows for _, rows in used])
     spacing = tomograms[0].spacing_angstrom * request.binning
-    folders = _folder_names([path for path, _ in used])
+    folders = file_names([path.name for path, _ in used])
     weights = _write_weights(request, ranges, spacing)
     extracted: list[Extracted] = []
     dropped: list[Dropped] = []
@@ -124,7 +127,7 @@ def extract_subtomograms(
     for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
         stem = tomogram_stem(path.name)
         for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
-            name = f"subtomograms/{folders[path]}/{folders[path]}_{number:06d}.mrc"
+            name = f"subtomograms/{folders[path.name]}/{folders[path.name]}_{number:06d}.mrc"
             voxels, why = cut_box(tomogram, place, request)
             if voxels is None:
                 dropped.append(Dropped(int(picks.rows[pick]), stem, place, why))
@@ -143,7 +146,7 @@ def extract_subtomograms(
             remedy=f"see {request.out / 'dropped.csv'}",
         )
     star = request.out / "particles.star"
-    write_extracted(star, picks, extracted, request.box_size, spacing)
+    write_extracted(star, picks, extracted, request.box_size, spacing, tomograms[0].spacing_angstrom)
     counts = {tomogram_stem(path.name): 0 for path, _ in used}
     for particle in extracted:
         counts[particle.tomogram] += 1
@@ -239,16 +242,15 @@ def _tilt_ranges(request: ExtractRequest, paths: Sequence[Path]) -> dict[Path, t
     """Tilt range of each tomogram; none at all where the user gave none."""
     if request.tilt_range is None and not request.tilt_ranges:
         return {}
-    by_stem = {tomogram_stem(name): pair for name, pair in request.tilt_ranges.items()}
     ranges = {}
     for path in paths:
-        pair = by_stem.get(tomogram_stem(path.name), request.tilt_range)
+        pair = find_by_name(request.tilt_ranges, path.name) or request.tilt_range
         if pair is None:
             raise InputError(
                 "this tomogram has no tilt range",
                 file=path,
                 expected=f"a row {tomogram_stem(path.name)},MIN,MAX in the table",
-                found=f"rows of {', '.join(list(by_stem)[:6])}",
+                found=f"rows of {', '.join(list(request.tilt_ranges)[:6])}",
                 remedy="add the row, or give --tilt-range for all others",
             )
         if not -90 <= pair[0] < pair[1] <= 90:
@@ -268,14 +270,3 @@ def _write_weights(
         weight = wedge_from_tilt_range(request.box_size, *pair, request.tilt_axis)
         write_array(request.out / files[pair], weight.numpy(), spacing_angstrom)
     return files
-
-
-def _folder_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Give each tomogram a folder: its name with nothing that could leave the output or trouble a STAR."""
-    names: dict[Path, str] = {}
-    for path in paths:
-        letters = (c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in tomogram_stem(path.name))
-        name = "".join(letters).lstrip(".-")[:100] or "tomogram"
-        taken = set(names.values())
-        names[path] = name if name not in taken else f"{name}_{len(taken) + 1}"
-    return names

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import write_text
+from cryodc.particles import COORDINATE_PIXEL
 from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
 
@@ -38,16 +39,22 @@ class Dropped:
 
 
 def write_extracted(
-    path: Path, picks: Picks, particles: Sequence[Extracted], box_size: int, spacing_angstrom: float
+    path: Path,
+    picks: Picks,
+    particles: Sequence[Extracted],
+    box_size: int,
+    spacing_angstrom: float,
+    tomogram_spacing_angstrom: float,
 ) -> None:
     """Write particles.star atomically; image names are relative to its folder.
 
-    rlnCoordinateX, Y, Z count 0-based voxels of the tomogram, shifts included, so origins are 0. Angles, classes
-    and half sets are those of the picks, where they have them.
+    rlnCoordinateX, Y, Z count 0-based voxels of the tomogram, whose size rlnMicrographPixelSize states; shifts are
+    included, so origins are 0. Angles, classes and half sets are those of the picks, where they have them.
     """
     optics = {
         "rlnOpticsGroup": "1",
         "rlnOpticsGroupName": "extracted",
+        COORDINATE_PIXEL: f"{tomogram_spacing_angstrom:.6f}",
         "rlnImagePixelSize": f"{spacing_angstrom:.6f}",
         "rlnImageSize": str(box_size),
         "rlnImageDimensionality": "3",

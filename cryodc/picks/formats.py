@@ -1,24 +1,24 @@
-"""What each program means by a coordinate and an angle: readers of picks.
+"""What each program means by an angle, and where it keeps position and tomogram: readers of picks.
 
-============ ======================================= ===================================================
-format       position of the centre                  rotation, reference → tomogram (xyz)
-============ ======================================= ===================================================
-RELION       coordinate − A_subtomo · origin, from 0 ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
-Dynamo       x + dx; the first voxel's centre is 0.5 ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
-STOPGAP      orig + shift; the first voxel is 1      ``Rz(psi) Rx(the) Rz(phi)``
-EM           as STOPGAP                              as STOPGAP
-copick       Å from the centre of the first voxel    ``transformation_``
-CSV          x, y, z; the first voxel is 0           RELION's rot, tilt, psi
-============ ======================================= ===================================================
+What a coordinate counts, and from where, is stated in :mod:`cryodc.particles.coordinates`.
+
+============ ============================ ===================================================
+format       position                     rotation, reference → tomogram (xyz)
+============ ============================ ===================================================
+RELION       coordinate − A_subtomo · o   ``A_subtomo · (Rz(rot) Ry(tilt) Rz(psi))ᵀ``
+Dynamo       x + dx                       ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
+STOPGAP      orig + shift                 ``Rz(psi) Rx(the) Rz(phi)``
+EM           as STOPGAP                   as STOPGAP
+copick       location                     ``transformation_``
+CSV          x, y, z                      RELION's rot, tilt, psi
+============ ============================ ===================================================
 
 RELION and Dynamo angles bring a particle onto the reference, STOPGAP's bring the reference onto the particle.
 """
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,12 +31,17 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
+from cryodc.io import number_of, read_text
+from cryodc.particles import coordinate_frame, unwritable_names
+from cryodc.picks.columns import classes_of, read_classes, read_half_sets, tomogram_numbers
 from cryodc.picks.motivelist import read_em_motivelist
-from cryodc.picks.picks import Picks, class_numbers
+from cryodc.picks.picks import Picks
 from cryodc.picks.relion import read_relion
-from cryodc.star import StarBlock, StarDocument, read_numbers, read_star
+from cryodc.star import StarBlock, StarDocument, numbers_of, read_numbers, read_star, whole_number_of
 
 MIN_DYNAMO_COLUMNS = 26
+_DYNAMO_NEEDED = [3, 4, 5, 6, 7, 8, 19, 23, 24, 25]
+"""Shifts, angles, tomogram and position, counted from 0; NaN elsewhere, a cc for example, refuses nothing."""
 
 
 def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> Picks:
@@ -45,7 +50,7 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     Parameters
     ----------
     path
-        The file; it may be gzipped, but for ``.em``.
+        The file; it may be gzipped.
     coordinate_spacing_angstrom
         Å per unit of its coordinates, where the file does not say or is wrong.
 
@@ -72,8 +77,18 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     picks = readers[ending](path)
     if not len(picks):
         raise InputError("the file holds no picks", file=path)
-    if coordinate_spacing_angstrom is not None and not picks.from_centre:
-        picks = replace(picks, unit_angstrom=coordinate_spacing_angstrom)
+    for problem in unwritable_names(path, {"the tomogram's name": picks.tomograms}, picks.rows.tolist())[:1]:
+        raise problem.error
+    if coordinate_spacing_angstrom is not None:
+        if picks.frame.from_centre:
+            raise InputError(
+                "these coordinates are in Å: they have no spacing",
+                file=path,
+                expected="no --coordinate-spacing",
+                found=f"{picks.frame.describe()}, and --coordinate-spacing {coordinate_spacing_angstrom:g}",
+                remedy="leave it out",
+            )
+        picks = replace(picks, frame=picks.frame.given(coordinate_spacing_angstrom))
     return picks
 
 
@@ -99,60 +114,66 @@ def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
     used = [*needed, *(label for label in ("class", "halfset") if label in block)]
     cells = block.columns(used)
     numbers = {label: read_numbers(document, block, label, cells[label]) for label in needed[:-1]}
-    xyz = np.stack([numbers[f"orig_{axis}"] + numbers[f"{axis}_shift"] for axis in "xyz"], axis=1) - 1
+    xyz = np.stack([numbers[f"orig_{axis}"] + numbers[f"{axis}_shift"] for axis in "xyz"], axis=1)
+    frame = coordinate_frame("STOPGAP")
     angles = np.stack([numbers[label] for label in ("phi", "the", "psi")], axis=1)
-    halves = cells.get("halfset", [])
-    half_sets = np.array([1 if half.upper() == "A" else 2 for half in halves], dtype=np.int64)
+    classes, unread_classes = read_classes(block, "class")
+    half_sets, unread_halves = read_half_sets(block, "halfset")
     return Picks(
         document.source,
         "STOPGAP motivelist",
         block.line_numbers.astype(np.int64),
         tuple(_whole(text) for text in cells["tomo_num"]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=_zyx(_rotations("zxz", angles)),
-        classes=class_numbers(read_numbers(document, block, "class", cells["class"])) if "class" in cells else None,
-        half_sets=half_sets if halves and {half.upper() for half in halves} <= {"A", "B"} else None,
-        left_out=tuple(label for label in block.labels if label not in used),
+        classes=classes,
+        half_sets=half_sets,
+        left_out=(*(label for label in block.labels if label not in used), *unread_classes, *unread_halves),
     )
 
 
 def _read_dynamo(path: Path) -> Picks:
     rows, numbers = [], []
-    for line_number, line in enumerate(_text(path).splitlines(), start=1):
+    for line_number, line in enumerate(read_text(path, "the picks").splitlines(), start=1):
         words = line.split()
         if not words:
             continue
-        try:
-            row = [float(word) for word in words[:MIN_DYNAMO_COLUMNS]]
-        except ValueError:
-            row = []
-        if len(row) < MIN_DYNAMO_COLUMNS or not np.isfinite(row).all():
+        row = numbers_of(words[:MIN_DYNAMO_COLUMNS])
+        if len(row) < MIN_DYNAMO_COLUMNS or np.isnan(row[_DYNAMO_NEEDED]).any():
             raise InputError(
                 "a row of the Dynamo table cannot be read",
                 file=path,
                 row=line_number,
-                expected=f"at least {MIN_DYNAMO_COLUMNS} finite numbers: the position is in columns 24 to 26",
+                expected=f"at least {MIN_DYNAMO_COLUMNS} columns, of which 4 to 9, 20 and 24 to 26 are finite numbers",
                 found=line[:60],
             )
         rows.append(line_number)
         numbers.append(row)
     table = np.array(numbers, dtype=np.float64).reshape(-1, MIN_DYNAMO_COLUMNS)
-    xyz = table[:, 23:26] + table[:, 3:6] - 0.5
+    xyz = table[:, 23:26] + table[:, 3:6]
+    frame = coordinate_frame("Dynamo")
+    lines = np.array(rows, dtype=np.int64)
+    classes, unread = classes_of(table[:, 21], lines, "column 22 (class)")
     return Picks(
         path,
         "Dynamo table",
-        np.array(rows, dtype=np.int64),
-        tuple(f"{number:.0f}" for number in table[:, 19]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        lines,
+        tomogram_numbers(table[:, 19], lines, path),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=_zyx(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
-        classes=class_numbers(table[:, 21]),
-        left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27"),
+        classes=classes,
+        left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27", *unread),
     )
 
 
 def _read_csv(path: Path) -> Picks:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    reader = csv.DictReader(io.StringIO(read_text(path, "the picks"), newline=""))
     names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    if len(names) < len(reader.fieldnames or ()):
+        found = ",".join(reader.fieldnames or ())[:60]
+        raise InputError("two columns have one name", file=path, row=1, expected="each name once", found=found)
     missing = [axis for axis in "xyz" if axis not in names]
     if missing:
         raise InputError(
@@ -166,6 +187,17 @@ def _read_csv(path: Path) -> Picks:
     wanted = ["x", "y", "z", *(["rot", "tilt", "psi"] if has_angles else [])]
     rows, numbers, tomograms = [], [], []
     for row in reader:
+        # A decimal comma makes one cell two, and moves all behind it.
+        if None in row or None in row.values():
+            n_cells = sum(cell is not None for cell in row.values()) + len(row.get(None) or ()) - (None in row)
+            raise InputError(
+                "a row of the picks has the wrong number of cells",
+                file=path,
+                row=reader.line_num,
+                expected=f"{len(reader.fieldnames or ())} cells, one per column",
+                found=str(n_cells),
+                remedy="restore the row; numbers have a decimal point, not a comma",
+            )
         values = _floats([row[names[name]] for name in wanted])
         if values is None:
             found = ",".join(str(row[names[name]]) for name in wanted)
@@ -180,6 +212,7 @@ def _read_csv(path: Path) -> Picks:
         np.array(rows, dtype=np.int64),
         tuple(tomograms),
         np.ascontiguousarray(table[:, 2::-1]),
+        coordinate_frame("CSV"),
         rotations=matrices_from_euler(table[:, 3:6]) if has_angles else None,
         left_out=tuple(name for name in names if name not in (*wanted, "tomogram")),
     )
@@ -187,11 +220,11 @@ def _read_csv(path: Path) -> Picks:
 
 def _read_copick(path: Path) -> Picks:
     try:
-        content = json.loads(_text(path))
+        content = json.loads(read_text(path, "the picks"))
         points: list[Mapping[str, Any]] = content["points"]
         locations = [_floats([point["location"][axis] for axis in "xyz"]) for point in points]
         matrices = [np.asarray(point.get("transformation_", np.eye(4)), dtype=np.float64) for point in points]
-    except (json.JSONDecodeError, RecursionError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (RecursionError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             "these are no copick picks",
             file=path,
@@ -219,34 +252,22 @@ def _read_copick(path: Path) -> Picks:
         np.arange(1, len(points) + 1, dtype=np.int64),
         (str(content.get("run_name") or ""),) * len(points),
         np.ascontiguousarray(xyz[:, ::-1]),
-        unit_angstrom=1.0,
+        coordinate_frame("copick"),
         rotations=_zyx(xyz_rotations) if has_poses else None,
         left_out=("instance_id", "score"),
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.is_char_device() or path.is_block_device():
-            raise InputError("this is not a file", file=path, expected="picks", found="a device")
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text, or a damaged gzip"
-        raise InputError(f"cannot read the picks: {reason}", file=path) from error
-    if "\0" in text:
-        raise InputError("this is not text", file=path, found="control characters")
-    return text
-
-
-def _floats(texts: Sequence[Any]) -> list[float] | None:
-    try:
-        values = [float(text) for text in texts]
-    except (TypeError, ValueError):
+def _floats(cells: Sequence[Any]) -> list[float] | None:
+    """Numbers of JSON and of text; None where one is none."""
+    values = [number_of(cell) if isinstance(cell, str) else cell for cell in cells]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
         return None
-    return values if np.isfinite(values).all() else None
+    try:
+        numbers = [float(value) for value in values if value is not None]
+    except OverflowError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _rotations(axes: str, angles_degrees: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -261,5 +282,5 @@ def _zyx(matrices_xyz: NDArray[np.float64]) -> Float[NDArray[np.float64], "n 3 3
 
 
 def _whole(text: str) -> str:
-    values = _floats([text])
-    return text if values is None or not values[0].is_integer() else f"{values[0]:.0f}"
+    number = whole_number_of(text)
+    return text if number is None else str(number)

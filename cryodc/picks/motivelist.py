@@ -12,10 +12,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
-from cryodc.picks.picks import Picks, class_numbers
+from cryodc.io import read_bytes
+from cryodc.particles import coordinate_frame
+from cryodc.picks.columns import classes_of, tomogram_numbers
+from cryodc.picks.picks import Picks
 
 _HEADER_BYTES = 512
 _N_NUMBERS = 20
+_NEEDED = [4, 7, 8, 9, 10, 11, 12, 16, 17, 18]
 _LITTLE_ENDIAN_MACHINE = 6
 _TYPES = {5: "f4", 9: "f8"}
 
@@ -28,10 +32,7 @@ def read_em_motivelist(path: Path) -> Picks:
     InputError
         If it is no EM file of 20 finite real numbers per particle, or is truncated.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the picks: {error.strerror}", file=path) from error
+    content = read_bytes(path, "the picks")
     order = "<" if content[:1] == bytes([_LITTLE_ENDIAN_MACHINE]) else ">"
     sizes = struct.unpack(f"{order}3i", content[4:16]) if len(content) >= _HEADER_BYTES else (0, 0, 0)
     kind = _TYPES.get(content[3]) if len(content) >= _HEADER_BYTES else None
@@ -51,20 +52,30 @@ def read_em_motivelist(path: Path) -> Picks:
             found=f"{len(content)} bytes",
         )
     table = np.frombuffer(content, f"{order}{kind}", offset=_HEADER_BYTES).astype(np.float64).reshape(-1, _N_NUMBERS)
-    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(table[:, _NEEDED]).all(axis=1))
     if len(bad):
-        raise InputError("expected finite numbers", file=path, row=int(bad[0]) + 1, found=str(table[bad[0]]))
-    xyz = table[:, 7:10] + table[:, 10:13] - 1
+        raise InputError(
+            "expected finite numbers",
+            file=path,
+            row=int(bad[0]) + 1,
+            expected="the tomogram, position, shift and angles of each particle",
+            found=", ".join(f"{number:g}" for number in table[bad[0], _NEEDED]),
+        )
+    xyz = table[:, 7:10] + table[:, 10:13]
+    frame = coordinate_frame("EM")
     matrices = np.zeros((0, 3, 3))
     if len(table):
         matrices = Rotation.from_euler("zxz", table[:, [16, 18, 17]], degrees=True).as_matrix()
+    rows = np.arange(1, len(table) + 1, dtype=np.int64)
+    classes, unread = classes_of(table[:, 19], rows, "row 20 (class)")
     return Picks(
         path,
         "EM motivelist",
-        np.arange(1, len(table) + 1, dtype=np.int64),
-        tuple(f"{number:.0f}" for number in table[:, 4]),
-        np.ascontiguousarray(xyz[:, ::-1]),
+        rows,
+        tomogram_numbers(table[:, 4], rows, path),
+        np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
+        frame,
         rotations=np.ascontiguousarray(matrices[:, ::-1, ::-1]),
-        classes=class_numbers(table[:, 19]),
-        left_out=("score", "particle number", "object", "rows 2, 3, 7 and 14 to 16"),
+        classes=classes,
+        left_out=("score", "particle number", "object", "rows 2, 3, 7 and 14 to 16", *unread),
     )

@@ -4,7 +4,7 @@ RELION STAR, Dynamo table, STOPGAP or EM motivelist, copick JSON or CSV → one 
 a coordinate and an angle is written once, in :mod:`cryodc.picks.formats`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
+from cryodc.io import find_name, tomogram_stem
+from cryodc.particles import CoordinateFrame
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,18 @@ class Picks:
     tomograms
         Name (or number) of each particle's tomogram; "" where the file does not say.
     positions
-        ``(n, 3)`` zyx, in units of ``unit_angstrom``; the centre of the first voxel is 0.
-    unit_angstrom
-        Å per unit of ``positions``; None where they are voxels of the tomogram.
-    from_centre
-        Whether positions count from the tomogram's centre, ``size / 2``, instead.
+        ``(n, 3)`` zyx, in units of ``frame``; the centre of the first voxel is 0, or that of the tomogram.
+    frame
+        Unit and origin of ``positions``.
     shifts_angstrom
         ``(n, 3)`` zyx, to be added to the positions, or None.
     rotations
         ``(n, 3, 3)`` zyx, reference → tomogram, or None.
     classes, half_sets
-        ``(n,)`` class numbers from 1 (0 for none), and half sets 1 and 2; None where the file has none.
+        ``(n,)`` class numbers as the file has them (0 or below for none), and half sets 1 and 2; None where the file
+        has none.
     left_out
-        Columns of the file that a pick does not carry.
+        Columns of the file that a pick does not carry, and cells that could not be read.
 
     Raises
     ------
@@ -53,8 +54,7 @@ class Picks:
     rows: Int[NDArray[np.int64], " n"]
     tomograms: tuple[str, ...]
     positions: Float[NDArray[np.float64], "n 3"]
-    unit_angstrom: float | None = None
-    from_centre: bool = False
+    frame: CoordinateFrame
     shifts_angstrom: Float[NDArray[np.float64], "n 3"] | None = None
     rotations: Float[NDArray[np.float64], "n 3 3"] | None = None
     classes: Int[NDArray[np.int64], " n"] | None = None
@@ -77,6 +77,7 @@ class Picks:
             rows=self.rows[keep],
             tomograms=tuple(self.tomograms[i] for i in keep),
             positions=self.positions[keep],
+            frame=self.frame.select(keep),
             shifts_angstrom=None if self.shifts_angstrom is None else self.shifts_angstrom[keep],
             rotations=None if self.rotations is None else self.rotations[keep],
             classes=None if self.classes is None else self.classes[keep],
@@ -96,17 +97,19 @@ class Picks:
         keep = np.arange(len(self)) if rows is None else rows
         positions = self.positions[keep]
         shifts = None if self.shifts_angstrom is None else self.shifts_angstrom[keep]
-        if spacing_angstrom is None and (self.unit_angstrom is not None or (shifts is not None and shifts.any())):
+        if spacing_angstrom is None and (self.frame.unit_angstrom is not None or (shifts is not None and shifts.any())):
             raise InputError(
                 "these positions need the voxel spacing of the tomogram",
                 file=self.source,
-                found=f"{self.format}: positions or shifts in Å",
+                found=f"{self.format}: {self.frame.describe()}" + ("" if shifts is None else ", shifts in Å"),
                 remedy="give it: --spacing",
             )
         if spacing_angstrom is not None:
-            positions = positions * ((self.unit_angstrom or spacing_angstrom) / spacing_angstrom)
-            positions = positions if shifts is None else positions + shifts / spacing_angstrom
-        if self.from_centre:
+            # What overflows lies outside of every tomogram.
+            with np.errstate(over="ignore"):
+                positions = positions * (self.frame.units(len(self), spacing_angstrom)[keep] / spacing_angstrom)
+                positions = positions if shifts is None else positions + shifts / spacing_angstrom
+        if self.frame.from_centre:
             if shape_zyx is None:
                 raise InputError(
                     "these positions count from the centre of the tomogram, whose size is not known",
@@ -119,88 +122,78 @@ class Picks:
 
 
 def match_tomograms(picks: Picks, files: Sequence[Path], skip_others: bool = False) -> list[NDArray[np.int64]]:
-    """Particles of each tomogram file, by the name of the file without its ending.
+    """Particles of each tomogram file, by name: :func:`cryodc.io.find_name` says which name is which.
 
-    ``TS_01`` and ``TS_01.mrc`` are ``TS_01.mrc`` or ``TS_01_10.00Apx.mrc``; the number 7 is ``tomo_07.mrc``. Picks
-    that name no tomogram belong to the only file. With ``skip_others``, picks whose tomogram is none of the files
-    belong nowhere.
+    Picks that name no tomogram belong to the only file. With ``skip_others``, picks whose tomogram is none of the
+    files belong nowhere.
 
     Raises
     ------
     InputError
         If a pick's tomogram is none of the files, or could be several, or no pick is left.
     """
-    stems = [tomogram_stem(file.name) for file in files]
-    doubled = next((stem for stem in stems if stems.count(stem) > 1), None)
+    names = [file.name for file in files]
+    doubled = next((i for i, name in enumerate(names) if tomogram_stem(name) in map(tomogram_stem, names[:i])), None)
     if doubled is not None:
-        raise InputError("two tomograms have the same name", found=doubled, remedy="rename one of the files")
+        first = next(i for i, name in enumerate(names) if tomogram_stem(name) == tomogram_stem(names[doubled]))
+        raise InputError(
+            "two tomograms have the same name",
+            found=f"{files[first]} and {files[doubled]}",
+            remedy="rename one of the files",
+        )
     place: dict[str, int] = {}
     for name, row in zip(picks.tomograms, picks.rows.tolist(), strict=True):
         if name not in place:
-            place[name] = _find(picks, name, row, stems, skip_others)
+            place[name] = _owner(picks, name, row, names, skip_others)
     if all(owner < 0 for owner in place.values()):
         raise InputError(
             "no pick is from these tomograms",
             file=picks.source,
-            expected=", ".join(stems[:6]),
+            expected=", ".join(map(tomogram_stem, names[:6])),
             found=", ".join(list(place)[:6]),
             remedy="name the tomogram files as the picks do",
         )
+    _refuse_several(picks, place, names)
     owners = np.array([place[name] for name in picks.tomograms], dtype=np.int64)
     return [np.flatnonzero(owners == i) for i in range(len(files))]
 
 
-def class_numbers(numbers: Float[NDArray[np.float64], " n"]) -> Int[NDArray[np.int64], " n"] | None:
-    """Numbers as classes, or None where they are none: fractions, negative, or beyond a million."""
-    if ((numbers < 0) | (numbers > 1e6) | (numbers != np.floor(numbers))).any():
-        return None
-    return numbers.astype(np.int64)
-
-
-def tomogram_stem(name: str) -> str:
-    """File name without folder and endings that programs add.
-
-    Examples
-    --------
-    >>> [tomogram_stem(name) for name in ("a/TS_01.mrc", "TS_01.rec.gz", "TS.01", "TS_01.tomostar")]
-    ['TS_01', 'TS_01', 'TS.01', 'TS_01']
-    """
-    stem = name.replace("\\", "/").rsplit("/", 1)[-1]
-    for ending in (".gz", ".mrc", ".mrcs", ".rec", ".st", ".map", ".tomostar"):
-        stem = stem.removesuffix(ending)
-    return stem
-
-
-def last_number(stem: str) -> int | None:
-    """Last number in a name, or None."""
-    digits = "".join(c if c.isascii() and c.isdigit() else " " for c in stem).split()
-    return int(digits[-1]) if digits else None
-
-
-def _find(picks: Picks, name: str, row: int, stems: Sequence[str], skip_others: bool) -> int:
-    wanted = tomogram_stem(name)
-    if not wanted and len(stems) == 1:
-        return 0
-    found = [i for i, stem in enumerate(stems) if stem == wanted]
-    if not found and wanted:
-        found = [i for i, stem in enumerate(stems) if _begins(stem, wanted) or _begins(wanted, stem)]
-    if not found and wanted.isascii() and wanted.isdigit():
-        found = [i for i, stem in enumerate(stems) if last_number(stem) == int(wanted)]
-    if not found and wanted and skip_others:
-        return -1
-    if len(found) != 1:
+def _owner(picks: Picks, name: str, row: int, names: Sequence[str], skip_others: bool) -> int:
+    if not tomogram_stem(name):
+        if len(names) == 1:
+            return 0
         raise InputError(
-            "no tomogram has this pick's name" if not found else "several tomograms could be this pick's",
+            "a pick names no tomogram, and several are given",
             file=picks.source,
             row=row,
-            expected=f"a file named {wanted}.mrc" if wanted else "a tomogram name in every row: several are given",
-            found=", ".join(stems[i] for i in found)
-            if found
-            else f"{', '.join(stems[:6])}{', …' if len(stems) > 6 else ''}",
+            expected="a tomogram name in every row",
+            found=", ".join(names[:6]),
+            remedy="extract from each tomogram with its own picks, or name the tomogram in every row",
+        )
+    found = find_name(name, names, file=picks.source, row=row)
+    if found is None and not skip_others:
+        raise InputError(
+            "no tomogram has this pick's name",
+            file=picks.source,
+            row=row,
+            expected=f"a file named {tomogram_stem(name)}.mrc",
+            found=", ".join(map(tomogram_stem, names[:6])) + (", …" if len(names) > 6 else ""),
             remedy="name the tomogram files as the picks do, or leave picks of others out: --skip-others",
         )
-    return found[0]
+    return -1 if found is None else found
 
 
-def _begins(text: str, start: str) -> bool:
-    return text.startswith(start) and not text[len(start) : len(start) + 1].isalnum()
+def _refuse_several(picks: Picks, place: Mapping[str, int], names: Sequence[str]) -> None:
+    """Two tomograms of the picks, by stem or folder, cannot be one file."""
+    for owner in sorted(set(place.values()) - {-1}):
+        mine = [name for name, at in place.items() if at == owner]
+        folders = {name.replace("\\", "/").rpartition("/")[0] for name in mine} - {""}
+        if len(folders) > 1 or len({tomogram_stem(name) for name in mine}) > 1:
+            raise InputError(
+                f"several tomograms of the picks could be {names[owner]}",
+                file=picks.source,
+                row=int(picks.rows[picks.tomograms.index(mine[1])]),
+                expected="one",
+                found=", ".join(mine[:6]),
+                remedy="name the file as one of them in full, or give a file of picks for each",
+            )

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
-from cryodc.picks.picks import Picks, last_number, tomogram_stem
+from cryodc.io import last_number, series_name
+from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
 
 PickFormat = Literal["relion", "dynamo", "stopgap", "csv"]
@@ -27,20 +28,21 @@ class PickText:
     notes: tuple[str, ...] = ()
 
 
-def picks_as(kind: PickFormat, picks: Picks, voxels: Float[NDArray[np.float64], "n 3"]) -> PickText:
-    """Write picks in another program's format.
+def picks_as(
+    kind: Literal["dynamo", "stopgap", "csv"], picks: Picks, voxels: Float[NDArray[np.float64], "n 3"]
+) -> PickText:
+    """Write picks in the format of a program that counts voxels of the tomogram.
 
     Parameters
     ----------
     kind
-        The program.
+        The program; for RELION: :func:`relion_star`.
     picks
         Tomograms, rotations, classes, half sets.
     voxels
         ``(n, 3)`` zyx, 0-based voxels of the tomogram.
     """
-    writers: dict[PickFormat, Callable[[Picks, NDArray[np.float64]], PickText]] = {
-        "relion": _relion,
+    writers: dict[str, Callable[[Picks, NDArray[np.float64]], PickText]] = {
         "dynamo": dynamo_table,
         "stopgap": _stopgap,
         "csv": _csv,
@@ -57,7 +59,7 @@ def number_tomograms(names: Sequence[str]) -> dict[str, int]:
     ({'TS_07': 7, 'TS_12': 12}, {'left': 1, 'right': 2})
     """
     distinct = list(dict.fromkeys(names))
-    numbers = [last_number(tomogram_stem(name)) for name in distinct]
+    numbers = [last_number(series_name(name)) for name in distinct]
     known = [number for number in numbers if number is not None and number < 1_000_000]
     if len(set(known)) == len(distinct):
         return dict(zip(distinct, known, strict=True))
@@ -73,15 +75,37 @@ def tomogram_numbers_table(numbers: Mapping[str, int]) -> str:
     return buffer.getvalue()
 
 
-def _relion(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+def relion_star(
+    picks: Picks,
+    coordinates: Float[NDArray[np.float64], "n 3"],
+    pixel_angstrom: Float[NDArray[np.float64], " n"] | None,
+    *,
+    from_centre: bool = False,
+) -> PickText:
+    """Write one table ``data_particles``, as RELION imports coordinates.
+
+    Parameters
+    ----------
+    picks
+        Tomograms, rotations, classes, half sets.
+    coordinates
+        ``(n, 3)`` zyx, 0-based pixels from the corner, or Å from the centre.
+    pixel_angstrom
+        ``(n,)`` the pixel of each row, which rlnPixelSize then states, or None where it is not known.
+    from_centre
+        Whether coordinates are Å from the centre: rlnCenteredCoordinateXAngst.
+    """
+    label = "rlnCenteredCoordinate{}Angst" if from_centre else "rlnCoordinate{}"
     columns: dict[str, Sequence[str]] = {"rlnTomoName": picks.tomograms}
-    columns |= {f"rlnCoordinate{axis}": number_texts(voxels[:, 2 - i]) for i, axis in enumerate("XYZ")}
+    columns |= {label.format(axis): number_texts(coordinates[:, 2 - i]) for i, axis in enumerate("XYZ")}
     if picks.rotations is not None:
         angles = euler_from_matrices(picks.rotations)
         columns |= {f"rlnAngle{name}": number_texts(angles[:, i]) for i, name in enumerate(("Rot", "Tilt", "Psi"))}
-    for label, values in (("rlnClassNumber", picks.classes), ("rlnRandomSubset", picks.half_sets)):
+    for name, values in (("rlnClassNumber", picks.classes), ("rlnRandomSubset", picks.half_sets)):
         if values is not None:
-            columns[label] = [str(value) for value in values.tolist()]
+            columns[name] = [str(value) for value in values.tolist()]
+    if pixel_angstrom is not None:
+        columns["rlnPixelSize"] = number_texts(pixel_angstrom)
     notes = () if picks.rotations is not None else ("no angles: none are written",)
     return PickText(f"\n{star_table('particles', columns)}\n", {}, notes)
 
@@ -114,10 +138,11 @@ def dynamo_table(
     table[:, 21] = 0 if picks.classes is None else picks.classes
     table[:, 23:26] = voxels[:, ::-1] + 0.5
     table[:, 31] = 1
-    text = "".join(" ".join(_short(value) for value in row) + "\n" for row in table.tolist())
     notes = ["ftype and tilt range are 0: set them in Dynamo before aligning", *_without_angles(picks)]
     if picks.half_sets is not None:
-        notes.append("Dynamo tables have no half sets: they are left out")
+        table[:, 22] = picks.half_sets
+        notes.append("half sets are in column 23 (annotation): a Dynamo table has none for them")
+    text = "".join(" ".join(_short(value) for value in row) + "\n" for row in table.tolist())
     return PickText(text, _kept(numbers), tuple(notes))
 
 

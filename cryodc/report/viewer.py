@@ -42,7 +42,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     show
         Whether a window appears.
     tell
-        Told what is left out, a line at a time.
+        Told what is left out, and in which unit positions were read, a line at a time.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     if n_averages:
         # Tomograms are vast beside an average: the view is fitted to what came before.
         shown = viewer.layers.selection.active
-        _add_positions(viewer, run)
+        _add_positions(viewer, run, tell)
         viewer.layers.selection.active = shown
     return viewer
 
@@ -215,19 +215,20 @@ def _add_series(
     )
 
 
-def _add_positions(viewer: "napari.Viewer", run: RunFolder) -> None:
+def _add_positions(viewer: "napari.Viewer", run: RunFolder, tell: Callable[[str], None]) -> None:
     """Where the particles lie in each tomogram, coloured by class: a hidden layer each, in Å.
 
-    Nothing is added where the run has no averages yet, or its STAR no coordinates, or coordinates from the centre of a
-    tomogram whose size is not known.
+    Å count from where the coordinates of the STAR do, the corner or the centre of the tomogram, as is told. Nothing is
+    added where the run has no averages yet, or its STAR no coordinates.
     """
     if not (run.averages / "particles.star").exists():
         return
     try:
         placements = load_placements(run)
-        positions = placements.picks.in_voxels(placements.spacing_angstrom, None) * placements.spacing_angstrom
     except InputError:
         return
+    tell(f"positions: {placements.coordinates}")
+    positions = placements.positions_angstrom()
     tomograms = np.array(placements.picks.tomograms, dtype=str)
     for name in placements.tomograms()[:_MOST_TOMOGRAMS]:
         rows = np.flatnonzero(tomograms == name)

@@ -6,14 +6,13 @@ from typing import Any
 import yaml
 
 from cryodc.dataset import InputOptions
-from cryodc.io import read_tilt_ranges, write_text
+from cryodc.io import read_tilt_ranges, read_yaml, write_text
 from cryodc.runs.folder import RunFolder
 
 
 def load_config(run: RunFolder) -> dict[str, Any]:
     """The run's config.yaml as a dictionary."""
-    content: dict[str, Any] = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    return content
+    return read_yaml(run.config, "the settings of a run")
 
 
 def save_config(run: RunFolder, config: dict[str, Any]) -> None:

@@ -203,6 +203,7 @@ def write_particles(
         "rlnVoltage": "300.000000",
         "rlnSphericalAberration": "2.700000",
         "rlnAmplitudeContrast": "0.100000",
+        "rlnMicrographPixelSize": f"{spacing_angstrom:.6f}",
         "rlnImagePixelSize": f"{spacing_angstrom:.6f}",
         "rlnImageSize": str(box_size),
         "rlnImageDimensionality": "3",

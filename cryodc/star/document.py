@@ -4,10 +4,8 @@ A document is its lines. Blocks know which lines are theirs; cells are split fro
 and an edit replaces the characters of the cells it names. So what is read and written back is byte-identical.
 """
 
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -17,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.io import atomic_path
+from cryodc.io import atomic_stream, read_bytes
 from cryodc.star.blocks import StarBlock, parse_blocks
 from cryodc.star.lexer import edit_line, quote, without_collection
 
@@ -119,15 +117,7 @@ def read_star(path: Path) -> StarDocument:
     InputError
         If there is no such file, it is not STAR, a label comes twice, or a row has the wrong number of cells.
     """
-    try:
-        if path.is_char_device() or path.is_block_device():
-            raise InputError("this is not a file", file=path, expected="a STAR file", found="a device")
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read the STAR file: {reason}", file=path) from error
+    content = read_bytes(path, "the STAR file")
     if not content.strip():
         raise InputError("the STAR file is empty", file=path, expected="a data_ block", found="no text")
     if len(content.translate(None, _CONTROL)) != len(content):
@@ -136,13 +126,22 @@ def read_star(path: Path) -> StarDocument:
         raise InputError(
             "lines end in CR alone", file=path, expected="LF or CRLF", remedy="convert the line ends to LF"
         )
+    lone = re.search(rb"\r(?![\r\n])", content) if b"\r" in content else None
+    if lone is not None:
+        raise InputError(
+            "a CR stands within a line, where some programs end it",
+            file=path,
+            row=content[: lone.start()].count(b"\n") + 1,
+            expected="LF or CRLF at the end of every line",
+            remedy="convert the line ends to LF",
+        )
     # Only LF ends a line: str.splitlines would split at form feeds and Unicode separators too.
     wrapper = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors="surrogateescape", newline="\n")
     return _document(path, wrapper.readlines())
 
 
 def write_star(document: StarDocument, path: Path) -> None:
-    """Write a STAR file atomically, never over the file it was read from.
+    """Write a STAR file atomically, gzipped if it is named ``.gz``, never over the file it was read from.
 
     Raises
     ------
@@ -151,9 +150,9 @@ def write_star(document: StarDocument, path: Path) -> None:
     """
     if path.resolve() == document.source.resolve():
         raise InputError("refusing to overwrite an input", file=path, remedy="choose another output")
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_stream(path) as stream:
         for start in range(0, len(document.lines), 10_000):
-            file.write("".join(document.lines[start : start + 10_000]).encode("utf-8", "surrogateescape"))
+            stream.write("".join(document.lines[start : start + 10_000]).encode("utf-8", "surrogateescape"))
 
 
 def _document(source: Path, lines: list[str]) -> StarDocument:
@@ -177,16 +176,3 @@ def _resplit(lines: list[str]) -> list[str]:
     """Split again where an edit put several lines into one."""
     pieces = ([line] if line.count("\n") < 2 else re.findall(r"[^\n]*\n", line) for line in lines)
     return [line for group in pieces for line in group]
-
-
-def star_table(name: str, columns: Mapping[str, Sequence[str]], numbered: bool = True) -> str:
-    """Write a ``loop_`` block, cells separated by tabs and quoted where needed; no line end behind the last row."""
-    labels = [f"_{label} #{i}" if numbered else f"_{label}" for i, label in enumerate(columns, start=1)]
-    rows = ["\t".join(map(quote, row)) for row in zip(*columns.values(), strict=True)]
-    return "\n".join([f"data_{name}", "", "loop_", *labels, *rows])
-
-
-def number_texts(values: NDArray[np.float64]) -> list[str]:
-    """Write numbers with six decimals."""
-    # Adding 0 turns a rounded −0 into 0.
-    return [f"{value:.6f}" for value in np.round(values, 6) + 0.0]

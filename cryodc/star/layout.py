@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.star.blocks import StarBlock
 from cryodc.star.document import StarDocument
 
@@ -86,7 +87,8 @@ def import_command(star: Path) -> str:
 
 
 def _are_2d_stacks(general: StarBlock) -> bool:
-    return general.column("rlnTomoSubTomosAre2DStacks")[0].strip() not in ("0", "")
+    text = general.column("rlnTomoSubTomosAre2DStacks")[0].strip()
+    return text != "" and number_of(text) != 0
 
 
 def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
@@ -115,7 +117,7 @@ def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
             remedy="give the particles.star of a tomography project",
         )
     is_flat = optics is not None and "rlnImageDimensionality" in optics and optics.n_rows > 0
-    if optics is not None and is_flat and set(optics.column("rlnImageDimensionality")) == {"2"}:
+    if optics is not None and is_flat and set(map(number_of, optics.column("rlnImageDimensionality"))) == {2}:
         raise InputError(
             "these particles are 2D images, not 3D subtomograms",
             file=document.source,

@@ -1,13 +1,20 @@
 """Box size and voxel spacing from a STAR: from its optics groups, or from the columns of older layouts."""
 
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cryodc.errors import InputError
+from cryodc.io import number_of
 from cryodc.star.blocks import StarBlock
 from cryodc.star.document import StarDocument
+from cryodc.star.values import read_numbers, whole_number_of
+from cryodc.volumes import is_spacing, no_spacing
+
+_LARGEST_BOX = 65_536
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,14 @@ def read_optics(
     numbers = [group_number(text) for text in table["rlnOpticsGroup"]]
     if "rlnOpticsGroup" in cells:
         used, first, counts = np.unique(cells["rlnOpticsGroup"], return_index=True, return_counts=True)
-        rows = {group_number(str(text)): int(block.line_numbers[i]) for text, i in zip(used, first, strict=True)}
-        n_particles = {group_number(str(text)): int(count) for text, count in zip(used, counts, strict=True)}
+        n_particles: Counter[str] = Counter()
+        rows: dict[str, int] = {}
+        for text, i, count in zip(used.tolist(), first.tolist(), counts.tolist(), strict=True):
+            n_particles[group_number(text)] += count
+            rows[group_number(text)] = min(rows.get(group_number(text), sys.maxsize), int(block.line_numbers[i]))
     else:
         rows = {numbers[0]: int(block.line_numbers[0])} if numbers else {}
-        n_particles = dict.fromkeys(rows, block.n_rows)
+        n_particles = Counter(dict.fromkeys(rows, block.n_rows))
     groups = []
     for number, row in rows.items():
         if number not in numbers:
@@ -140,14 +150,9 @@ def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mappi
             values = pixel * 1e4 / magnification
     else:
         return None
-    bad = np.flatnonzero(~(values > 0) | ~np.isfinite(values))
-    if len(bad):
-        raise InputError(
-            "the pixel size is not positive",
-            file=document.source,
-            row=int(block.line_numbers[bad[0]]),
-            found=f"{values[bad[0]]:g} Å",
-        )
+    bad = [i for i, value in enumerate(values.tolist()) if not is_spacing(value)]
+    if bad:
+        raise no_spacing("the pixel size", values[bad[0]], document.source, int(block.line_numbers[bad[0]]))
     different = np.flatnonzero(np.abs(values - values[0]) > 1e-3 * values[0])
     if len(different):
         raise InputError(
@@ -161,50 +166,33 @@ def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mappi
     return float(values[0])
 
 
-def read_numbers(
-    document: StarDocument, block: StarBlock, label: str, texts: Sequence[str]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Read a column as float64.
-
-    Raises
-    ------
-    InputError
-        At the first cell that is no finite number.
-    """
-    try:
-        values = np.array(texts, dtype=np.float64)
-        finite = np.isfinite(values)
-    except ValueError:
-        finite = np.array([_is_finite(text) for text in texts])
-        values = np.zeros(len(texts))
-    bad = np.flatnonzero(~finite)
-    if len(bad):
-        raise InputError(
-            f"{label} is not a number",
-            file=document.source,
-            row=int(block.line_numbers[bad[0]]),
-            expected="a finite number",
-            found=f"{texts[bad[0]]!r}" + (f", and {len(bad) - 1} more rows" if len(bad) > 1 else ""),
-        )
-    return values
-
-
 def _read_group(
     document: StarDocument, values: Mapping[str, str], number: str, row: int, n_particles: int
 ) -> OpticsGroup:
     def positive(label: str) -> float | None:
         if label not in values:
             return None
-        if not _is_finite(values[label]) or float(values[label]) <= 0:
+        value = number_of(values[label])
+        if value is None or value <= 0:
             raise InputError(f"{label} is not a positive number", file=document.source, row=row, found=values[label])
-        return float(values[label])
+        return value
 
     spacing = positive("rlnImagePixelSize")
     if spacing is None:
         # RELION 4 states the pixel of the tilt series and how far the subtomograms are binned.
         tilt_series, binning = positive("rlnTomoTiltSeriesPixelSize"), positive("rlnTomoSubtomogramBinning")
         spacing = None if tilt_series is None else tilt_series * (binning or 1.0)
+    if spacing is not None and not is_spacing(spacing):
+        raise no_spacing(f"the pixel size of optics group {number}", spacing, document.source, row)
     box = positive("rlnImageSize")
+    if box is not None and (not box.is_integer() or box > _LARGEST_BOX):
+        raise InputError(
+            "rlnImageSize is no box size",
+            file=document.source,
+            row=row,
+            expected=f"a whole number of voxels, {_LARGEST_BOX} at most",
+            found=values["rlnImageSize"],
+        )
     name = values.get("rlnOpticsGroupName", "")
     return OpticsGroup(number, name, row, n_particles, spacing, None if box is None else round(box))
 
@@ -213,7 +201,7 @@ def _check_dimensionality(
     document: StarDocument, values: Mapping[str, str], number: str, row: int, dimensionality: str
 ) -> None:
     found = values.get("rlnImageDimensionality", dimensionality)
-    if found != dimensionality:
+    if whole_number_of(found) != int(dimensionality):
         wanted = "3D subtomograms" if dimensionality == "3" else "2D stacks"
         raise InputError(
             f"optics group {number} does not hold {wanted}",
@@ -226,12 +214,6 @@ def _check_dimensionality(
 
 
 def group_number(text: str) -> str:
-    """Give the number of an optics group as plain digits: `01` and `1.000` are group 1."""
-    return str(int(float(text))) if _is_finite(text) else text
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
+    """Give the number of an optics group as plain digits: `01` and `1.000` are group 1; other texts stay."""
+    number = whole_number_of(text)
+    return text if number is None else str(number)

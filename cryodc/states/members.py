@@ -17,7 +17,7 @@ from cryodc.errors import InputError
 from cryodc.fourier import chunks
 from cryodc.particles import ParticleSet
 from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
-from cryodc.star import particle_block, read_star
+from cryodc.star import particle_block, read_star, read_whole_numbers
 from cryodc.states.measurements import Batch
 
 
@@ -104,7 +104,8 @@ def load_posed_class(run: RunFolder, number: int, fewest: int, device: torch.dev
         raise InputError(
             "these are not the averages of the run's particles", file=star, remedy="run `cryodc average` again"
         )
-    numbers = np.array([int(text) for text in particle_block(read_star(star)).column("rlnClassNumber")])
+    document = read_star(star)
+    numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
     rows = np.flatnonzero(numbers == number)
     if len(rows) < fewest:
         raise InputError(

@@ -24,8 +24,8 @@ from cryodc.fourier import (
     multiply_by_transfer,
     subtract_background,
 )
-from cryodc.io import ImageFinder, require_empty, write_array, write_json, write_volume
-from cryodc.particles import with_subtomograms
+from cryodc.io import ImageFinder, file_names, require_empty, write_array, write_json, write_volume
+from cryodc.particles import COORDINATE_PIXEL, IMAGE_PIXEL, with_subtomograms
 from cryodc.star import read_star, write_star
 from cryodc.tilts.defocus_hand import gradient_sign, gradient_terms
 from cryodc.tilts.optimisation_set import find_particles, find_tomograms
@@ -63,7 +63,7 @@ class DefocusHand:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What was imported: where it is, how many particles, of which box and spacing, and each tomogram's hand."""
+    """What was imported: files, particles, box and spacing, each tomogram's hand, how positions were read."""
 
     star: Path
     particles: Path
@@ -72,6 +72,7 @@ class ImportSummary:
     box_size: int
     spacing_angstrom: float
     hands: Mapping[str, DefocusHand]
+    coordinates: str
 
 
 def import_tilt_stacks(
@@ -132,11 +133,18 @@ def import_tilt_stacks(
     for rows, result in _backproject_all(stacks, box, binning, hands, where):
         _write_volumes(out, [files[i] for i in rows], result, spacing)
         on_batch(len(rows))
-    summary = ImportSummary(out / "particles.star", particle_star, tomogram_star, len(stacks), box, spacing, hands)
+    told = stacks.frame.describe()
+    summary = ImportSummary(
+        out / "particles.star", particle_star, tomogram_star, len(stacks), box, spacing, hands, told
+    )
     settings = asdict(summary) | {key: str(getattr(summary, key)) for key in ("star", "particles", "tomograms")}
     write_json(out / "import.json", settings | {"binning": binning})
     images, weights = ([f"{file}_{kind}.mrc" for file in files] for kind in ("data", "weights"))
-    write_star(with_subtomograms(document, images, weights, box, spacing, binning), summary.star)
+    written = with_subtomograms(document, images, weights, box, spacing, binning)
+    if stacks.frame.stated_by == IMAGE_PIXEL and binning > 1:
+        # Coordinates stay as they are, and count pixels of the images that were: it has to be said.
+        written = written.with_column("optics", COORDINATE_PIXEL, document.block("optics").column(IMAGE_PIXEL))
+    write_star(written, summary.star)
     return summary
 
 
@@ -238,11 +246,9 @@ def _write_volumes(out: Path, files: list[str], result: Backprojection, spacing_
 def _file_names(stacks: TiltStacks) -> list[str]:
     """``subtomograms/TOMOGRAM/000001``, numbered within each tomogram."""
     counts: dict[str, int] = {}
-    folders: dict[str, str] = {}
+    folders = file_names(stacks.tomograms)
     names = []
     for tomogram in stacks.tomograms:
-        plain = "".join(c if c.isalnum() or c in "._-+" else "_" for c in tomogram).strip(".") or "tomogram"
-        folder = folders.setdefault(tomogram, plain if plain not in folders.values() else f"{plain}_{len(folders)}")
         counts[tomogram] = counts.get(tomogram, 0) + 1
-        names.append(f"subtomograms/{folder}/{counts[tomogram]:06d}")
+        names.append(f"subtomograms/{folders[tomogram]}/{counts[tomogram]:06d}")
     return names

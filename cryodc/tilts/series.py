@@ -5,7 +5,6 @@ file per tilt series (rlnTomoTiltSeriesStarFile), with angles. The rows of the t
 rlnTomoVisibleFrames and of the images in a stack.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltOptics
-from cryodc.io import ImageFinder
-from cryodc.star import StarBlock, StarDocument, read_numbers, read_star
+from cryodc.io import ImageFinder, number_of
+from cryodc.star import StarBlock, StarDocument, read_numbers, read_star, vector_of
 
 _MATRIX = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
 _ANGLES = ("rlnTomoYTilt", "rlnTomoZRot")
@@ -132,11 +131,8 @@ class _Row:
         """A number in a range, or None where there is no such column."""
         if label not in self.cells:
             return None
-        try:
-            value = float(self.cells[label])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or not low <= value <= high:
+        value = number_of(self.cells[label])
+        if value is None or not low <= value <= high:
             raise InputError(
                 f"{label} cannot be used",
                 file=self.source,
@@ -260,11 +256,8 @@ def _projections(document: StarDocument, block: StarBlock) -> Float[NDArray[np.f
 
 
 def _vector(document: StarDocument, row: int, label: str, text: str) -> list[float]:
-    try:
-        values = [float(value) for value in json.loads(text)]
-    except (ValueError, TypeError):
-        values = []
-    if len(values) != 4 or not np.isfinite(values).all():
+    values = vector_of(text)
+    if values is None or len(values) != 4:
         raise InputError(
             f"{label} is not a row of a projection matrix",
             file=document.source,

@@ -1,11 +1,9 @@
 """Particles as stacks of 2D tilt images: RELION 5's default output and WarpTools ``--2d``.
 
 A stack holds an image for every tilt (WarpTools) or for the visible ones only (RELION 5); its number of images tells.
-Positions are rlnCenteredCoordinateX/Y/ZAngst, Å from the centre of the tomogram (RELION 5), or rlnCoordinateX/Y/Z from
-its corner in pixels of the images (WarpTools).
+Positions are read as :func:`cryodc.particles.coordinate_frame` says.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,19 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import ImageFinder, read_array, resolve_images
-from cryodc.particles import check_stacks, repeated_names
+from cryodc.io import ImageFinder, number_of, read_array, resolve_images
+from cryodc.particles import (
+    BOX_ANGLES,
+    CENTRED,
+    COORDINATE_PIXEL,
+    CORNER,
+    CoordinateFrame,
+    check_stacks,
+    name_label,
+    read_positions,
+    repeated_names,
+    unwritable_names,
+)
 from cryodc.star import (
     StarBlock,
     StarDocument,
@@ -31,12 +40,10 @@ from cryodc.star import (
     holds_tilt_stacks,
     read_numbers,
     read_optics,
+    vector_of,
 )
 from cryodc.tilts.series import TiltSeries, require_columns
 
-_CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "ZYX")
-_CORNER = tuple(f"rlnCoordinate{axis}" for axis in "ZYX")
-_SUBTOMOGRAM = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 _PREMULTIPLIED = "rlnCtfDataAreCtfPremultiplied"
 _OUTSIDE_TOLERATED = 0.1
 
@@ -63,6 +70,8 @@ class TiltStacks:
         ``(n,)`` whether a stack holds an image of every tilt, or of the visible ones only.
     positions_angstrom
         ``(n, 3)`` from the centre of the tomogram.
+    frame
+        Unit and origin that the STAR's coordinates have.
     rotations
         ``(n, 3, 3)``: subtomogram → tomogram (rlnTomoSubtomogramRot, Tilt, Psi; else the identity).
     premultiplied
@@ -80,6 +89,7 @@ class TiltStacks:
     visible: tuple[Bool[NDArray[np.bool_], " t"], ...]
     has_every_tilt: Bool[NDArray[np.bool_], " n"]
     positions_angstrom: Float[NDArray[np.float64], "n 3"]
+    frame: CoordinateFrame
     rotations: Float[NDArray[np.float64], "n 3 3"]
     premultiplied: Bool[NDArray[np.bool_], " n"]
     image_size: int
@@ -141,9 +151,13 @@ def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], f
     groups = read_optics(document, block, cells, dimensionality="2")
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
-    names = cells.get("rlnTomoParticleName", cells["rlnImageName"])
+    names = cells[name_label(cells)]
     images, missing = resolve_images(finder, cells["rlnImageName"], row_list, document.source, True, "stack")
+    named: dict[str, Sequence[str]] = {
+        label: cells[label] for label in ("rlnImageName", "rlnTomoName") if label in cells
+    }
     problems = repeated_names(document.source, names, row_list) + missing
+    problems += unwritable_names(document.source, named, row_list)
     if problems:
         raise problems[0].error
     spacing = common_pixel_size(document, groups)
@@ -161,7 +175,7 @@ def read_tilt_stacks(document: StarDocument, series: Mapping[str, TiltSeries], f
         series,
         visible,
         np.array(n_images) == np.array(n_tilts),
-        _read_positions(document, block, cells, series, spacing),
+        *_read_positions(document, block, cells, series, spacing),
         _read_rotations(document, block, cells),
         _read_premultiplied(document, block, cells),
         size,
@@ -175,29 +189,28 @@ def _read_positions(
     cells: Mapping[str, Sequence[str]],
     series: Mapping[str, TiltSeries],
     spacing_angstrom: float,
-) -> Float[NDArray[np.float64], "n 3"]:
-    centred = any(label in block for label in _CENTRED) or not any(label in block for label in _CORNER)
-    labels = _CENTRED if centred else _CORNER
+) -> tuple[Float[NDArray[np.float64], "n 3"], CoordinateFrame]:
+    """Where images were cut, from the centre of the tomogram: origins say where the particle lies in them."""
+    centred = any(label in block for label in CENTRED) or not any(label in block for label in CORNER)
+    labels = CENTRED if centred else CORNER
     require_columns(document, block, labels, "positions give each particle its defocus: keep them in the STAR")
-    values = np.stack([read_numbers(document, block, label, cells[label]) for label in labels], axis=1)
-    if centred:
-        return values
-    tomograms = [series[name] for name in cells["rlnTomoName"]]
-    sizes = np.stack([_size_angstrom(tomogram) for tomogram in tomograms])
-    tilt_pixels = np.array([tomogram.pixel_angstrom for tomogram in tomograms], dtype=np.float64)[:, None]
-    # WarpTools counts in pixels of its images; pixels of the tilt series are RELION 4's.
-    for positions in (values * spacing_angstrom, values * tilt_pixels):
-        share = positions / sizes
-        if ((share > -_OUTSIDE_TOLERATED) & (share < 1 + _OUTSIDE_TOLERATED)).all():
-            return positions - sizes / 2
-    at = int(np.abs(share - 0.5).max(axis=1).argmax())
+    found = read_positions(document, block)
+    cut = found.coordinates * found.frame.units(block.n_rows, spacing_angstrom)
+    if found.frame.from_centre:
+        return cut, found.frame
+    sizes = np.stack([_size_angstrom(series[name]) for name in cells["rlnTomoName"]])
+    outside = np.abs(cut / sizes - 0.5).max(axis=1)
+    if outside.max() <= 0.5 + _OUTSIDE_TOLERATED:
+        return cut - sizes / 2, found.frame
+    at = int(outside.argmax())
     raise InputError(
         "a particle lies outside its tomogram",
         file=document.source,
         row=int(block.line_numbers[at]),
-        expected="rlnCoordinateX/Y/Z within {:.0f} × {:.0f} × {:.0f} Å (x, y, z)".format(*sizes[at, ::-1]),
-        found="{:g}, {:g}, {:g} pixels".format(*values[at, ::-1]),
-        remedy="give the tomograms.star that belongs to these particles",
+        expected="within {:.0f} × {:.0f} × {:.0f} Å (x, y, z)".format(*sizes[at, ::-1]),
+        found="{:.0f}, {:.0f}, {:.0f} Å".format(*cut[at, ::-1]) + f": coordinates in {found.frame.describe()}",
+        remedy="give the tomograms.star that belongs to these particles; if the pixel is another, state it in "
+        f"data_optics: {COORDINATE_PIXEL}",
     )
 
 
@@ -217,10 +230,10 @@ def _size_angstrom(tomogram: TiltSeries) -> Float[NDArray[np.float64], " 3"]:
 def _read_rotations(
     document: StarDocument, block: StarBlock, cells: Mapping[str, Sequence[str]]
 ) -> Float[NDArray[np.float64], "n 3 3"]:
-    if not any(label in block for label in _SUBTOMOGRAM):
+    if not any(label in block for label in BOX_ANGLES):
         return np.tile(np.eye(3), (block.n_rows, 1, 1))
-    require_columns(document, block, _SUBTOMOGRAM, "restore the angle that is missing, or remove all three")
-    angles = [read_numbers(document, block, label, cells[label]) for label in _SUBTOMOGRAM]
+    require_columns(document, block, BOX_ANGLES, "restore the angle that is missing, or remove all three")
+    angles = [read_numbers(document, block, label, cells[label]) for label in BOX_ANGLES]
     return matrices_from_euler(np.stack(angles, axis=1))
 
 
@@ -234,9 +247,9 @@ def _read_premultiplied(
     for row, group, text in zip(
         optics.line_numbers, optics.column("rlnOpticsGroup"), optics.column(_PREMULTIPLIED), strict=True
     ):
-        if text not in ("0", "1"):
+        if number_of(text) not in (0, 1):
             raise InputError(f"{_PREMULTIPLIED} is neither 0 nor 1", file=document.source, row=int(row), found=text)
-        flags[group_number(group)] = text == "1"
+        flags[group_number(group)] = number_of(text) == 1
     used = cells.get("rlnOpticsGroup", [next(iter(flags))] * block.n_rows)
     return np.array([flags[group_number(group)] for group in used])
 
@@ -266,10 +279,7 @@ def read_visible(
     texts = block.column(_VISIBLE) if _VISIBLE in block else [str([1] * n) for n in n_tilts]
     masks = []
     for text, tilts, found, row in zip(texts, n_tilts, n_images, block.line_numbers.tolist(), strict=True):
-        try:
-            flags = [float(value) for value in json.loads(text)]
-        except (ValueError, TypeError):
-            flags = []
+        flags = vector_of(text) or []
         if len(flags) != tilts or not set(flags) <= {0.0, 1.0} or not any(flags):
             raise InputError(
                 f"{_VISIBLE} cannot be used",

@@ -30,7 +30,8 @@ def log_columns(name: ModelName) -> tuple[str, ...]:
 class Listener:
     """What a caller wants to hear.
 
-    Particles packed and in all; done and in all at the start; each batch and epoch; steps towards templates.
+    Particles packed and in all; done and in all at the start; each batch and epoch; steps towards templates; what to
+    know of the request.
     """
 
     on_pack: Callable[[int, int], None] = lambda n_particles, n_total: None
@@ -38,6 +39,7 @@ class Listener:
     on_batch: Callable[[int], None] = lambda n_particles: None
     on_epoch: Callable[[dict[str, float]], None] = lambda line: None
     on_templates: Callable[[str], None] = lambda text: None
+    on_note: Callable[[str], None] = lambda text: None
 
 
 def train(

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cryodc.errors import InputError
+from cryodc.io import read_yaml
 from cryodc.models import Preset, TrainConfig, preset_config
 
 
@@ -20,13 +20,10 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
     """
     if path is None:
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("this is not YAML", file=path, found=str(error).splitlines()[0]) from error
+    content = read_yaml(path, "settings")
     sections = set(TrainConfig.model_fields)
-    if not isinstance(content, dict) or not set(content) <= sections:
-        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+    if not set(content) <= sections:
+        found = ", ".join(map(str, content))
         raise InputError(
             "unknown section",
             file=path,
@@ -34,6 +31,14 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
             found=found,
             remedy="copy these sections from the config.yaml of a run",
         )
+    for section, values in content.items():
+        if not isinstance(values, dict):
+            raise InputError(
+                f"section {section} is no table of settings",
+                file=path,
+                expected=f"{section}:, and its settings in lines below, indented",
+                found=type(values).__name__,
+            )
     return {section: dict(values) for section, values in content.items()}
 
 

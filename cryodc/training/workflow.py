@@ -14,6 +14,7 @@ import torch
 from cryodc.codes import Codes
 from cryodc.dataset import (
     Dataset,
+    InputOptions,
     image_dataset,
     read_recipe,
 )
@@ -73,6 +74,10 @@ class TrainRequest:
     device: str = "auto"
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        # A range that is none is a mistake, though the particles may have weights that make it needless.
+        InputOptions(tilt_range=self.tilt_range)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -119,6 +124,8 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         particles = read_image_particles(document, ImageFinder.beside(request.star, request.data_dir))
     else:
         particles = read_particles(request.star, data_dir=request.data_dir)
+    if particles.weight_images is not None and (request.tilt_range or request.tilt_ranges_csv):
+        listener.on_note("the STAR names weight volumes: the tilt range is not used")
     pack = describe_pack(request, particles)
     config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
     dims, channels = config.model.dims, config.model.channels
@@ -231,6 +238,10 @@ def describe_run(
 ) -> dict[str, Any]:
     """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
     settings = config.model_dump(mode="json")
+    # Weights that the STAR names say what was measured; a tilt range beside them is not used, so none is recorded.
+    has_weights = particles.weight_images is not None
+    tilt_range = None if has_weights or request.tilt_range is None else list(request.tilt_range)
+    tilt_ranges = None if has_weights or request.tilt_ranges_csv is None else str(request.tilt_ranges_csv.resolve())
     folders = [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     return {
         "cryodc_version": version("cryodc"),
@@ -246,8 +257,8 @@ def describe_run(
             "fingerprint": fingerprint(particles),
         },
         "input": {
-            "tilt_range": None if request.tilt_range is None else list(request.tilt_range),
-            "tilt_ranges": None if request.tilt_ranges_csv is None else str(request.tilt_ranges_csv.resolve()),
+            "tilt_range": tilt_range,
+            "tilt_ranges": tilt_ranges,
             "tilt_axis": request.tilt_axis,
             "invert": request.invert,
         },

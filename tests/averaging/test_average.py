@@ -265,6 +265,19 @@ def test_averages_in_the_poses_of_the_star_leave_poses_as_written(run: RunFolder
     assert fourier_shell_correlation(average, expected)[1:6].min() > 0.9
 
 
+@pytest.mark.parametrize("spelling", ["{}", "{}.0", "{}.000000", "+{}"])
+def test_particles_keep_their_half_sets_however_these_are_written(run: RunFolder, spelling: str) -> None:
+    document = read_star(run.particles)
+    block = particle_block(document)
+    halves = [1 + (i % 3 == 0) for i in range(block.n_rows)]
+    texts = [spelling.format(half) for half in halves]
+    run.particles.unlink()
+    run.particles.write_text(document.with_column(block.name, "rlnRandomSubset", texts).text())
+    average_run(run)
+    assert particle_block(read_star(run.averages / "particles.star")).column("rlnRandomSubset") == texts
+    assert "rlnRandomSubset of the STAR" in json.loads((run.averages / "summary.json").read_text())["half_sets"]
+
+
 def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolder) -> None:
     told: list[str] = []
     results = average_run(run, ignore_poses=True, n_starts=1, low_pass_angstrom=80.0, progress=told.append)

@@ -327,10 +327,8 @@ def test_origins_bring_two_picks_together(copy: Path) -> None:
 def test_coordinates_of_tilt_series_pixels_are_measured_in_them(copy: Path) -> None:
     _place(copy, "tomogram01", 5.0)
     star = copy / "particles.star"
-    lines = star.read_text().replace(
-        "_rlnImageDimensionality #8", "_rlnImageDimensionality #8\n_rlnTomoTiltSeriesPixelSize #9"
-    )
-    star.write_text(lines.replace("\t3\n", "\t3\t1.5\n", 1))
+    lines = star.read_text().replace("_rlnMicrographPixelSize", "_rlnTomoTiltSeriesPixelSize")
+    star.write_text(lines.replace("\t13.000000\t13.000000\t", "\t1.500000\t13.000000\t", 1))
     (warning,) = _warnings(copy)
     assert ": 7.5 Å" in warning
 

@@ -1,5 +1,6 @@
 """``cryodc select``: the particles asked for, and not a character of their rows changed."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cryodc_cli.take_away.select import select
 
 from cryodc.errors import InputError
 from cryodc.export import parse_classes, select_run
+from cryodc.particles import read_particles
 from cryodc.runs import RunFolder
 from cryodc.star import compare_stars, read_star
 
@@ -45,6 +47,7 @@ def run(tmp_path: Path) -> RunFolder:
         ({"classes": [2, 3]}, [1, 3, 4]),
         ({"tomograms": ["10"]}, [4, 5]),
         ({"tomograms": ["TS_1", "TS_2"], "classes": [1]}, [0, 2]),
+        ({"tomograms": ["TS_1.mrc", "TS_2_10.00Apx.mrc"], "classes": [1]}, [0, 2]),
         ({"min_confidence": 0.9}, [0, 3, 4]),
         ({"min_confidence": 0.7, "classes": [1]}, [0, 2]),
     ],
@@ -107,8 +110,75 @@ def test_the_command_says_how_many_of_each_class(run: RunFolder) -> None:
     assert CliRunner().invoke(select, [str(run.path), "--out", str(run.path / "b.star")]).exit_code == 2
 
 
-def test_a_real_run_is_filtered(small_run: Path, tmp_path: Path) -> None:
+def test_a_selection_under_a_name_of_gzip_is_gzip_and_the_same_rows(run: RunFolder) -> None:
+    select_run(run, run.path / "kept.star", classes=[2])
+    select_run(run, run.path / "kept.star.gz", classes=[2])
+    assert gzip.decompress((run.path / "kept.star.gz").read_bytes()) == (run.path / "kept.star").read_bytes()
+
+
+@pytest.mark.parametrize("spelling", ["{}.0", "{}.000000", "+{}", "0{}"])
+def test_classes_are_kept_however_they_are_written(run: RunFolder, spelling: str) -> None:
+    path = run.clusters / "clusters.star"
+    plain = select_run(run, run.path / "plain.star", classes=[1]).n_kept
+    document = read_star(path)
+    block = document.blocks[-1]
+    texts = [spelling.format(text) for text in block.column("rlnClassNumber")]
+    path.unlink()
+    path.write_text(document.with_column(block.name, "rlnClassNumber", texts).text())
+    assert select_run(run, run.path / "kept.star", classes=[1]).n_kept == plain
+
+
+def test_a_real_run_is_filtered(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(small_run)
+    read_again = read_particles(select_run(run, tmp_path / "elsewhere.star", classes=[1]).out)
+    # Where the images are found, nothing but rows is different.
+    monkeypatch.chdir(small_run.parent / "sim")
     selection = select_run(run, tmp_path / "kept.star", classes=[1])
     assert compare_stars(run.clusters / "class001.star", tmp_path / "kept.star").is_identical
-    assert len(selection) == selection.n_before[1]
+    assert len(selection) == selection.n_before[1] == len(read_again)
+    images = read_particles(tmp_path / "kept.star").images
+    assert [image.path.resolve() for image in read_again.images] == [image.path.resolve() for image in images]
+
+
+def _with_images(run: RunFolder, folder: Path) -> None:
+    """The run's images, in a folder of their own that the run remembers."""
+    folder.mkdir(parents=True)
+    for i in range(6):
+        (folder / f"p{i}.mrc").write_bytes(bytes([i]))
+    (run.path / "config.yaml").write_text(f"seed: 0\nimage_folders: [{folder}]\n")
+
+
+def test_images_are_found_from_wherever_the_selection_is_written(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_images(run, tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    out = tmp_path / "far/away/kept.star"
+    out.parent.mkdir(parents=True)
+    selection = select_run(run, out, classes=[1])
+    names = read_star(out).block("particles").column("rlnImageName")
+    assert names == [f"../../data/p{i}.mrc" for i in (0, 2, 5)]
+    assert [(out.parent / name).read_bytes() for name in names] == [bytes([i]) for i in (0, 2, 5)]
+    assert selection.n_renamed == 3
+    # Beside the images, or where they are found from the current folder, not a character changes.
+    beside = select_run(run, tmp_path / "data/kept.star", classes=[1])
+    monkeypatch.chdir(tmp_path / "data")
+    here = select_run(run, tmp_path / "far/kept.star", classes=[1])
+    for other in (beside, here):
+        assert other.n_renamed == 0
+        kept = read_star(other.out).block("particles").column("rlnImageName")
+        assert kept == ["p0.mrc", "p2.mrc", "p5.mrc"]
+
+
+def test_an_image_of_the_same_name_beside_the_selection_is_not_taken_for_it(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_images(run, tmp_path / "data")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/p0.mrc").write_bytes(b"another particle")
+    monkeypatch.chdir(tmp_path / "other")
+    out = tmp_path / "other/kept.star"
+    select_run(run, out, classes=[1])
+    first = read_star(out).block("particles").column("rlnImageName")[0]
+    assert (out.parent / first).read_bytes() == bytes([0])

@@ -130,7 +130,9 @@ def test_traversals_are_shown_in_time_and_what_is_of_an_earlier_clustering_is_no
         np.testing.assert_array_equal(layer.data[1], middle.voxels)
         assert layer.data.shape[0] == 3
         assert "class 1 average" in opened.layers
-        assert heard == []
+        # Nothing is left out.
+        told = ["positions: pixels of 15 Å (rlnMicrographPixelSize), from the corner of the tomogram"]
+        assert heard == told
     finally:
         opened.close()
     cluster_run(copied, 3)

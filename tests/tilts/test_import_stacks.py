@@ -463,6 +463,27 @@ def test_what_is_missing_is_one_message_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_positions_in_another_pixel_are_an_error_until_it_is_stated(tmp_path: Path) -> None:
+    """Pixels of the tilt series, four of which are one of the images: outside if read as WarpTools writes them."""
+    right = import_tilt_stacks(Stacks(tmp_path / "right").write(), tmp_path / "right out", hand="-1")
+    star = Stacks(tmp_path / "in").write()
+    document = read_star(star)
+    labels = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+    cells = document.block("particles").columns(labels)
+    finer = {label: [f"{float(text) * PIXEL / TILT_PIXEL:.4f}" for text in cells[label]] for label in labels}
+    star.write_text("".join(document.with_columns("particles", finer).lines))
+    with pytest.raises(InputError, match="outside its tomogram") as caught:
+        import_tilt_stacks(star, tmp_path / "out", hand="-1")
+    assert f"pixels of {PIXEL:g} Å (rlnImagePixelSize)" in str(caught.value.found)
+    assert "rlnMicrographPixelSize" in str(caught.value.remedy)
+    assert not (tmp_path / "out").exists()
+    stated = read_star(star).with_column("optics", "rlnMicrographPixelSize", [f"{TILT_PIXEL}"])
+    star.write_text("".join(stated.lines))
+    summary = import_tilt_stacks(star, tmp_path / "out", hand="-1")
+    for ours, theirs in zip(_imported(summary), _imported(right), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(np.abs(theirs).max()))
+
+
 @pytest.mark.parametrize("choice", [{"box_size": 26}, {"box_size": 9}, {"binning": 4}, {"binning": 0}])
 def test_a_box_that_does_not_fit_is_refused(tmp_path: Path, choice: dict[str, int]) -> None:
     star = Stacks(tmp_path / "in").write()
