@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.averaging.classify import Classification, classify_particles, score_particles
+from cryodc.averaging.classify import classify_particles, score_particles
+from cryodc.averaging.loop import Classification
 from cryodc.clustering import Clusters
 from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
