@@ -52,6 +52,7 @@ from cryodc.fourier.forward import (
 )
 from cryodc.fourier.fsc import (
     HalfMapFsc,
+    agreeing_shells,
     fourier_shell_correlation,
     half_map_fsc,
     resolution_angstrom,
@@ -80,6 +81,7 @@ __all__ = [
     "ParticleStack",
     "TiltAxis",
     "TiltOptics",
+    "agreeing_shells",
     "apply_weight",
     "backproject",
     "backproject_particles",
