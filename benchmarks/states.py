@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.recipes import positive, run
 from cryodc.alignment import balanced_halves
-from cryodc.fourier import ParticleStack
+from cryodc.fourier import ParticleStack, agreeing_shells
 from cryodc.maps import HalfMaps, average_particles
 from cryodc.simulation import (
     SimulationConfig,
@@ -71,8 +71,7 @@ def analyse(
 
 def supported_shells(maps: HalfMaps) -> int:
     """Shells before the half maps' FSC first falls below 0.143; at least 3."""
-    below = np.flatnonzero(maps.fsc[1:] < 0.143)
-    return max(3, int(below[0]) if len(below) else len(maps.fsc) - 2)
+    return max(3, min(agreeing_shells(maps.fsc), len(maps.fsc) - 2))
 
 
 def main() -> None:

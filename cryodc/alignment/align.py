@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment.ab_initio import random_start
-from cryodc.alignment.halves import Half, agreeing_shells, balanced_halves, join_halves, turn_onto_axes
+from cryodc.alignment.halves import Half, balanced_halves, join_halves, turn_onto_axes
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import ParticleStack, low_pass, shift_lattice, soft_sphere
+from cryodc.fourier import ParticleStack, agreeing_shells, low_pass, shift_lattice, soft_sphere
 from cryodc.volumes import Volume
 
 START_SHELLS = 5.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import density_mask
+from cryodc.fourier import agreeing_shells, density_mask
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 
 
@@ -31,12 +31,6 @@ def join_halves(halves: list[Half]) -> tuple[Tensor, PoseSet]:
         torch.cat([getattr(half.poses, name) for half in halves])[order] for name in ("rotations", "shifts", "scores")
     )
     return rows[order], PoseSet(rotations, shifts, scores)
-
-
-def agreeing_shells(fsc: Tensor, threshold: float = 0.143) -> int:
-    """Shells before the FSC first falls below the threshold."""
-    below = torch.nonzero(fsc[1:] < threshold)[:, 0]
-    return int(below[0]) if len(below) else len(fsc) - 1
 
 
 def turn_onto_axes(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import mean_noise, shift_lattice
+from cryodc.fourier import agreeing_shells, mean_noise, shift_lattice
 
 LOWEST_RADIUS = 6.0
 """Shells that scores use at least."""
@@ -70,7 +70,7 @@ class References:
 
     def radius(self, finest: float) -> float:
         """Shells up to which scores look: those in which most classes' halves agree, and one more."""
-        good = torch.tensor([float(_agreeing(curve)) for curve in self.fsc])
+        good = torch.tensor([float(agreeing_shells(curve, 0.2)) for curve in self.fsc])
         return min(finest, max(LOWEST_RADIUS, float(good.median()) + 1.0))
 
     def select(self, labels: list[int]) -> "References":
@@ -181,9 +181,3 @@ def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n
 def join_references(parts: list[References]) -> References:
     """References of several sets as one."""
     return References(torch.cat([part.maps for part in parts]), torch.cat([part.fsc for part in parts]))
-
-
-def _agreeing(fsc: Tensor, threshold: float = 0.2) -> int:
-    """Shells before the FSC first falls below the threshold."""
-    below = torch.nonzero(fsc[1:] < threshold)[:, 0]
-    return int(below[0]) if len(below) else len(fsc) - 1

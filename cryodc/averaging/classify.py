@@ -12,86 +12,23 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryodc.alignment import (
-    FEWEST,
-    START_SHELLS,
-    ClassPoses,
-    ClassSpectra,
-    NoiseNull,
     References,
-    cluster_log_prior,
     empty_poses,
-    estimate_noise,
-    join_references,
-    make_null,
-    make_references,
-    merge_classes,
     refine_classes,
     score_noise,
     search_classes,
-    start_reference,
 )
-from cryodc.clustering import fit_mixture
-from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
+from cryodc.averaging.loop import SEARCH_SHELLS, UNASSIGNED, Classification, ClassLoop, class_spectra
+from cryodc.fourier import ParticleStack
 
-UNASSIGNED = -1
-"""Label of a particle that belongs to no class."""
-_CORE = 80
-_SEARCH_SHELLS = 7.0
 _TEMPERATURES = (4.0, 2.0, 1.0)
 _PRIOR_WEIGHTS = (1.0, 0.5)
-_SETTLED = 0.005
-_FINEST = 0.7
-_SPLIT_SAMPLE = 160
-_SPLIT_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Classes of particles.
-
-    Parameters
-    ----------
-    labels
-        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none. Labels from ``k`` up are of
-        clusters that gave no reference.
-    posterior
-        ``(n, k)`` probability of each class that has a reference.
-    scores
-        ``(n, k)`` held-out score against each class's reference, in units of the noise.
-    excess
-        ``(n, k)`` how far each score lies above what the particle reaches on maps of noise, in standard deviations.
-    references
-        ``(k, d, h, w)`` map of each class.
-    noise
-        By which scores are weighted.
-    radius
-        Shells that scores look at.
-    null
-        By which a particle is left unassigned; None if none is.
-    unaligned
-        Clusters that gave no reference, in the order of their labels.
-    settled
-        Whether assignments came to rest.
-    """
-
-    labels: Int[Tensor, " n"]
-    posterior: Float[Tensor, "n k"]
-    scores: Float[Tensor, "n k"]
-    excess: Float[Tensor, "n k"]
-    references: Float[Tensor, "k d h w"]
-    noise: NoiseModel
-    radius: float
-    null: NoiseNull | None
-    unaligned: tuple[int, ...]
-    settled: bool
 
 
 @torch.no_grad()
@@ -142,7 +79,7 @@ def classify_particles(
     None if no cluster can be aligned: there is nothing to classify with.
     """
     tell = progress or (lambda text: None)
-    loop = _Loop(stack, clusters, half_sets, seed, tell, start_shells)
+    loop = ClassLoop(stack, clusters, half_sets, seed, tell, start_shells)
     if not loop.start(confidence, n_starts, points):
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
@@ -164,14 +101,14 @@ def score_particles(
     start_shells: float | None = None,
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
     """Labels, scores and posteriors of particles that the references of a classification have not seen."""
-    particles = _spectra(stack)
+    particles = class_spectra(stack)
     particles.noise = found.noise
     halves = torch.ones(len(stack), dtype=torch.long, device=stack.device)
     maps = found.references[:, None].expand(-1, 2, -1, -1, -1)
     references = References(maps, found.noise.power.expand(len(maps), -1))
     poses = empty_poses(len(stack), len(references), stack.device)
     generator = torch.Generator().manual_seed(seed)
-    radius = min(start_shells or _SEARCH_SHELLS, found.radius)
+    radius = min(start_shells or SEARCH_SHELLS, found.radius)
     search_classes(particles, halves, references, radius, poses, list(range(len(references))), generator)
     refine_classes(particles, halves, references, found.radius, poses)
     labels = poses.scores.argmax(dim=1)
@@ -180,210 +117,3 @@ def score_particles(
         own = found.null.excess(poses.scores, on_noise).gather(1, labels[:, None])[:, 0]
         labels = labels.masked_fill(own < found.null.critical, UNASSIGNED)
     return labels, poses.scores, torch.softmax(0.5 * poses.scores.square(), dim=1)
-
-
-def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
-    """Rows of the parts that a cluster falls into by the codes of its particles; none if it is too small."""
-    if len(points) < 2 * n_parts * FEWEST:
-        return []
-    values = points.double().cpu().numpy()
-    labels = fit_mixture(values, n_parts, seed).predict(values)
-    parts = [torch.from_numpy(np.flatnonzero(labels == part)).to(points.device) for part in range(n_parts)]
-    return [part for part in parts if len(part) >= 2 * FEWEST]
-
-
-def _spectra(stack: ParticleStack) -> ClassSpectra:
-    box = stack.box_size
-    sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
-    return ClassSpectra(stack.masked(sphere), _FINEST * (box // 2))
-
-
-class _Loop:
-    """The state of a classification: references, poses against each, and whose particles they are."""
-
-    references: References
-    poses: ClassPoses
-    whole: list[bool]
-    """Classes that were tried for a split and need none."""
-    unaligned: list[int]
-    """Clusters that gave no reference."""
-    settled: bool = False
-
-    def __init__(
-        self,
-        stack: ParticleStack,
-        clusters: Tensor,
-        half_sets: Tensor,
-        seed: int,
-        tell: Callable[[str], None],
-        start_shells: float | None,
-    ) -> None:
-        self.stack, self.finest = stack, _FINEST * (stack.box_size // 2)
-        self.particles = _spectra(stack)
-        self.clusters, self.halves = clusters, half_sets
-        self.seed, self.tell, self.start_shells = seed, tell, start_shells
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def start(self, confidence: Tensor, n_starts: int, points: Tensor | None = None) -> bool:
-        """References from each cluster's most confident particles, and a first search; False if none aligns.
-
-        A cluster that gives none is tried again: with more starts, and in parts, since of several proteins together
-        none may align.
-        """
-        found, self.unaligned = [], []
-        for cluster in range(int(self.clusters.max()) + 1):
-            rows = torch.nonzero(self.clusters == cluster)[:, 0]
-            name = f"reference of cluster {cluster + 1}"
-            started = self._start(rows, confidence, cluster, n_starts, name)
-            if not started and points is not None:
-                for number, part in enumerate(_parts(points[rows], self.seed)):
-                    started += self._start(
-                        rows[part], confidence, cluster, 2 * n_starts, f"{name}, part {number + 1} of it"
-                    )
-            if not started:
-                self.unaligned.append(cluster)
-            found += started
-        if not found:
-            return False
-        self.references, self.whole = join_references(found), [False] * len(found)
-        self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
-        self._search(list(range(len(found))))
-        return True
-
-    def _start(self, rows: Tensor, confidence: Tensor, cluster: int, n_starts: int, name: str) -> list[References]:
-        """The reference of the most confident of some particles, if they can be aligned."""
-        core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
-        shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
-        started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
-        evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
-        self.tell(f"{name}, {len(core)} of {len(rows)} particles: {evidence}")
-        return [] if started is None else [started[0]]
-
-    def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
-        """Rounds of new references and new poses until hardly a particle changes its class."""
-        self.settled = False
-        for i in range(n_rounds):
-            temperature = temperatures[min(i, len(temperatures) - 1)]
-            prior = prior_weights[i] if i < len(prior_weights) else 0.0
-            shares = self._posterior(temperature, prior)
-            self.references = make_references(self.particles, self.halves, self.poses, shares, self.finest)
-            self._drop_unused(shares)
-            before = self.labels
-            if i == 1 and len(temperatures) > 1:
-                self._search(list(range(len(self.references))))
-            else:
-                self._refine()
-            changed = float((before != self.labels).float().mean())
-            self.tell(f"round {i + 1}: {len(self.references)} classes, {100 * changed:.1f} % changed class")
-            if i + 1 >= len(temperatures) and i >= len(prior_weights) and changed <= _SETTLED:
-                self.settled = True
-                return
-
-    def merge(self) -> None:
-        """Make one class of two that are the same protein."""
-        arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
-        kept = merge_classes(*arguments, self.tell)
-        if len(kept) < len(self.references):
-            self._keep(kept)
-            self.run(2, (1.0,), ())
-
-    def split(self) -> bool:
-        """Put two references in the place of one that holds two proteins; whether any does."""
-        labels, kept, found = self.labels, [], []
-        for label in range(len(self.references)):
-            rows = torch.nonzero(labels == label)[:, 0]
-            pair = None if self.whole[label] else self._try_split(rows, self.poses.scores[rows, label], label)
-            if pair is None:
-                kept.append(label)
-            else:
-                self.tell(f"a class of {len(rows)} particles is split")
-                found.append(pair)
-        if found:
-            references = join_references([self.references.select(kept), *found])
-            extra = empty_poses(len(self.particles), len(references) - len(kept), self.halves.device)
-            poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
-            self.references, self.whole = references, [True] * len(kept) + [False] * (len(references) - len(kept))
-            self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
-            self._search(list(range(len(kept), len(references))))
-        return bool(found)
-
-    def _try_split(self, rows: Tensor, scores: Tensor, label: int) -> References | None:
-        """The two references that members best and worst explained lead to, if they do not turn out to be one."""
-        if len(rows) < 4 * FEWEST:
-            return None
-        chosen = torch.randperm(len(rows), generator=self.generator)[:_SPLIT_SAMPLE].to(rows.device)
-        worse = (scores[chosen] < scores[chosen].median()).long()
-        rows = rows[chosen]
-        part = _Loop(
-            self.stack.select(rows),
-            worse,
-            self.halves[rows],
-            self.seed + 100 * (label + 1),
-            lambda _: None,
-            self.start_shells,
-        )
-        if not part.start(torch.ones(len(rows), device=rows.device), n_starts=2) or len(part.references) < 2:
-            return None
-        part.run(len(_SPLIT_TEMPERATURES) + 2, _SPLIT_TEMPERATURES, ())
-        part.merge()
-        return part.references if len(part.references) == 2 else None
-
-    def result(self, junk: bool) -> Classification:
-        """Classes by size, particles that belong to none, and those of clusters that gave no reference."""
-        null, excess = None, torch.full_like(self.poses.scores, torch.inf)
-        if junk:
-            self.tell("every particle on maps of noise")
-            radii = self._radius, min(self.start_shells or _SEARCH_SHELLS, self._radius)
-            null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
-            excess = null.excess(self.poses.scores, on_noise)
-        nothing = excess.gather(1, self.labels[:, None])[:, 0] < (0.0 if null is None else null.critical)
-        sizes = torch.bincount(self.labels[~nothing], minlength=len(self.references))
-        kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0] or [0]
-        if null is not None:
-            null = null.select(kept)
-        self._keep(kept)
-        labels, excess = self.labels.masked_fill(nothing, UNASSIGNED), excess[:, kept]
-        unaligned = [c for c in self.unaligned if bool((nothing & (self.clusters == c)).any())]
-        for place, cluster in enumerate(unaligned):
-            labels[nothing & (self.clusters == cluster)] = len(kept) + place
-        maps = self.references.maps.mean(dim=1)
-        posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
-        return Classification(
-            labels, posterior, self.poses.scores, excess, maps, noise, radius, null, tuple(unaligned), self.settled
-        )
-
-    @property
-    def labels(self) -> Tensor:
-        """The class of the best score."""
-        return self.poses.scores.argmax(dim=1)
-
-    @property
-    def _radius(self) -> float:
-        return self.references.radius(self.finest)
-
-    def _search(self, labels: list[int]) -> None:
-        radius = min(self.start_shells or _SEARCH_SHELLS, self._radius)
-        search_classes(self.particles, self.halves, self.references, radius, self.poses, labels, self.generator)
-        estimate_noise(self.particles, self.halves, self.references, self.poses)
-        self._refine()
-
-    def _refine(self) -> None:
-        refine_classes(self.particles, self.halves, self.references, self._radius, self.poses)
-        estimate_noise(self.particles, self.halves, self.references, self.poses)
-
-    def _posterior(self, temperature: float, prior_weight: float) -> Tensor:
-        gain = 0.5 * self.poses.scores.square() / temperature
-        if prior_weight > 0:
-            gain = gain + prior_weight * cluster_log_prior(torch.softmax(gain, dim=1), self.clusters)
-        return torch.softmax(gain, dim=1)
-
-    def _drop_unused(self, shares: Tensor) -> None:
-        """Classes that have too few particles in a half to be held out."""
-        held = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)]).amin(dim=0)
-        kept = torch.nonzero(held >= 2.0)[:, 0].tolist()
-        if kept and len(kept) < len(self.references):
-            self._keep(kept)
-
-    def _keep(self, labels: list[int]) -> None:
-        self.references, self.poses = self.references.select(labels), self.poses.select(labels)
-        self.whole = [self.whole[label] for label in labels]

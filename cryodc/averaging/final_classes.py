@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import FALSE_POSITIVES
-from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
+from cryodc.averaging.classify import classify_particles, score_particles
+from cryodc.averaging.loop import UNASSIGNED, Classification
 from cryodc.clustering import Clusters
 from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop

@@ -5,13 +5,10 @@ A cell is a volume ``(d, h, w)`` or an image ``(h, w)`` or ``(3, h, w)``. Rows o
 traversal.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -19,16 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cryodc.figures.volumes import class_colour, scale_bar_angstrom
+from cryodc.figures.panels import INK, SOFT, PanelPage, figure_png
+from cryodc.figures.volumes import class_colour
 
 View = Literal["slices", "projection"]
 """How a volume becomes a cell: its three central slices along z, y and x, or its mean along z."""
 Cell = NDArray[np.float32]
-_DPI = 130
-_GAP = 0.06
-_EDGE = 0.8
 _MOST_SLICES = 48
-_INK, _SOFT = "#1b1f24", "#5b6570"
 
 
 def cell_panels(cell: Cell, view: View) -> list[NDArray[np.float32]]:
@@ -70,7 +64,7 @@ def grid_png(
     n_rows, n_columns = len(cells), len(cells[0])
     n_panels = len(cell_panels(cells[0][0], view))
     lead, top = int(row_particles is not None), int(column_particles is not None)
-    page = _Page(n_rows + top, (n_columns + lead) * n_panels, left=0.8, above=0.3, group=n_panels, lead=lead)
+    page = PanelPage(n_rows + top, (n_columns + lead) * n_panels, left=0.8, above=0.3, group=n_panels, lead=lead)
     for i, row in enumerate(cells):
         limits = _grey_limits([panel for cell in row for panel in cell_panels(cell, view)])
         for j, cell in enumerate(row):
@@ -82,7 +76,7 @@ def grid_png(
         _show_particle(page, 0, (j + lead) * n_panels, particle, view)
     page.scale_bar(top, lead * n_panels, box_angstrom)
     for i, name in enumerate(row_names):
-        page.label_row(i + top, name, row_colours[i] if row_colours else _INK)
+        page.label_row(i + top, name, row_colours[i] if row_colours else INK)
     if lead:
         page.title(0, n_panels, "content of")
     page.title(lead * n_panels, n_columns * n_panels, "transformation of" if top else "transformation codes")
@@ -93,7 +87,7 @@ def traversal_png(
     axes: Sequence[tuple[str, Float[NDArray[np.float32], "n *shape"]]],
     *,
     view: View = "slices",
-    colour: str = _INK,
+    colour: str = INK,
     box_angstrom: float = 0,
 ) -> bytes:
     """Traversals as a PNG: along each axis the cells, below them what is more (red) or less (blue) than in the middle.
@@ -111,7 +105,7 @@ def traversal_png(
     """
     steps = [[cell_panels(cell, view) for cell in cells] for _, cells in axes]
     n_steps, n_panels = len(steps[0]), len(steps[0][0])
-    page = _Page(2 * len(axes), n_steps * n_panels, left=1.15, above=0.3, group=n_panels, lead=0)
+    page = PanelPage(2 * len(axes), n_steps * n_panels, left=1.15, above=0.3, group=n_panels, lead=0)
     limits = _grey_limits([panel for cells in steps for panels in cells for panel in panels])
     for a, ((name, _), cells) in enumerate(zip(axes, steps, strict=True)):
         middle = cells[n_steps // 2]
@@ -122,7 +116,7 @@ def traversal_png(
                 page.show(2 * a, j * n_panels + k, panel, limits)
                 page.show(2 * a + 1, j * n_panels + k, _diverging(differences[j][k], largest), None)
         page.label_row(2 * a, name, colour)
-        page.label_row(2 * a + 1, "less the middle", _SOFT)
+        page.label_row(2 * a + 1, "less the middle", SOFT)
     page.scale_bar(0, 0, box_angstrom)
     for j, quantile in enumerate(np.linspace(5, 95, n_steps)):
         page.title(j * n_panels, n_panels, f"{quantile:.0f} %")
@@ -139,7 +133,9 @@ def gallery_png(rows: Sequence[tuple[str, str, Sequence[Cell]]], *, box_angstrom
     box_angstrom
         Width of an image, for the scale bar; 0 where it is not known.
     """
-    page = _Page(len(rows), max(len(images) for _, _, images in rows), left=0.8, above=0.05, group=1, lead=0, edge=0.6)
+    page = PanelPage(
+        len(rows), max(len(images) for _, _, images in rows), left=0.8, above=0.05, group=1, lead=0, edge=0.6
+    )
     for i, (name, colour, images) in enumerate(rows):
         for j, image in enumerate(images):
             page.show(i, j, image, _grey_limits([image]))
@@ -160,7 +156,7 @@ def slices_png(rows: Sequence[tuple[str, str, Cell]], *, box_angstrom: float = 0
     """
     shown = [(name, colour, _z_slices(cell)) for name, colour, cell in rows]
     n_columns = max(len(slices) for _, _, slices in shown)
-    page = _Page(len(shown), n_columns, left=1.25, above=0.05, group=n_columns, lead=0, edge=0.42)
+    page = PanelPage(len(shown), n_columns, left=1.25, above=0.05, group=n_columns, lead=0, edge=0.42)
     for i, (name, colour, slices) in enumerate(shown):
         limits = _grey_limits(slices)
         for j, panel in enumerate(slices):
@@ -202,75 +198,11 @@ def maps_png(
         for j, (title, points) in enumerate(row):
             axes = figure.add_subplot(n_rows, n_columns, i * n_columns + j + 1)
             _scatter(axes, points, groups[i][j])
-            axes.set_title(title, fontsize=9, color=_INK)
-    return _png(figure)
+            axes.set_title(title, fontsize=9, color=INK)
+    return figure_png(figure)
 
 
-class _Page:
-    """Square panels in rows, with names at the left and titles above; a small gap parts groups of panels.
-
-    Lengths are in inches. Panels are pasted into one image, which is quicker than axes of their own by far.
-    """
-
-    def __init__(
-        self, n_rows: int, n_columns: int, *, left: float, above: float, group: int, lead: int, edge: float = _EDGE
-    ) -> None:
-        self.left, self.above, self.group, self.edge, self.lead = left, above, group, edge, lead
-        width = left + self._x(n_columns - 1) + edge + _GAP
-        height = above + n_rows * (edge + _GAP)
-        self.pixels = np.ones((round(height * _DPI), round(width * _DPI), 3))
-        self.width, self.height = self.pixels.shape[1] / _DPI, self.pixels.shape[0] / _DPI
-        self.figure = Figure(figsize=(self.width, self.height), dpi=_DPI)
-
-    def show(self, row: int, column: int, panel: NDArray[Any], limits: tuple[float, float] | None) -> None:
-        """One panel; without limits its values are colours."""
-        edge = round(self.edge * _DPI)
-        top, left = round(self._y(row) * _DPI), round((self.left + self._x(column)) * _DPI)
-        low, high = limits or (0.0, 1.0)
-        shown = torch.from_numpy((np.atleast_3d(panel)[..., :3].astype(np.float64) - low) / (high - low))
-        fine = F.interpolate(shown.permute(2, 0, 1)[None], size=(edge, edge), mode="bicubic", align_corners=False)
-        self.pixels[top : top + edge, left : left + edge] = fine[0].permute(1, 2, 0).flip(0).clamp(0, 1).numpy()
-
-    def label_row(self, row: int, text: str, colour: str) -> None:
-        """A name at the left of a row."""
-        place = 0.08 / self.width, 1 - (self._y(row) + self.edge / 2) / self.height
-        self.figure.text(*place, text, color=colour, fontsize=8, va="center", linespacing=1.3)
-
-    def title(self, column: int, n_columns: int, text: str) -> None:
-        """A title above some columns."""
-        middle = self.left + (self._x(column) + self._x(column + n_columns - 1) + self.edge) / 2
-        place = middle / self.width, 1 - 0.5 * self.above / self.height
-        self.figure.text(*place, text, color=_SOFT, fontsize=8, ha="center", va="center")
-
-    def scale_bar(self, row: int, column: int, box_angstrom: float) -> None:
-        """A scale bar in one panel; none where the width of the box is not known."""
-        if box_angstrom <= 0:
-            return
-        length = scale_bar_angstrom(box_angstrom)
-        n_pixels = round(self.edge * length / box_angstrom * _DPI)
-        bottom = round((self._y(row) + 0.95 * self.edge) * _DPI)
-        left = round((self.left + self._x(column) + 0.05 * self.edge) * _DPI)
-        self.pixels[bottom - 5 : bottom + 1, left - 1 : left + n_pixels + 1] = 0
-        self.pixels[bottom - 4 : bottom, left : left + n_pixels] = 1
-        place = left / _DPI / self.width, 1 - (bottom - 7) / _DPI / self.height
-        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=min(6.5, 12 * self.edge), zorder=3)
-
-    def png(self) -> bytes:
-        """The whole page."""
-        axes = self.figure.add_axes((0, 0, 1, 1), zorder=-1)
-        axes.set_axis_off()
-        axes.imshow(self.pixels, interpolation="nearest", aspect="auto")
-        return _png(self.figure)
-
-    def _x(self, column: int) -> float:
-        groups = column // self.group
-        return column * (self.edge + _GAP / 3) + 2 * _GAP * groups + (2 * _GAP if self.lead and groups else 0)
-
-    def _y(self, row: int) -> float:
-        return self.above + row * (self.edge + _GAP)
-
-
-def _show_particle(page: _Page, row: int, column: int, particle: Cell | None, view: View) -> None:
+def _show_particle(page: PanelPage, row: int, column: int, particle: Cell | None, view: View) -> None:
     if particle is not None:
         panels = cell_panels(particle, view)
         limits = _grey_limits(panels)
@@ -317,9 +249,3 @@ def _group_colour(name: str, position: int, n_groups: int) -> Any:
     if n_groups <= 12:
         return class_colour(position + 1)
     return colormaps["viridis"](0.05 + 0.85 * position / max(n_groups - 1, 1))
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

@@ -20,6 +20,7 @@ from cryodc.fourier.ball import (
 from cryodc.fourier.ctf import TiltOptics
 from cryodc.fourier.filters import (
     crop_weights,
+    density_mask,
     fourier_crop,
     fourier_pad,
     fourier_shift,
@@ -32,33 +33,35 @@ from cryodc.fourier.filters import (
     view_mask,
 )
 from cryodc.fourier.forward import (
-    OVERSAMPLING,
     backproject_particles,
-    fine_gradient,
-    fine_spectrum,
     phase_ramps,
     predict,
     predict_with_jacobian,
-    sample_spectrum,
     score_chosen,
     score_poses,
     slices,
-    spread_samples,
     sums_in_ball,
     turn_back,
     turned_ramps,
-    unfold_spectrum,
     weighted_spectra,
 )
 from cryodc.fourier.fsc import (
     HalfMapFsc,
+    agreeing_shells,
     fourier_shell_correlation,
     half_map_fsc,
     resolution_angstrom,
     shell_frequencies,
     shell_product,
 )
-from cryodc.fourier.masks import density_mask
+from cryodc.fourier.grid import (
+    OVERSAMPLING,
+    fine_gradient,
+    fine_spectrum,
+    sample_spectrum,
+    spread_samples,
+    unfold_spectrum,
+)
 from cryodc.fourier.noise import NoiseModel, mean_noise, noise_of_residuals
 from cryodc.fourier.stack import ParticleSpectra, ParticleStack, stack_spectra
 from cryodc.fourier.wedge import (
@@ -80,6 +83,7 @@ __all__ = [
     "ParticleStack",
     "TiltAxis",
     "TiltOptics",
+    "agreeing_shells",
     "apply_weight",
     "backproject",
     "backproject_particles",

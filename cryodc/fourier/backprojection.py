@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cryodc.fourier.ctf import TiltOptics
 from cryodc.fourier.filters import soft_sphere
-from cryodc.fourier.forward import OVERSAMPLING
+from cryodc.fourier.grid import OVERSAMPLING
 from cryodc.fourier.wedge import frequency_grid
 
 MEASURED = 1e-4

@@ -76,14 +76,25 @@ def resolution_angstrom(
     32.0
     """
     box_size = 2 * (len(fsc) - 1)
-    below = np.flatnonzero(fsc[1:] < threshold)
-    if len(below) == 0:
+    shell = agreeing_shells(fsc, threshold) + 1
+    if shell == len(fsc):
         return 2 * spacing_angstrom
-    shell = int(below[0]) + 1
     if shell == 1:
         return float("inf")
     drop = (fsc[shell - 1] - threshold) / (fsc[shell - 1] - fsc[shell])
     return float(box_size * spacing_angstrom / (shell - 1 + drop))
+
+
+def agreeing_shells(fsc: Float[NDArray[np.float64], " shells"] | Tensor, threshold: float = 0.143) -> int:
+    """Shells beyond DC before the FSC first falls below a threshold; all of them if it never does.
+
+    Examples
+    --------
+    >>> agreeing_shells(np.array([1.0, 1.0, 0.9, 0.1, 0.5])), agreeing_shells(np.ones(5))
+    (2, 4)
+    """
+    below = (fsc[1:] < threshold).nonzero()[0] if isinstance(fsc, np.ndarray) else (fsc[1:] < threshold).nonzero()
+    return int(below[0]) if len(below) else len(fsc) - 1
 
 
 def _shell_sums(values: Tensor, index: Tensor) -> Tensor:

@@ -113,15 +113,6 @@ def rotation_grid(step_degrees: float) -> Float[Tensor, "n 3 3"]:
     return matrices_from_quaternions(torch.from_numpy(quaternions)).float()
 
 
-def local_rotation_grid(radius_degrees: float, step_degrees: float) -> Float[Tensor, "n 3 3"]:
-    """Small rotations within ``radius_degrees`` of the identity, on a cubic lattice of rotation vectors."""
-    n_steps = int(radius_degrees / step_degrees + 1e-6)
-    axis = torch.arange(-n_steps, n_steps + 1, dtype=torch.float32) * math.radians(step_degrees)
-    vectors = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
-    within = vectors.norm(dim=1) <= math.radians(radius_degrees) + 1e-6
-    return rotations_from_vectors(vectors[within])
-
-
 def geodesic_degrees(
     first: Float[NDArray[np.float64], "*first 3 3"], second: Float[NDArray[np.float64], "*second 3 3"]
 ) -> NDArray[np.float64]:

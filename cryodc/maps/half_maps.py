@@ -12,6 +12,7 @@ from cryodc.fourier import (
     FourierBall,
     HalfMapFsc,
     ParticleStack,
+    agreeing_shells,
     ball_weights,
     density_mask,
     fine_spectrum,
@@ -116,8 +117,7 @@ def average_particles(
     known = torch.from_numpy(fsc).float().to(device).clamp(0.02, 0.99)
     damping = ball.shell_mean(bottom)[ball.shells] * ((1 - known) / (2 * known))[ball.shells.clamp_max(len(fsc) - 1)]
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
-    below = np.flatnonzero(fsc[1:] < 0.143)
-    finest = float(max(3, below[0] if len(below) else box_size // 2 - 1))
+    finest = float(max(3, min(agreeing_shells(fsc), box_size // 2 - 1)))
     score = _mean_correlation(stack, (first_turn, first_move), half_sets, halves * mask, ball.within(finest))
     coverage = measure_coverage(bottom, used, len(stack), ball)
     return HalfMaps(average, halves, mask, fsc, curves, coverage, score)

@@ -29,7 +29,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of last.pt and best.pt."""
+        """Folder of last.pt."""
         return self.path / "checkpoints"
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor
 from cryodc.alignment import balanced_halves
 from cryodc.dataset import SubtomogramDataset
 from cryodc.errors import InputError
-from cryodc.fourier import chunks
+from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
 from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
 from cryodc.star import particle_block, read_star, read_whole_numbers
@@ -129,5 +129,4 @@ def _supported_shells(run: RunFolder, number: int) -> int:
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if int(row["class"]) == number]
     fsc = np.array([float(row["fsc"]) for row in rows])
-    below = np.flatnonzero(fsc[1:] < 0.143)
-    return max(3, int(below[0]) if len(below) else len(fsc) - 2)
+    return max(3, min(agreeing_shells(fsc), len(fsc) - 2))

@@ -31,7 +31,7 @@ class TrainingState:
         One for each part of the model, by name.
     average
         The running mean of the model's weights, if one is kept.
-    epoch, best_total, log
+    epoch, log
         Epochs done, the lowest total of any, and a line for each.
     """
 
@@ -40,7 +40,6 @@ class TrainingState:
     schedulers: dict[str, LambdaLR]
     average: Model | None = None
     epoch: int = 0
-    best_total: float = math.inf
     log: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -85,7 +84,6 @@ def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
         **{_KEYS[name]: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
         "schedulers": [scheduler.state_dict() for scheduler in state.schedulers.values()],
         "epoch": state.epoch,
-        "best_total": state.best_total,
         "log": state.log,
     }
     # torch.save hides a full disk behind a RuntimeError; a plain write raises OSError.
@@ -118,7 +116,7 @@ def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> N
         ) from error
     for scheduler, saved in zip(state.schedulers.values(), content["schedulers"], strict=True):
         scheduler.load_state_dict(saved)
-    state.epoch, state.best_total, state.log = content["epoch"], content["best_total"], content["log"]
+    state.epoch, state.log = content["epoch"], content["log"]
 
 
 def load_model(path: Path, device: torch.device | None = None) -> tuple[Model, TrainConfig]:

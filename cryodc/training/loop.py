@@ -105,14 +105,8 @@ def train(
         state.epoch += 1
         line = {"epoch": state.epoch, "seconds": round(time.monotonic() - began, 3), **terms}
         state.log.append(line)
-        # While β rises, a total says nothing of the next.
-        risen = state.epoch > config.loss.kl_warm_up_epochs or state.epoch == config.optimisation.epochs
-        improved = risen and line["total"] < state.best_total
-        state.best_total = line["total"] if improved else state.best_total
         if team.leads:
             save_checkpoint(run.checkpoints / "last.pt", state, config)
-            if improved:
-                save_checkpoint(run.checkpoints / "best.pt", state, config)
             write_log(run.log, state.log, log_columns(config.model.name))
         listener.on_epoch(line)
     return state.encoding_model.eval()

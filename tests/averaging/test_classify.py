@@ -6,7 +6,8 @@ from scipy.special import logsumexp
 from cryodc.alignment import ClassSpectra, References, balanced_halves, cluster_log_prior, make_null, score_noise
 from cryodc.alignment.evidence import mixture_gain
 from cryodc.alignment.null import noise_like
-from cryodc.averaging.classify import UNASSIGNED, Classification, classify_particles, score_particles
+from cryodc.averaging.classify import classify_particles, score_particles
+from cryodc.averaging.loop import UNASSIGNED, Classification
 from cryodc.evaluation import composition_scores
 from cryodc.fourier import ParticleStack, apply_weight, standardise
 from cryodc.geometry import random_rotations

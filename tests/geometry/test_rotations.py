@@ -16,7 +16,6 @@ from cryodc.geometry import (
     rotations_from_vectors,
     symmetry_rotations,
 )
-from cryodc.geometry.rotations import local_rotation_grid
 
 ANGLES = st.floats(-4000, 4000)
 
@@ -90,15 +89,6 @@ def test_every_rotation_is_near_the_grid(step: float) -> None:
     nearest = geodesic_degrees(probes[:, None], grid[None]).min(axis=1)
     assert nearest.max() < step
     assert nearest.mean() > step / 4
-
-
-def test_local_grid_holds_the_identity_and_stays_local() -> None:
-    grid = local_rotation_grid(10.0, 5.0).double().numpy()
-    angles = geodesic_degrees(grid, np.eye(3))
-    assert angles.min() == pytest.approx(0, abs=1e-4)
-    assert angles.max() <= 10.001
-    # Lattice points of step 5 in a ball of radius 10: |n| ≤ 2 in three dimensions.
-    assert len(grid) == 33
 
 
 @pytest.mark.parametrize(

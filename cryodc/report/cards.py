@@ -1,0 +1,146 @@
+"""Cards of the report: what the page shows of each class, of sample particles and of images."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryodc.clustering import Clusters
+from cryodc.figures import (
+    ParticleShelf,
+    class_colour,
+    class_name,
+    gallery_png,
+    orthoslices_png,
+    slices_png,
+    surface_png,
+)
+from cryodc.io import read_volume
+from cryodc.report.decoded import data_uri
+from cryodc.runs import RunFolder
+from cryodc.volumes import Volume
+
+_N_SAMPLES = 4
+_N_MEMBERS = 12
+
+
+@dataclass(frozen=True)
+class ClassCard:
+    """What the page says of one class."""
+
+    number: int
+    colour: str
+    n_particles: int
+    share: float
+    confidence: float
+    aligned: bool | None
+    resolution: str
+    note: str
+    slices: str
+    surface: str
+    quality: str
+    interval: str
+    coverage: str
+
+
+@dataclass(frozen=True)
+class SampleCard:
+    """One particle as recorded and low-passed; class 0 is none."""
+
+    name: str
+    tomogram: str
+    class_number: int
+    colour: str
+    raw: str
+    filtered: str
+
+
+def class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, Any] | None) -> list[ClassCard]:
+    """A card for each class; without averages it has no maps."""
+    if clusters is None:
+        return []
+    rows = {} if averages is None else {row["class"]: row for row in averages["classes"]}
+    cards = []
+    for label, size in enumerate(clusters.sizes):
+        number = label + 1
+        row = rows.get(number)
+        resolution, slices, surface, quality = "–", "", "", ""
+        if row is not None:
+            volume = read_volume(run.averages / f"class{number:03d}.mrc")
+            resolution = "–" if row["resolution_angstrom"] is None else f"{row['resolution_angstrom']:.1f} Å"
+            slices = data_uri(orthoslices_png(volume))
+            surface = data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
+            picture = run.averages / f"class{number:03d}_quality.png"
+            quality = data_uri(picture.read_bytes()) if picture.exists() else ""
+        cards.append(
+            ClassCard(
+                number=number,
+                colour=class_colour(number),
+                n_particles=size,
+                share=size / sum(clusters.sizes),
+                confidence=float(clusters.confidence[clusters.labels == label].mean()),
+                aligned=None if row is None else row["aligned"],
+                resolution=resolution,
+                note="" if row is None else row["note"],
+                slices=slices,
+                surface=surface,
+                quality=quality,
+                interval=_interval(row),
+                coverage=_coverage(row),
+            )
+        )
+    return cards
+
+
+def _interval(row: dict[str, Any] | None) -> str:
+    low, high = (row or {}).get("fraction_interval", (None, None))
+    return "" if low is None else f"{100 * low:.1f}–{100 * high:.1f} %"
+
+
+def _coverage(row: dict[str, Any] | None) -> str:
+    if row is None or "fourier_measured" not in row:
+        return ""
+    return f"{row['fourier_measured']:.0%} of Fourier space measured, efficiency {row['fourier_efficiency']:.2f}"
+
+
+def sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[SampleCard]:
+    """Particles spread evenly over the classes, as recorded and low-passed; none of those whose image has moved."""
+    particles = shelf.particles
+    labels = np.full(len(particles), -1) if clusters is None else clusters.labels
+    in_class_order = np.argsort(labels, kind="stable")
+    places = np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int)
+    cards = []
+    for row in in_class_order[np.unique(places)]:
+        number = int(labels[row]) + 1
+        shown = shelf.show(int(row))
+        if shown.raw is None or shown.filtered is None:
+            continue
+        pictures = [data_uri(_picture(voxels, shelf)) for voxels in (shown.raw, shown.filtered)]
+        cards.append(
+            SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
+        )
+    return cards
+
+
+def class_gallery(shelf: ParticleShelf, clusters: Clusters | None) -> str:
+    """The surest members of each class of images, a class a row; empty for subtomograms, which are averaged."""
+    if clusters is None or shelf.dims == 3:
+        return ""
+    rows = []
+    for label in range(clusters.n_clusters):
+        members = np.flatnonzero(clusters.labels == label)
+        surest = members[np.argsort(-clusters.confidence[members], kind="stable")[:_N_MEMBERS]]
+        images = [shown.raw for shown in map(shelf.show, surest.tolist()) if shown.raw is not None]
+        if images:
+            rows.append((class_name(label + 1), class_colour(label + 1), images))
+    box = shelf.particles.spacing_angstrom * shelf.particles.box_size
+    return data_uri(gallery_png(rows, box_angstrom=box)) if rows else ""
+
+
+def _picture(voxels: NDArray[np.float32], shelf: ParticleShelf) -> bytes:
+    """The central slices of a subtomogram, or an image, as a PNG."""
+    spacing = shelf.particles.spacing_angstrom
+    if shelf.dims == 2:
+        return slices_png([("", "#5b6570", voxels)], box_angstrom=spacing * len(voxels))
+    return orthoslices_png(Volume(voxels, spacing))
