@@ -11,8 +11,8 @@ and says nothing. Maps are sought as differences ``D`` from the average of all, 
 
 Every map is damped by the signal that its own shells show beyond noise (a Wiener filter); where they show none it
 vanishes. Data and their power are interpolated, so a voxel that no particle measured – the cone about the beam, where
-all lie alike – has a trace of data and no power: it would pull a map without end. There the data are taken as 0, which is
-what they say.
+all lie alike – has a trace of data and no power: it would pull a map without end. There the data are taken as 0, which
+is what they say.
 """
 
 import math
