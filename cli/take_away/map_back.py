@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import (
+    OutPath,
+    console,
+    resolve_run,
+    run_argument,
+)
 
 _N_SHOWN = 8
 
@@ -27,9 +32,7 @@ _N_SHOWN = 8
     type=click.Path(path_type=Path, dir_okay=False),
     help="A tomogram whose size and spacing to take, and whose particles to place.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
-)
+@click.option("--out", type=OutPath(), required=True, help="The folder to make; refused if it holds anything.")
 def map_back(
     run: Path | None,
     tomograms: tuple[str, ...],

@@ -1,6 +1,9 @@
 """Whether a folder may become a run, and whether a run may go on with what it is given."""
 
+import itertools
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -47,6 +50,19 @@ def require_free(run: RunFolder) -> None:
             found=", ".join(others[:_SHOWN]) + more,
             remedy="choose another --out",
         )
+
+
+def next_run_folder(resume: bool) -> Path:
+    """``run``, or the first of ``run2``, ``run3`` … that is free; to resume, the last of them that is a run."""
+    names = ("run" if number == 1 else f"run{number}" for number in itertools.count(1))
+    if resume:
+        runs = itertools.takewhile(lambda path: path.exists(), map(Path, names))
+        return ([path for path in runs if _is_run(RunFolder(path))] or [Path("run")])[-1]
+    for path in map(Path, names):
+        with suppress(InputError):
+            require_free(RunFolder(path))
+            break
+    return path
 
 
 def require_run(run: RunFolder) -> None:
