@@ -56,7 +56,7 @@ def pack(
 ) -> None:
     """Put the particles of PARTICLES.STAR, standardised, into one file that training reads batches from.
 
-    Memory then does not grow with the number of particles. An interrupted packing goes on where it stopped when
+    Epochs then take the same memory for any number of particles. An interrupted packing goes on where it stopped when
     the same command is given again. Train on it with the same --tilt-range, --tilt-ranges and --invert.
 
     Example: cryodc pack particles.star --tilt-range -60 60 --dtype float16 --box 32

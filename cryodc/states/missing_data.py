@@ -26,7 +26,7 @@ from cryodc.fourier import FourierBall, ball_spectra, volume_from_ball
 
 _SETTLED_NATS = 0.01
 _N_POWER_STEPS = 12
-_MEASURED = 0.01
+_MEASURED = 0.05
 """A voxel of less power than this, in units of its shell's mean, was not measured."""
 
 
