@@ -1,5 +1,7 @@
 """The ``cryodc`` command and its verbs, each imported only when it is used."""
 
+import difflib
+import errno
 import importlib
 import keyword
 import os
@@ -67,21 +69,51 @@ class VerbGroup(click.RichGroup):
             return click.RichCommand(name=cmd_name, help=VERBS[cmd_name])
         return load_verb(cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb named; for one that there is not, the nearest."""
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.lower().replace("_", "-"), VERBS, n=1, cutoff=0.55)
+            ctx.fail(f"there is no verb {name!r}" + (f"; did you mean `{near[0]}`?" if near else ""))
+        return super().resolve_command(ctx, args)
 
-@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+
+_HELP = """Tell which proteins are in subtomograms, in which states, and what they look like.
+
+cryodc reads RELION or Warp particles, learns a content code and a transformation code for each, clusters the content
+codes, aligns and averages every class, and writes classes, poses and maps back.
+
+\b
+Example:
+  cryodc check particles.star
+  cryodc train particles.star --out run/
+  cryodc cluster run/
+  cryodc average run/
+  cryodc report run/
+"""
+
+# What a user can mend, of all that goes wrong with a file.
+_OF_THE_USER = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EFBIG,
+    errno.ELOOP,
+    errno.EMFILE,
+}
+
+
+@click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cryodc")
 def cli() -> None:
-    r"""Tell which proteins are in subtomograms, in which states, and what they look like.
-
-    cryodc reads RELION or Warp particles, learns a content code and a transformation code for each, clusters
-    the content codes, aligns and averages every class, and writes classes, poses and maps back.
-
-    \b
-    cryodc train particles.star --out run/
-    cryodc cluster run/
-    cryodc average run/
-    cryodc report run/
-    """
+    """Run a verb."""
 
 
 def main() -> None:
@@ -91,10 +123,16 @@ def main() -> None:
     except InputError as error:
         error_console().print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader of our output, `head` for example, has gone; say nothing more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output, `head` for example, has gone; say nothing more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        if error.errno not in _OF_THE_USER:
+            raise
+        said = InputError(f"a file cannot be used: {error.strerror}", file=error.filename)
+        error_console().print(f"Error: {said}", style="bold red", markup=False, highlight=False)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

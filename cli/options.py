@@ -1,5 +1,8 @@
 """Options that several verbs share, and the consoles they print on."""
 
+import math
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +14,10 @@ if TYPE_CHECKING:
     from cryodc.runs import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
+# What every library that draws random numbers takes, with room for seeds that follow from it.
+_LARGEST_SEED = 2**31 - 1
+_LONGEST_NAME_BYTES = 255
+_OF_A_RUN = ("config.yaml", "particles.star")
 
 
 def console() -> Console:
@@ -23,6 +30,39 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def print_next(verb: str, *words: object) -> None:
+    """Print the command to go on with: on one line, quoted as a shell takes it."""
+    text = shlex.join(["cryodc", verb, *map(str, words)])
+    console().print(f"Next: {text}", markup=False, soft_wrap=True)
+
+
+class OutPath(click.Path):
+    """A path to write to, whose name a file system can hold."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, if each of its names is short enough and says something."""
+        text = os.fspath(value)
+        if not text.strip() or "\0" in text:
+            self.fail("expected the name of a file or folder, found none", param, ctx)
+        longest = max(len(os.fsencode(part)) for part in Path(text).parts)
+        if longest > _LONGEST_NAME_BYTES:
+            self.fail(f"expected names of at most {_LONGEST_NAME_BYTES} bytes, found one of {longest}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def check_tilt_range(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse tilt ranges that are none: MIN below MAX, both from -90 to 90."""
+    for low, high in value if param.multiple else [value] if value is not None else []:
+        if not (math.isfinite(low) and math.isfinite(high) and -90 <= low < high <= 90):
+            raise click.BadParameter(
+                f"expected MIN below MAX, both from -90 to 90 degrees, found {low:g} {high:g}", ctx, param
+            )
+    return value
+
+
 def run_argument(command: F) -> F:
     """RUN, optional: the latest run in the current folder if not given."""
     return click.argument("run", required=False, type=click.Path(path_type=Path, file_okay=False), metavar="[RUN]")(
@@ -30,14 +70,35 @@ def run_argument(command: F) -> F:
     )
 
 
-def resolve_run(run: Path | None) -> "RunFolder":
-    """The run folder named, or the latest one in the current folder, saying which."""
+def resolve_run(run: Path | None, *, writes: bool = False) -> "RunFolder":
+    """The run folder named, the one we are in, or the latest one in the current folder, saying which.
+
+    Parameters
+    ----------
+    run
+        As given.
+    writes
+        Whether the verb writes into it: then it must be a folder we may write to, before anything is computed.
+    """
+    from cryodc.errors import InputError
     from cryodc.runs import find_run
 
-    found = find_run(run)
+    found = find_run(run if run is not None else _run_we_are_in())
+    if writes and not os.access(found.path, os.W_OK):
+        raise InputError(
+            "this run folder cannot be written",
+            file=found.path,
+            remedy="copy it to where you may write, or ask its owner for the right to",
+        )
     if run is None:
         error_console().print(f"Using the latest run: {found.path}", style="dim", markup=False)
     return found
+
+
+def _run_we_are_in() -> Path | None:
+    here = Path.cwd()
+    inside = [Path(*[".."] * up) for up in range(min(3, len(here.parents)))]
+    return next((path for path in inside if all((path / name).is_file() for name in _OF_A_RUN)), None)
 
 
 def star_argument(command: F) -> F:
@@ -67,7 +128,7 @@ def coordinate_spacing_option(command: F) -> F:
 def seed_option(command: F) -> F:
     """--seed."""
     return click.option(
-        "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Fixes everything random."
+        "--seed", default=0, show_default=True, type=click.IntRange(0, _LARGEST_SEED), help="Fixes everything random."
     )(command)
 
 
@@ -88,6 +149,7 @@ def tilt_range_option(command: F) -> F:
         "--tilt-range",
         nargs=2,
         type=float,
+        callback=check_tilt_range,
         metavar="MIN MAX",
         help="Tilt angles in degrees, where the STAR names no weight volume.",
     )(command)

@@ -119,5 +119,6 @@ def train_demo(out: Path, config: DemoConfig, listener: DemoListener) -> RunFold
         on_start=lambda n_done, n_total: listener.on_stage("Training", n_total - n_done),
         on_batch=listener.on_steps,
         on_templates=match,
+        on_warning=listener.on_line,
     )
     return train_run(request, training)[0]

@@ -126,6 +126,13 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError("no such device", expected="auto, cpu, cuda or cuda:N", found=name) from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(
+            "cryodc does not compute on this kind of device",
+            expected="auto, cpu, cuda or cuda:N",
+            found=f"--device {name}",
+            remedy="use --device auto or cpu",
+        )
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InputError(

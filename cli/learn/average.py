@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import (
+    console,
+    device_option,
+    error_console,
+    print_next,
+    resolve_run,
+    run_argument,
+    seed_option,
+)
 
 
 @click.command()
@@ -75,7 +83,7 @@ def average(
     from cryodc.averaging import average_run
 
     symmetries, masks = _symmetries(symmetry), _masks(mask)
-    folder = resolve_run(run)
+    folder = resolve_run(run, writes=True)
 
     def tell(line: str) -> None:
         error_console().print(line, style="dim", markup=False)
@@ -114,7 +122,7 @@ def average(
     if unassigned:
         out.print(f"{unassigned} particles unassigned: no class explains them better than noise would", markup=False)
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
-    out.print(f"Next: cryodc report {folder.path}", markup=False)
+    print_next("report", folder.path)
 
 
 def _unassigned(summary: Path) -> int:

@@ -3,7 +3,13 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import (
+    console,
+    print_next,
+    resolve_run,
+    run_argument,
+    seed_option,
+)
 
 
 class ClusterCount(click.ParamType[int | None]):
@@ -39,7 +45,7 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
     from cryodc.clustering import cluster_run
     from cryodc.runs import load_config
 
-    folder = resolve_run(run)
+    folder = resolve_run(run, writes=True)
     clusters = cluster_run(folder, n_clusters, seed=seed)
     out = console()
     if as_json:
@@ -54,4 +60,4 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
     out.print(f"Wrote {folder.clusters / 'clusters.star'}", markup=False)
     # Images are decoded and reported; there is no alignment of them.
     following = "generate" if load_config(folder)["model"]["dims"] == 2 else "average"
-    out.print(f"Next: cryodc {following} {folder.path}", markup=False)
+    print_next(following, folder.path)

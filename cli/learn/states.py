@@ -3,7 +3,15 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import (
+    console,
+    device_option,
+    error_console,
+    print_next,
+    resolve_run,
+    run_argument,
+    seed_option,
+)
 
 
 @click.command()
@@ -58,7 +66,7 @@ def states(
     from cryodc.states import find_states
 
     number = None if n_states == "auto" else _number(n_states)
-    folder = resolve_run(run)
+    folder = resolve_run(run, writes=True)
 
     def tell(line: str) -> None:
         error_console().print(line, style="dim", markup=False)
@@ -77,7 +85,7 @@ def states(
     out.print(table)
     out.print(found.verdict, markup=False)
     out.print(f"Wrote {written / 'particles.star'}", markup=False, soft_wrap=True)
-    out.print(f"Next: cryodc view {folder.path}", markup=False, soft_wrap=True)
+    print_next("view", folder.path)
 
 
 def _number(text: str) -> int:

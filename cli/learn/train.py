@@ -1,15 +1,17 @@
 """``cryodc train``."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 from cryodc_cli.options import (
+    OutPath,
     console,
     data_dir_option,
     device_option,
-    error_console,
     invert_option,
+    print_next,
     seed_option,
     star_argument,
     tilt_axis_option,
@@ -22,10 +24,8 @@ from cryodc_cli.options import (
 @star_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default="run",
-    show_default=True,
-    help="The run folder to make.",
+    type=OutPath(file_okay=False),
+    help="The run folder to make.  [default: run; where that is taken run2, run3 …]",
 )
 @click.option(
     "--model",
@@ -67,7 +67,7 @@ from cryodc_cli.options import (
 @seed_option
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> None:
+def train(star: Path, out: Path | None, config_file: Path | None, **options: Any) -> None:
     """Train a model on PARTICLES.STAR and encode every particle.
 
     Writes a run folder: config.yaml, log.csv, checkpoints/, templates/, codes.npz. Nothing is trained before every
@@ -79,16 +79,10 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
 
     A STAR of 2D single-particle images is trained on in 2D: cryodc train images.star --out run/ --preset paper-starmen
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from cryodc_cli.progress import progress
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from cryodc.training import Listener, TrainRequest, read_overrides, train_run
+    from cryodc.training import Listener, TrainRequest, next_run_folder, read_overrides, train_run
 
     if options["no_pack"] and options["pack"] is not None:
         raise click.UsageError("--pack and --no-pack exclude each other.")
@@ -108,7 +102,7 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
             overrides.setdefault(section, {})[name] = options[name]
     request = TrainRequest(
         star=star,
-        out=out,
+        out=out or next_run_folder(options["resume"]),
         preset=options["preset"],
         overrides=overrides,
         data_dir=options["data_dir"],
@@ -122,7 +116,7 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         device=options["device"],
         resume=options["resume"],
     )
-    bar = Progress(
+    bar = progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -130,7 +124,6 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=error_console(),
     )
     with bar:
         task = bar.add_task("Reading", total=None, rate="")
@@ -146,8 +139,8 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
             bar.update(task, advance=n_particles, rate="" if speed is None else f"{speed:.0f}/s")
 
         def log(line: dict[str, float]) -> None:
-            terms = "  ".join(f"{name} {line[name]:.4g}" for name in line if name not in ("epoch", "seconds"))
-            bar.console.print(f"epoch {line['epoch']:.0f}  {line['seconds']:.1f} s  {terms}", markup=False)
+            done, total = bar.tasks[task].completed, bar.tasks[task].total or 0
+            bar.console.print(epoch_line(line, done, total), markup=False)
 
         def match(text: str) -> None:
             bar.reset(task, description=f"Templates: {text}", total=None, rate="")
@@ -155,8 +148,45 @@ def train(star: Path, out: Path, config_file: Path | None, **options: Any) -> No
         def note(text: str) -> None:
             bar.console.print(text, markup=False)
 
-        listener = Listener(pack, begin, advance, log, match, note)
+        def warn(text: str) -> None:
+            bar.console.print(f"warning: {text}", style="yellow", markup=False)
+
+        listener = Listener(
+            on_pack=pack,
+            on_start=begin,
+            on_batch=advance,
+            on_epoch=log,
+            on_templates=match,
+            on_note=note,
+            on_warning=warn,
+        )
         run, codes = train_run(request, listener)
-    out_console = console()
-    out_console.print(f"Encoded {len(codes)} particles: {run.codes}", markup=False)
-    out_console.print(f"Next: cryodc cluster {run.path}", markup=False)
+    console().print(f"Encoded {len(codes)} particles: {run.codes}", markup=False, soft_wrap=True)
+    print_next("cluster", run.path)
+
+
+def epoch_line(line: dict[str, float], n_done: float, n_total: float) -> str:
+    """One epoch in at most 80 columns; every term of the loss stands in log.csv.
+
+    Parameters
+    ----------
+    line
+        As it is written there.
+    n_done, n_total
+        Particles seen since the first epoch, and in all epochs.
+
+    Examples
+    --------
+    >>> epoch_line({"epoch": 3.0, "seconds": 2.0, "total": 1.91634, "learning_rate": 1e-3}, 3000, 10000)
+    'epoch 3 of 10  loss 1.916  rate 0.001  500 particles/s  14 s left'
+    """
+    epoch, seconds = line["epoch"], max(line["seconds"], 1e-9)
+    of_one = n_done / max(epoch, 1)
+    n_epochs = round(n_total / of_one) if of_one else epoch
+    left = (n_epochs - epoch) * seconds
+    units = ((120, 1, "s"), (7200, 60, "min"), (259200, 3600, "h"), (math.inf, 86400, "d"))
+    time = next(f"{left / unit:.0f} {name}" for most, unit, name in units if left < most)
+    return (
+        f"epoch {epoch:.0f} of {n_epochs:.0f}  loss {line['total']:.4g}  rate {line['learning_rate']:.3g}  "
+        f"{of_one / seconds:.3g} particles/s  {time} left"
+    )

@@ -4,14 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from cryodc_cli.options import console, device_option, error_console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import (
+    OutPath,
+    console,
+    device_option,
+    error_console,
+    resolve_run,
+    run_argument,
+    seed_option,
+)
 
 
 @click.command()
 @run_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutPath(file_okay=False),
     help="Folder to write into; nothing in it is overwritten.  [default: RUN/generated]",
 )
 @click.option(
@@ -90,7 +98,7 @@ from cryodc_cli.options import console, device_option, error_console, resolve_ru
 @click.option(
     "--compare",
     multiple=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutPath(file_okay=False),
     metavar="RUN",
     help="Only draw the codes of this run beside those of RUN; repeat.",
 )

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import (
+    console,
+    resolve_run,
+    run_argument,
+)
 
 
 @click.command()
@@ -18,5 +22,5 @@ def report(run: Path | None) -> None:
     """
     from cryodc.report import write_report
 
-    page = write_report(resolve_run(run))
+    page = write_report(resolve_run(run, writes=True))
     console().print(f"Wrote {page}", markup=False, soft_wrap=True)

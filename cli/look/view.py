@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import error_console, resolve_run, run_argument
+from cryodc_cli.options import (
+    error_console,
+    resolve_run,
+    run_argument,
+)
 
 
 @click.command()

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import rich_click as click
-from cryodc_cli.options import console
+from cryodc_cli.options import (
+    OutPath,
+    console,
+)
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, dir_okay=False), metavar="IN")
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT")
+@click.argument("out", type=OutPath(dir_okay=False), metavar="OUT")
 @click.option(
     "--to",
     type=click.Choice(["relion", "dynamo", "stopgap", "csv"]),

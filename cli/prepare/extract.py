@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from cryodc_cli.options import console, error_console, tilt_axis_option
+from cryodc_cli.options import (
+    OutPath,
+    check_tilt_range,
+    console,
+    print_next,
+    tilt_axis_option,
+)
 
 _N_SHOWN = 5
 
@@ -23,7 +29,7 @@ _N_SHOWN = 5
 @click.option("--bin", "binning", type=click.IntRange(min=1), default=1, show_default=True, help="Fourier binning.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(),
     required=True,
     help="The folder to make; refused if it holds anything.",
 )
@@ -36,7 +42,12 @@ _N_SHOWN = 5
 )
 @click.option("--skip-others", is_flag=True, help="Leave out picks of tomograms that are not given.")
 @click.option(
-    "--tilt-range", nargs=2, type=float, metavar="MIN MAX", help="Tilt angles in degrees: writes the weights."
+    "--tilt-range",
+    nargs=2,
+    type=float,
+    callback=check_tilt_range,
+    metavar="MIN MAX",
+    help="Tilt angles in degrees: writes the weights.",
 )
 @click.option(
     "--tilt-ranges",
@@ -62,7 +73,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
 
     Example: cryodc extract TS_01.mrc TS_02.mrc --picks picks.star --box 64 --tilt-range -60 60 --out sub/
     """
-    from rich.progress import Progress
+    from cryodc_cli.progress import progress
 
     from cryodc.io import read_tilt_ranges
     from cryodc.picks import ExtractRequest, extract_subtomograms
@@ -83,7 +94,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
         spacing_angstrom=options["spacing"],
         coordinate_spacing_angstrom=options["coordinate_spacing"],
     )
-    with Progress(console=error_console()) as bar:
+    with progress() as bar:
         task = bar.add_task("Extracting", total=None)
         result = extract_subtomograms(request, lambda done, total: bar.update(task, completed=done, total=total))
     picked = result.picks
@@ -98,8 +109,7 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
         lines += [f"  line {pick.row}, {pick.tomogram}: {pick.why}" for pick in result.dropped[:_N_SHOWN]]
         lines += ["  …"] if len(result.dropped) > _N_SHOWN else []
     lines.append(f"Wrote {result.star}: box {request.box_size}, {result.spacing_angstrom:g} Å")
-    next_range = "" if result.has_weights else " --tilt-range MIN MAX"
-    lines.append(f"Next: cryodc train {result.star}{next_range}")
     printer = console()
     for line in lines:
         printer.print(line, markup=False, soft_wrap=True)
+    print_next("train", result.star, *([] if result.has_weights else ["--tilt-range", "MIN", "MAX"]))

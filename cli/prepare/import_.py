@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
-from cryodc_cli.options import console, data_dir_option, device_option, error_console
+from cryodc_cli.options import (
+    OutPath,
+    console,
+    data_dir_option,
+    device_option,
+    print_next,
+)
 
 if TYPE_CHECKING:
     from cryodc.tilts import ImportSummary
@@ -14,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("star", type=click.Path(path_type=Path, dir_okay=False), metavar="STAR")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(),
     default="subtomos",
     show_default=True,
     help="The folder to make; refused if it holds anything.",
@@ -44,12 +50,11 @@ def import_(star: Path, **options: Any) -> None:
 
     Example: cryodc import optimisation_set.star --out subtomos/
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from cryodc_cli.progress import progress
 
     from cryodc.tilts import import_tilt_stacks
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console()) as bar:
+    with progress() as bar:
         task = bar.add_task("Importing", total=None)
         summary = import_tilt_stacks(
             star,
@@ -69,7 +74,7 @@ def import_(star: Path, **options: Any) -> None:
         markup=False,
         soft_wrap=True,
     )
-    out.print(f"Next: cryodc check {summary.star}", markup=False, soft_wrap=True)
+    print_next("check", summary.star)
 
 
 def _describe_hands(summary: "ImportSummary") -> list[str]:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 from cryodc_cli.options import (
+    OutPath,
     console,
     data_dir_option,
-    error_console,
     invert_option,
+    print_next,
     star_argument,
     tilt_axis_option,
     tilt_range_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @star_argument
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutPath(file_okay=False),
     help="The folder to make.  [default: the STAR's name with .pack, in the current folder]",
 )
 @click.option(
@@ -55,12 +56,12 @@ def pack(
 ) -> None:
     """Put the particles of PARTICLES.STAR, standardised, into one file that training reads batches from.
 
-    Memory then does not grow with the number of particles. An interrupted packing goes on where it stopped when
+    Epochs then take the same memory for any number of particles. An interrupted packing goes on where it stopped when
     the same command is given again. Train on it with the same --tilt-range, --tilt-ranges and --invert.
 
     Example: cryodc pack particles.star --tilt-range -60 60 --dtype float16 --box 32
     """
-    from rich.progress import Progress
+    from cryodc_cli.progress import progress
 
     from cryodc.dataset import InputOptions, box_of_spacing, pack_particles
     from cryodc.io import read_tilt_ranges
@@ -74,7 +75,7 @@ def pack(
         box_size = box_of_spacing(particles, spacing)
     ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
     options = InputOptions(tilt_range, ranges, tilt_axis, invert)
-    with Progress(console=error_console()) as bar:
+    with progress() as bar:
         task = bar.add_task("Packing", total=len(particles))
         made = pack_particles(
             particles,
@@ -87,4 +88,4 @@ def pack(
         bar.update(task, completed=len(particles))
     described = f"{made.n_particles} particles, box {made.box_size}, {made.spacing_angstrom:g} Å, {made.dtype}"
     console().print(f"Packed {described}: {folder}", markup=False)
-    console().print(f"Next: cryodc train {star} --pack {folder}", markup=False)
+    print_next("train", star, "--pack", folder)

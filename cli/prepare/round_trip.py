@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from cryodc_cli.options import console
+from cryodc_cli.options import (
+    console,
+)
 
 if TYPE_CHECKING:
     from cryodc.star import BlockComparison, Differences, StarComparison

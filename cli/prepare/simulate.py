@@ -4,13 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from cryodc_cli.options import console, error_console, seed_option, tilt_axis_option
+from cryodc_cli.options import (
+    OutPath,
+    check_tilt_range,
+    console,
+    print_next,
+    seed_option,
+    tilt_axis_option,
+)
 
 
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(),
     default="sim",
     show_default=True,
     help="The folder to make; refused if it holds anything.",
@@ -28,6 +35,7 @@ from cryodc_cli.options import console, error_console, seed_option, tilt_axis_op
     "tilt_ranges",
     nargs=2,
     type=float,
+    callback=check_tilt_range,
     multiple=True,
     default=[(-60.0, 60.0)],
     show_default="-60 60",
@@ -124,7 +132,7 @@ def simulate(
 
     Example: cryodc simulate --n 300 --snr 0.05 --tilt-range -60 60 --out sim/
     """
-    from rich.progress import Progress
+    from cryodc_cli.progress import progress
 
     from cryodc.simulation import Crowding, SimulationConfig, TiltSeries, choose_proteins, write_simulation
 
@@ -157,7 +165,7 @@ def simulate(
     )
     names = None if phantoms is None else [name.strip() for name in phantoms.split(",")]
     proteins = choose_proteins(names, map_files, structure_files)
-    with Progress(console=error_console()) as bar:
+    with progress() as bar:
         task = bar.add_task("Simulating", total=n_per_map * len(proteins))
         truth = write_simulation(proteins, config, out, with_poses=with_poses, on_batch=lambda n: bar.advance(task, n))
     printer = console()
@@ -165,7 +173,7 @@ def simulate(
         f"Wrote {len(truth)} particles of {', '.join(truth.proteins)}: {out / 'particles.star'}", markup=False
     )
     printer.print(f"The answer: {out / 'truth.csv'}", markup=False)
-    printer.print(f"Next: cryodc train {out / 'particles.star'}", markup=False)
+    print_next("train", out / "particles.star")
 
 
 def _require(holds: bool, what: str, option: str) -> None:

@@ -3,13 +3,18 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, device_option, error_console, seed_option
+from cryodc_cli.options import (
+    OutPath,
+    console,
+    device_option,
+    seed_option,
+)
 
 
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(),
     default="demo",
     show_default=True,
     help="The folder to make; refused if it holds anything.",
@@ -26,8 +31,9 @@ def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, de
 
     Example: cryodc demo --out demo/
     """
+    from cryodc_cli.progress import progress
     from cryodc_cli.take_away.evaluate import class_table, composition_table
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
     from cryodc.demo import DemoConfig, DemoListener, run_demo
 
@@ -39,7 +45,7 @@ def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, de
         device=device,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=error_console()) as bar:
+    with progress(*columns) as bar:
 
         def begin(name: str, n_steps: int | None) -> None:
             for task in bar.tasks:

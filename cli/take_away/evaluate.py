@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import (
+    console,
+    resolve_run,
+    run_argument,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table

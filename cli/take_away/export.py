@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, coordinate_spacing_option, resolve_run, run_argument
+from cryodc_cli.options import OutPath, console, coordinate_spacing_option, resolve_run, run_argument
 
 if TYPE_CHECKING:
     from cryodc.export import Program
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
 )
 @coordinate_spacing_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
-)
+@click.option("--out", type=OutPath(), required=True, help="The folder to make; refused if it holds anything.")
 def export(
     run: Path | None,
     relion: bool,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import console, coordinate_spacing_option, resolve_run, run_argument
+from cryodc_cli.options import OutPath, console, coordinate_spacing_option, resolve_run, run_argument
 
 if TYPE_CHECKING:
     from cryodc.export import PlannedTomogram
@@ -34,9 +34,7 @@ _N_SHOWN = 8
     help="A tomogram whose size and spacing to take, and whose particles to place.",
 )
 @coordinate_spacing_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The folder to make; refused if it holds anything."
-)
+@click.option("--out", type=OutPath(), required=True, help="The folder to make; refused if it holds anything.")
 def map_back(
     run: Path | None,
     tomograms: tuple[str, ...],

@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import (
+    OutPath,
+    console,
+    resolve_run,
+    run_argument,
+)
 
 
 @click.command()
@@ -18,7 +23,7 @@ from cryodc_cli.options import console, resolve_run, run_argument
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutPath(dir_okay=False),
     required=True,
     help="The STAR to write; refused if it exists.",
 )

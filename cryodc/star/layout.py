@@ -47,7 +47,7 @@ def find_particle_block(document: StarDocument) -> StarBlock:
     Raises
     ------
     InputError
-        If there is none, or several could be it.
+        If there is none, several could be it, or its rows are the tilt images of particles.
     """
     candidates = [block for block in document.blocks if block.is_loop and "rlnImageName" in block]
     named = [block for block in candidates if block.name == "particles"]
@@ -72,6 +72,7 @@ def find_particle_block(document: StarDocument) -> StarBlock:
             expected=f"rows in data_{block.name}",
             found="none",
         )
+    _refuse_tilt_images(document, block)
     return block
 
 
@@ -89,6 +90,48 @@ def import_command(star: Path) -> str:
 def _are_2d_stacks(general: StarBlock) -> bool:
     text = general.column("rlnTomoSubTomosAre2DStacks")[0].strip()
     return text != "" and number_of(text) != 0
+
+
+def _refuse_tilt_images(document: StarDocument, block: StarBlock) -> None:
+    """Refuse the series of 2D images that Warp and M write: a row for every tilt of every particle."""
+    groups = _tilt_image_groups(block)
+    if groups:
+        raise InputError(
+            "these rows are the 2D tilt images of particles, as Warp and M write image series: a row is a tilt, and a "
+            "particle is an rlnGroupName",
+            file=document.source,
+            row=block.header_line + 1,
+            expected="one row for each particle",
+            found=f"{block.n_rows} tilt images of {groups} particles",
+            remedy="export the particles again as volumes, in Warp or M, or with `WarpTools ts_export_particles --3d`; "
+            "`cryodc import` reads what its --2d writes",
+        )
+
+
+def _tilt_image_groups(block: StarBlock) -> int:
+    """How many particles the rows are tilts of; 0 where a row is a particle.
+
+    Dose and tilt set the B factor and scale of every tilt (rlnCtfBfactor, rlnCtfScalefactor), so they differ within
+    a particle. They also differ between particles of one micrograph, after refinement of the CTF: these lie in other
+    places, and their micrograph belongs to one group.
+    """
+    dose = [label for label in ("rlnCtfBfactor", "rlnCtfScalefactor") if label in block]
+    if "rlnGroupName" not in block or not dose or {"rlnTomoName", "rlnCtfImage"} & {*block.labels}:
+        return 0
+    names = block.column("rlnGroupName")
+    groups = set(names)
+    if not len(groups) < len(names):
+        return 0
+
+    def distinct(labels: list[str]) -> int:
+        return len(set(zip(names, *(block.column(label) for label in labels), strict=True)))
+
+    places = [label for label in ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ") if label in block]
+    several = len(groups) == 1 or (
+        "rlnMicrographName" in block and len(set(block.column("rlnMicrographName"))) < len(groups)
+    )
+    in_one_place = distinct(places) == len(groups) if places else several
+    return len(groups) if in_one_place and distinct(dose) > len(groups) else 0
 
 
 def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
@@ -131,6 +174,7 @@ def _refuse_2d(document: StarDocument, block: StarBlock) -> None:
 
 def _no_particles(document: StarDocument) -> InputError:
     labels = {label for block in document.blocks for label in block.labels}
+    shown = shlex.quote(str(document.source))
     found, remedy = "no rlnImageName", "give the particles.star that names the extracted subtomograms"
     if "rlnTomoParticlesFile" in labels:
         block = next(block for block in document.blocks if "rlnTomoParticlesFile" in block)
@@ -142,7 +186,10 @@ def _no_particles(document: StarDocument) -> InputError:
         found = "a table of tomograms"
     elif labels & {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}:
         found = "coordinates without images"
-        remedy = "extract the subtomograms first, with RELION or WarpTools, and give the STAR they write"
+        remedy = (
+            f"cut subtomograms out of tomograms at these picks: cryodc extract TOMOGRAM.mrc --picks {shown} --box 64 "
+        )
+        remedy += "--out subtomos/; or write them for another program: cryodc convert"
     elif "rlnMicrographName" in labels or "rlnMicrographMovieName" in labels:
         found = "a table of micrographs"
     return InputError(

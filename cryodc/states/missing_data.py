@@ -10,20 +10,24 @@ and says nothing. Maps are sought as differences ``D`` from the average of all, 
 * axes, ``V_i = V + Σ_q z_iq U_q`` with ``z ~ N(0, 1)``: probabilistic PCA with missing data (Tipping & Bishop 1999).
 
 Every map is damped by the signal that its own shells show beyond noise (a Wiener filter); where they show none it
-vanishes.
+vanishes. Data and their power are interpolated, so a voxel that no particle measured – the cone about the beam, where
+all lie alike – has a trace of data and no power: it would pull a map without end. There the data are taken as 0, which
+is what they say.
 """
 
 import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from cryodc.fourier import FourierBall, ball_spectra, volume_from_ball
 
 _SETTLED_NATS = 0.01
 _N_POWER_STEPS = 12
+_MEASURED = 0.05
+"""A voxel of less power than this, in units of its shell's mean, was not measured."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class Measurements:
         return replace(self, data=self.data[rows], power=self.power[rows])
 
     def relative_to(self, average: Complex[Tensor, " p"]) -> "Measurements":
-        """The same, of a map's difference from an average."""
-        return replace(self, data=self.data - self.power * average)
+        """The same, of a map's difference from an average; nothing where none of these particles was measured."""
+        rest = self.data - self.power * average
+        return replace(self, data=torch.where(_measured(self.power.sum(dim=0), self.ball), rest, 0))
 
     def masked(self, maps: Complex[Tensor, "k p"]) -> Complex[Tensor, "k p"]:
         """Maps with nothing outside the mask."""
@@ -112,10 +117,16 @@ class AxisModel:
         return (particles.power @ pairs.T).reshape(len(particles), len(self.maps), len(self.maps))
 
 
+def _measured(power: Float[Tensor, "*k p"], ball: FourierBall) -> Bool[Tensor, "*k p"]:
+    return power >= _MEASURED * ball.shell_mean(power)[..., ball.shells]
+
+
 def weighted_map(
     data: Complex[Tensor, "k p"], power: Float[Tensor, "k p"], particles: Measurements
 ) -> Complex[Tensor, "k p"]:
     """``Σ B / (Σ W + r)`` inside the mask, with ``r`` the inverse of the signal its own shells show beyond noise.
+
+    Voxels that were not measured take what the mask lets in from those around them.
 
     Parameters
     ----------
@@ -125,6 +136,7 @@ def weighted_map(
         Whose ball and mask are meant.
     """
     ball = particles.ball
+    data = torch.where(_measured(power, ball), data, 0)
     mean = ball.shell_mean(power)[:, ball.shells].clamp_min(1e-12)
     filled = float(particles.mask.square().mean())
     gain = power / (power + 0.1 * mean)

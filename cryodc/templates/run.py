@@ -14,7 +14,7 @@ from cryodc.io import atomic_path, write_volume
 from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder
 from cryodc.templates.decoder import TemplateDecoder, groups_of
-from cryodc.templates.learn import learn_templates
+from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.volumes import Volume
 
 _GROUPS = "groups.npz"
@@ -28,10 +28,12 @@ def add_template_code(
     seed: int,
     device: torch.device,
     progress: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Codes:
     """Codes with ``matched`` and ``placed``, where templates can be learned from these particles.
 
-    Templates are written to templates/; those of an earlier attempt are removed.
+    Templates are written to templates/; those of an earlier attempt are removed. Where none can be learned, codes are
+    those of the network alone.
 
     Parameters
     ----------
@@ -41,20 +43,37 @@ def add_template_code(
         Particles and what the network says of each, in the same order. Images have no templates.
     config, seed, device, progress
         See :func:`cryodc.templates.learn.learn_templates`.
+    warn
+        Told why templates were left out.
     """
+    for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS):
+        stale.unlink(missing_ok=True)
     if not isinstance(dataset, SubtomogramDataset) or config.n_templates == 0:
         return codes
-    found = learn_templates(dataset, config, seed=seed, device=device, progress=progress)
-    if found is None:
+    try:
+        found = learn_templates(dataset, config, seed=seed, device=device, progress=progress)
+        why = _why_none(found, len(dataset), config)
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        found, why = None, f"they do not hold a fit ({str(error).splitlines()[0]})"
+    if found is None or why is not None:
+        if warn is not None:
+            warn(f"templates were left out, since {why}: codes are those of the network, which tell less apart")
         return codes
-    for stale in run.templates.glob("template*.mrc"):
-        stale.unlink()
     spacing = dataset.particles.spacing_angstrom * dataset.box_size / found.templates.shape[-1]
     for number, template in enumerate(found.templates, 1):
         write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
     with atomic_path(run.templates / _GROUPS) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(found.groups))
     return replace(codes, matched=found.points, placed=found.placed)
+
+
+def _why_none(found: TemplateCode | None, n_particles: int, config: TemplateConfig) -> str | None:
+    fewest = 2 * config.particles_per_template
+    if found is None and min(n_particles, config.n_particles) < fewest:
+        return f"{n_particles} particles are fewer than {fewest}"
+    if found is None:
+        return "no two groups of particles could be aligned"
+    return None if np.isfinite(found.points).all() and np.isfinite(found.placed).all() else "they do not hold a fit"
 
 
 def load_template_decoder(run: RunFolder, device: torch.device) -> TemplateDecoder | None:

@@ -1,10 +1,13 @@
 """From a STAR file to a run folder with a model and codes."""
 
 from cryodc.training.checkpoint import load_model, start_state
+from cryodc.training.description import describe_run
 from cryodc.training.encode import encode_particles
 from cryodc.training.loop import Listener, train, train_epoch
+from cryodc.training.request import TrainRequest
+from cryodc.training.resume import next_run_folder
 from cryodc.training.settings import checked_config, read_overrides
-from cryodc.training.workflow import Prepared, TrainRequest, describe_run, prepare_run, train_run
+from cryodc.training.workflow import Prepared, prepare_run, train_run
 
 __all__ = [
     "Listener",
@@ -14,6 +17,7 @@ __all__ = [
     "describe_run",
     "encode_particles",
     "load_model",
+    "next_run_folder",
     "prepare_run",
     "read_overrides",
     "start_state",

@@ -31,7 +31,7 @@ class Listener:
     """What a caller wants to hear.
 
     Particles packed and in all; done and in all at the start; each batch and epoch; steps towards templates; what to
-    know of the request.
+    know of the request; what was left out, and why.
     """
 
     on_pack: Callable[[int, int], None] = lambda n_particles, n_total: None
@@ -40,6 +40,7 @@ class Listener:
     on_epoch: Callable[[dict[str, float]], None] = lambda line: None
     on_templates: Callable[[str], None] = lambda text: None
     on_note: Callable[[str], None] = lambda text: None
+    on_warning: Callable[[str], None] = lambda text: None
 
 
 def train(
@@ -83,7 +84,7 @@ def train(
     ------
     InputError
         If there are fewer than two particles, they are not of the shape the model takes, the loss is no longer
-        finite, the checkpoint to resume from is lost or damaged, or the run folder cannot be written.
+        finite, the checkpoint to resume from is lost, damaged or of more epochs, or the run folder cannot be written.
     """
     device = device or torch.device("cpu")
     team = team or Team(0, 1)
@@ -94,6 +95,7 @@ def train(
     last = run.checkpoints / "last.pt"
     if resume and (last.exists() or run.log.exists()):
         load_checkpoint(last, state, device)
+        _require_left(state.epoch, config.optimisation.epochs, run)
     dataset, views = at_box(dataset, config.views, config.model.box_size)
     seen = config.model_copy(update={"views": views})
     share = len(dataset) // team.size
@@ -189,6 +191,17 @@ def _require_fit(dataset: Dataset, config: TrainConfig, team: Team) -> None:
             expected="dims {}, channels {}, box {}".format(*expected),
             found="dims {}, channels {}, box {}".format(*found),
             remedy="set dims, channels and box_size of the section model; volumes may have a larger box",
+        )
+
+
+def _require_left(n_done: int, n_epochs: int, run: RunFolder) -> None:
+    if n_epochs < n_done:
+        raise InputError(
+            "this run has been trained for more epochs than that",
+            file=run.log,
+            expected=f"--epochs {n_done} or more",
+            found=f"--epochs {n_epochs}",
+            remedy="leave --epochs out to go on with what it has",
         )
 
 

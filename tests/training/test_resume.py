@@ -1,0 +1,211 @@
+"""Which folders become runs, what a run may go on with, and what is kept when something fails late."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cryodc.device import choose_device
+from cryodc.errors import InputError
+from cryodc.runs import RunFolder, load_codes, load_config
+from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
+from cryodc.templates import run as templates_run
+from cryodc.templates.groups import N_PLACE, Groups
+from cryodc.templates.learn import TemplateCode
+from cryodc.training import Listener, TrainRequest, prepare_run, train_run
+
+_N = 12
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 8, "max_channels": 16},
+    "optimisation": {"epochs": 2, "batch_size": 6, "encoding_views": 1},
+    "templates": {"particles_per_template": 10, "n_templates": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "sim"
+    config = SimulationConfig(n_per_map=_N, snr=0.5, box_size=16, spacing_angstrom=20.0, n_tomograms=1)
+    write_simulation(choose_proteins(["wheel"], []), config, folder)
+    return folder / "particles.star"
+
+
+def request(star: Path, out: Path, resume: bool = False, **sections: dict[str, Any]) -> TrainRequest:
+    overrides = {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {*SMALL, *sections}}
+    return TrainRequest(star, out, overrides=overrides, packed=False, device="cpu", resume=resume)
+
+
+def some_templates() -> TemplateCode:
+    maps = np.zeros((1, 16, 16, 16), np.float32)
+    groups = Groups(
+        np.zeros((1, 1), np.float32),
+        maps,
+        np.zeros((1, 0, 16, 16, 16), np.float32),
+        np.eye(3, dtype=np.float32)[None],
+        np.zeros((1, 3), np.float32),
+    )
+    return TemplateCode(np.ones((_N, 1), np.float32), np.ones((_N, N_PLACE), np.float32), groups, maps)
+
+
+def test_a_run_without_a_finished_epoch_is_begun_again(star: Path, tmp_path: Path) -> None:
+    prepare_run(request(star, tmp_path / "run"))
+    again = prepare_run(request(star, tmp_path / "run", optimisation={"epochs": 1}))
+    assert load_config(again.run)["optimisation"]["epochs"] == 1
+
+
+def test_a_finished_epoch_is_never_begun_again(star: Path, tmp_path: Path) -> None:
+    train_run(request(star, tmp_path / "run", templates={"n_templates": 0}))
+    with pytest.raises(InputError, match="never overwritten"):
+        prepare_run(request(star, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "particles.star", "log.csv", "config.yaml"])
+def test_a_folder_with_files_of_others_is_no_run(name: str, star: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("epochs: 3\n")
+    with pytest.raises(InputError, match="other files") as raised:
+        prepare_run(request(star, tmp_path))
+    assert raised.value.found == name
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "epochs: 3\n"
+
+
+def test_a_run_goes_on_with_more_epochs(star: Path, tmp_path: Path) -> None:
+    none = {"n_templates": 0}
+    train_run(request(star, tmp_path / "run", templates=none))
+    run, _ = train_run(request(star, tmp_path / "run", resume=True, templates=none, optimisation={"epochs": 3}))
+    assert [line.split(",")[0] for line in run.log.read_text().splitlines()] == ["epoch", "1", "2", "3"]
+    assert load_config(run)["optimisation"]["epochs"] == 3
+
+
+def test_a_run_does_not_go_back_to_fewer_epochs(star: Path, tmp_path: Path) -> None:
+    train_run(request(star, tmp_path / "run", templates={"n_templates": 0}))
+    with pytest.raises(InputError, match="more epochs") as raised:
+        train_run(request(star, tmp_path / "run", resume=True, optimisation={"epochs": 1}))
+    assert raised.value.expected == "--epochs 2 or more"
+
+
+def test_settings_that_are_not_named_are_those_a_run_began_with(star: Path, tmp_path: Path) -> None:
+    first = prepare_run(request(star, tmp_path / "run"))
+    bare = TrainRequest(star, tmp_path / "run", packed=False, device="cpu", resume=True)
+    assert prepare_run(bare).config == first.config
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value"),
+    [
+        ("optimisation", "batch_size", 3),
+        ("loss", "temperature", 0.3),
+        ("model", "width", 16),
+        ("views", "fresh_noise", 0.3),
+    ],
+)
+def test_a_refusal_names_the_one_setting_that_differs(
+    section: str, setting: str, value: float, star: Path, tmp_path: Path
+) -> None:
+    first = prepare_run(request(star, tmp_path / "run"))
+    with pytest.raises(InputError) as raised:
+        prepare_run(request(star, tmp_path / "run", resume=True, **{section: {setting: value}}))
+    error, name = raised.value, f"{section}.{setting}"
+    assert error.problem == f"this run began with another {name}"
+    assert (error.expected, error.found) == (
+        f"{name} {load_config(first.run)[section][setting]}",
+        f"{name} {value}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [({"seed": 4}, "seed"), ({"tilt_axis": "x"}, "input.tilt_axis"), ({"invert": True}, "input.invert")],
+)
+def test_a_refusal_names_the_one_option_that_differs(
+    option: dict[str, Any], name: str, star: Path, tmp_path: Path
+) -> None:
+    prepare_run(request(star, tmp_path / "run"))
+    resumed = TrainRequest(star, tmp_path / "run", packed=False, device="cpu", resume=True, **option)
+    with pytest.raises(InputError) as raised:
+        prepare_run(resumed)
+    assert raised.value.problem == f"this run began with another {name}"
+    assert raised.value.found == f"{name} {next(iter(option.values()))}"
+
+
+def test_codes_are_there_before_templates(star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(templates_run, "learn_templates", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(request(star, tmp_path / "run"))
+    kept = load_codes(RunFolder(tmp_path / "run"))
+    assert kept.matched is None
+    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
+    epochs: list[dict[str, float]] = []
+    run, _ = train_run(request(star, tmp_path / "run", resume=True), Listener(on_epoch=epochs.append))
+    resumed = load_codes(run)
+    assert epochs == []
+    assert resumed.matched is not None
+
+
+@pytest.mark.parametrize("error", [np.linalg.LinAlgError("SVD did not converge"), torch._C._LinAlgError("non-finite")])
+def test_templates_that_do_not_hold_a_fit_are_left_out_with_a_warning(
+    error: Exception, star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(templates_run, "learn_templates", fail)
+    said: list[str] = []
+    run, codes = train_run(request(star, tmp_path / "run"), Listener(on_warning=said.append))
+    assert codes.matched is None
+    assert len(load_codes(run)) == _N
+    assert len(said) == 1
+    assert str(error) in said[0]
+    assert "codes are those of the network" in said[0]
+
+
+def test_templates_of_numbers_that_are_none_are_left_out(
+    star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(*_: object, **__: object) -> TemplateCode:
+        made = some_templates()
+        made.placed[3] = np.nan
+        return made
+
+    monkeypatch.setattr(templates_run, "learn_templates", learn)
+    said: list[str] = []
+    run, codes = train_run(request(star, tmp_path / "run"), Listener(on_warning=said.append))
+    assert codes.matched is None
+    assert len(said) == 1
+    assert not run.templates.exists()
+
+
+def test_too_few_particles_for_templates_are_said_to_be(star: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    wanted = request(star, tmp_path / "run", templates={"particles_per_template": 60})
+    train_run(wanted, Listener(on_warning=said.append))
+    assert said == [
+        "templates were left out, since 12 particles are fewer than 120: codes are those of the network, which tell "
+        "less apart"
+    ]
+
+
+def test_templates_may_be_left_out_of_a_resumed_run(
+    star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
+    run, codes = train_run(request(star, tmp_path / "run"))
+    assert codes.matched is not None
+    train_run(request(star, tmp_path / "run", resume=True, templates={"n_templates": 0}))
+    assert load_codes(run).matched is None
+    assert list(run.templates.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu", "meta", "mps:0", "vulkan"])
+def test_a_device_of_another_kind_is_one_error_and_no_folder(name: str, star: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        choose_device(name)
+    assert raised.value.expected == "auto, cpu, cuda or cuda:N"
+    with pytest.raises(InputError):
+        train_run(TrainRequest(star, tmp_path / "run", device=name))
+    assert not (tmp_path / "run").exists()
