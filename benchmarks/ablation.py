@@ -39,13 +39,13 @@ _REMOVED: dict[str, Overrides] = {
     "low-pass": {"views": {"low_pass_shells": None}},
     "mask": {"views": {"masked": False}},
     "stretch": {"views": {"stretch": 0.0}},
-    "bend": {"views": {"bend_voxels": 0.0}},
+    "bend": {"views": {"elastic_voxels": 0.0}},
     "templates": {"templates": {"n_templates": 0}},
     "wedge correction of scores": {"templates": {"wedge_correction": False}},
     "views of encoding": {"optimisation": {"encoding_views": 1}},
     "averaged weights": {"optimisation": {"weight_averaging": None}},
     "residual blocks": {"model": {"blocks_per_level": 1}},
-    "hidden squares": {"views": {"hidden_share": 0.0}},
+    "hidden squares": {"views": {"cutout_share": 0.0}},
 }
 """The settings that leave a component out."""
 

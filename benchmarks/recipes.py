@@ -18,7 +18,7 @@ from scipy.ndimage import affine_transform
 
 from cryodc.errors import InputError
 from cryodc.io import Atoms, read_structure
-from cryodc.simulation import Phantom, SimulationConfig, TiltSeries, read_map
+from cryodc.simulation import Phantom, SimulatedTiltSeries, SimulationConfig, read_map
 from cryodc.volumes import Volume
 
 Overrides = dict[str, dict[str, Any]]
@@ -147,7 +147,7 @@ def simulation_config(recipe: Recipe, arguments: argparse.Namespace) -> Simulati
         n_per_map=arguments.n or recipe.n_per_map,
         snr=recipe.snr,
         seed=arguments.seed,
-        tilt_series=TiltSeries() if arguments.tilt_series else None,
+        tilt_series=SimulatedTiltSeries() if arguments.tilt_series else None,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.recipes import hardware, positive, run
 from cryodc.alignment import align_class
-from cryodc.averaging import Placed, on_axes
+from cryodc.averaging import PlacedClass, on_axes
 from cryodc.evaluation import compare_maps
 from cryodc.fourier import ParticleStack, standardise
 from cryodc.maps import average_particles
@@ -42,7 +42,7 @@ def main() -> None:
                 found = align_class(stack, seed=seed, n_starts=1, symmetry=searched)
                 seconds = time.process_time() - began
                 poses = (found.rotations, found.origins_voxels)
-                placed = Placed(
+                placed = PlacedClass(
                     *poses, found.independent, found.half_sets, found.aligned, found.symmetry_note, found.symmetry
                 )
                 placed, imposed = on_axes(stack, placed, group, use_star=False)

@@ -17,7 +17,7 @@ from cryodc.models import Model
 Labelled = tuple[Float[NDArray[np.float32], "n *image"], Int[NDArray[np.int64], " n"]]
 """Images, ``(n, h, w)`` or in colour ``(n, 3, h, w)``, and the label of each."""
 
-_VIEWS = ViewConfig(rotation="vector", max_shift_voxels=1.0, stretch=0.1, bend_voxels=0.5, low_pass_shells=None)
+_VIEWS = ViewConfig(rotation="vector", max_shift_voxels=1.0, stretch=0.1, elastic_voxels=0.5, low_pass_shells=None)
 _WIDTH = 32
 _EPOCHS = 12
 _BATCH = 64

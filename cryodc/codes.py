@@ -22,10 +22,10 @@ class Codes:
         ``(n, dims)`` log σ² of the diagonal Gaussian posteriors.
     directional
         Whether codes are compared by their direction alone, as a contrast by cosine trains them.
-    matched
+    template_content
         ``(n, k)`` content codes made of templates (:mod:`cryodc.templates`), in units of the spread within a protein;
         None where there are no templates.
-    placed
+    template_pose
         ``(n, p)`` transformation codes made of templates: how each particle lies, and along which axes it differs from
         those like it (:func:`cryodc.templates.groups.place_particles`); None likewise.
 
@@ -41,8 +41,8 @@ class Codes:
     content_log_variance: Float[NDArray[np.float32], "n c"]
     transformation_log_variance: Float[NDArray[np.float32], "n z"]
     directional: bool = True
-    matched: Float[NDArray[np.float32], "n k"] | None = None
-    placed: Float[NDArray[np.float32], "n p"] | None = None
+    template_content: Float[NDArray[np.float32], "n k"] | None = None
+    template_pose: Float[NDArray[np.float32], "n p"] | None = None
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -51,7 +51,7 @@ class Codes:
                 raise ValueError(f"{len(self.names)} names but {rows} rows of {field}")
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"{field} holds values that are not finite")
-        for field in ("matched", "placed"):
+        for field in ("template_content", "template_pose"):
             values = getattr(self, field)
             if values is not None and (len(values) != len(self.names) or not np.isfinite(values).all()):
                 raise ValueError(f"{field}: expected {len(self.names)} rows of finite values")
@@ -78,8 +78,8 @@ class Codes:
             self.content_log_variance[keep],
             self.transformation_log_variance[keep],
             self.directional,
-            None if self.matched is None else self.matched[keep],
-            None if self.placed is None else self.placed[keep],
+            None if self.template_content is None else self.template_content[keep],
+            None if self.template_pose is None else self.template_pose[keep],
         )
 
     @property
@@ -88,21 +88,21 @@ class Codes:
 
         Otherwise the network's, at length 1 where only their direction counts; a code of zeros stays.
         """
-        if self.matched is not None:
-            return self.matched
+        if self.template_content is not None:
+            return self.template_content
         return _unit(self.content) if self.directional else self.content
 
     @property
     def transformation_points(self) -> Float[NDArray[np.float32], "n z"]:
         """Transformation codes likewise, to be looked at."""
-        if self.placed is not None:
-            return self.placed
+        if self.template_pose is not None:
+            return self.template_pose
         return _unit(self.transformation) if self.directional else self.transformation
 
     @property
     def transformation_told(self) -> Float[NDArray[np.float32], "n z"]:
         """Transformation codes as is measured what they tell: those made of templates, or the network's as they are."""
-        return self.transformation if self.placed is None else self.placed
+        return self.transformation if self.template_pose is None else self.template_pose
 
 
 def _unit(codes: Float[NDArray[np.float32], "n dims"]) -> Float[NDArray[np.float32], "n dims"]:

@@ -134,7 +134,7 @@ def simulate(
     """
     from cryodc_cli.progress import progress
 
-    from cryodc.simulation import Crowding, SimulationConfig, TiltSeries, choose_proteins, write_simulation
+    from cryodc.simulation import Crowding, SimulatedTiltSeries, SimulationConfig, choose_proteins, write_simulation
 
     microscope = {
         "step_degrees": tilt_step,
@@ -160,7 +160,7 @@ def simulate(
         n_tomograms=n_tomograms,
         seed=seed,
         resolution_angstrom=resolution,
-        tilt_series=TiltSeries(**given) if tilt_series else None,
+        tilt_series=SimulatedTiltSeries(**given) if tilt_series else None,
         crowding=None if crowded is None else Crowding(crowded, nearest),
     )
     names = None if phantoms is None else [name.strip() for name in phantoms.split(",")]

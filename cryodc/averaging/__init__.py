@@ -2,10 +2,10 @@
 
 from cryodc.averaging.average import average_run
 from cryodc.averaging.final_classes import load_final_classes
-from cryodc.averaging.place import Placed, on_axes, place_class
+from cryodc.averaging.place import PlacedClass, on_axes, place_class
 
 __all__ = [
-    "Placed",
+    "PlacedClass",
     "average_run",
     "load_final_classes",
     "on_axes",

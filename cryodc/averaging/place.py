@@ -19,7 +19,7 @@ MIN_PARTICLES_TO_ALIGN = 8
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedClass:
     """Poses of a class, final and as each half set found without the other; and the group whose axes they have."""
 
     rotations: Float[Tensor, "n 3 3"]
@@ -43,7 +43,7 @@ def place_class(
     start_shells: float,
     symmetry: str,
     tell: Callable[[str], None],
-) -> Placed:
+) -> PlacedClass:
     """Poses of one class.
 
     Parameters
@@ -73,10 +73,10 @@ def place_class(
         halves, note = balanced_halves(n, seed), "the STAR's half sets leave one half empty: split anew. "
         fewest = n // 2
     if use_star:
-        return Placed(*given, given, halves, fewest > 0, note + "poses of the STAR")
+        return PlacedClass(*given, given, halves, fewest > 0, note + "poses of the STAR")
     if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
-        return Placed(*given, given, halves, False, note)
+        return PlacedClass(*given, given, halves, False, note)
     small = shrink(stack)
     found = align_class(
         small,
@@ -98,7 +98,7 @@ def place_class(
     if found.symmetry != "C1":
         note += f"; {found.symmetry_note}; searched and imposed"
     turn, move = found.independent
-    return Placed(
+    return PlacedClass(
         found.rotations,
         found.origins_voxels * scale,
         (turn, move * scale),
@@ -110,8 +110,8 @@ def place_class(
 
 
 def on_axes(
-    stack: ParticleStack, placed: Placed, symmetry: str, use_star: bool, mask: Tensor | None = None
-) -> tuple[Placed, str]:
+    stack: ParticleStack, placed: PlacedClass, symmetry: str, use_star: bool, mask: Tensor | None = None
+) -> tuple[PlacedClass, str]:
     """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
     if symmetry == "C1" or use_star or not placed.aligned:
         return placed, symmetry if use_star else "C1"
@@ -128,7 +128,7 @@ def on_axes(
         (r @ axes.rotation, o - r @ axes.shift) for r, o in (poses, placed.independent)
     )
     note = f"{placed.note}; {symmetry} imposed ({axes.evidence})"
-    return Placed(rotations, origins, independent, placed.half_sets, placed.aligned, note, symmetry), symmetry
+    return PlacedClass(rotations, origins, independent, placed.half_sets, placed.aligned, note, symmetry), symmetry
 
 
 def symmetry_of(number: int, symmetries: Mapping[int | None, str] | None) -> str:

@@ -84,8 +84,8 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
     n_clusters
         K, or None to choose it: the largest number whose clusters all stand apart (the density of the codes falls
         to 0.7 or less between any two, of codes made of templates to less where noise cannot fill it,
-        :func:`cryodc.clustering.asked_of`; mean silhouette ≥ 0.25), are found again in 80 % of the particles (mean
-        ARI ≥ 0.85) and beat fewer clusters in BIC. One cluster if there is none.
+        :func:`cryodc.clustering.valley_threshold`; mean silhouette ≥ 0.25), are found again in 80 % of the particles
+        (mean ARI ≥ 0.85) and beat fewer clusters in BIC. One cluster if there is none.
     seed
         Starts and subsamples.
 
@@ -108,7 +108,7 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
         if stability < STABLE:
             verdict += f", below {STABLE}: these clusters depend on which particles are there"
         return _clusters(codes.names, features, mixture, stability, (), verdict)
-    mixture, chosen, trials = choose_mixture(features, seed, in_units=codes.matched is not None)
+    mixture, chosen, trials = choose_mixture(features, seed, in_units=codes.template_content is not None)
     return _clusters(codes.names, features, mixture, chosen.stability, tuple(trials), _verdict(chosen, trials))
 
 
@@ -225,9 +225,11 @@ def _verdict(chosen: Trial, trials: list[Trial]) -> str:
         )
     if len(trials) == 1:
         return "1 class: too few particles to tell more apart"
-    best = min(trials[1:], key=lambda trial: trial.valley / trial.asked)
-    if best.valley > best.asked:
-        reason = f"density between two may stay at {best.valley:.2f} of its peaks, {best.asked:.2g} or less is asked"
+    best = min(trials[1:], key=lambda trial: trial.valley / trial.threshold)
+    if best.valley > best.threshold:
+        reason = (
+            f"density between two may stay at {best.valley:.2f} of its peaks, {best.threshold:.2g} or less is asked"
+        )
     elif best.silhouette < SEPARATED:
         reason = f"silhouette {best.silhouette:.2f}, below {SEPARATED}"
     elif best.stability < STABLE:

@@ -44,8 +44,8 @@ class Trial:
         Mean silhouette; 0 for one cluster.
     stability
         :func:`subsample_stability`; 1 for one cluster, 0 where the valley or the silhouette has ruled K out.
-    asked
-        What the valley may be: :func:`asked_of`.
+    threshold
+        What the valley may be: :func:`valley_threshold`.
     """
 
     n_clusters: int
@@ -53,12 +53,12 @@ class Trial:
     valley: float
     silhouette: float
     stability: float
-    asked: float = VALLEY
+    threshold: float = VALLEY
 
     @property
     def holds(self) -> bool:
         """Whether every cluster stands apart from every other, and is found again among fewer particles."""
-        return self.valley <= self.asked and self.silhouette >= SEPARATED and self.stability >= STABLE
+        return self.valley <= self.threshold and self.silhouette >= SEPARATED and self.stability >= STABLE
 
 
 def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
@@ -101,11 +101,11 @@ def try_number(
     if len(set(labels.tolist())) < max(k, 2):
         # One cluster, or a component that holds nobody.
         return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
-    valley, asked = valley_limit(features, labels, mixture.precisions_, seed, in_units)
+    valley, threshold = valley_limit(features, labels, mixture.precisions_, seed, in_units)
     silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
     # What is out already is not worth ten more fits.
-    worth = valley <= asked and silhouette >= SEPARATED
-    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0, asked)
+    worth = valley <= threshold and silhouette >= SEPARATED
+    return Trial(k, bic, valley, silhouette, subsample_stability(features, mixture, seed) if worth else 0.0, threshold)
 
 
 def choose_number(trials: list[Trial]) -> Trial:

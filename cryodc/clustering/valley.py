@@ -26,9 +26,9 @@ def valley_limit(
     """What the density between the two clusters that are least apart falls below with 90 % confidence.
 
     For each pair, members of both are projected on the direction that separates them best (Fisher's), and
-    :func:`valley_between` tells how far the density falls; the pair with the shallowest valley, over what is asked of
-    it, counts. Few particles make valleys by chance: so the upper end of a bootstrap over the members of that pair, at
-    most 5,000 of each, or the valley itself where that is already too shallow for separate clusters.
+    :func:`valley_between` tells how far the density falls; the pair with the shallowest valley, over its
+    threshold, counts. Few particles make valleys by chance: so the upper end of a bootstrap over the members of that
+    pair, at most 5,000 of each, or the valley itself where that is already too shallow for separate clusters.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ def valley_limit(
 
     Returns
     -------
-    The valley, and what is asked of it.
+    The valley, and its threshold.
     """
     pair = _closest_pair(features, labels, precision, in_units)
-    ratio, asked = valley_between(*pair), _asked_between(pair, in_units)
-    if ratio > asked:
-        return ratio, asked
+    ratio, threshold = valley_between(*pair), _threshold_between(pair, in_units)
+    if ratio > threshold:
+        return ratio, threshold
     generator = np.random.default_rng(seed)
     above, below = (
         part if len(part) <= _MOST_DRAWN else generator.choice(part, _MOST_DRAWN, replace=False) for part in pair
@@ -57,10 +57,10 @@ def valley_limit(
         valley_between(generator.choice(above, len(above)), generator.choice(below, len(below)))
         for _ in range(_N_BOOTSTRAPS)
     ]
-    return max(ratio, float(np.quantile(drawn, _CONFIDENCE))), asked
+    return max(ratio, float(np.quantile(drawn, _CONFIDENCE))), threshold
 
 
-def asked_of(gap: float) -> float:
+def valley_threshold(gap: float) -> float:
     """How far density must fall between two clusters whose medians are so far apart, in units of what noise does.
 
     Noise fills the valley between two proteins to ``2 exp(−gap² / 8 s²)`` of the peaks, with ``s`` at most 2. Where it
@@ -69,7 +69,7 @@ def asked_of(gap: float) -> float:
 
     Examples
     --------
-    >>> asked_of(3.0), asked_of(8.0)
+    >>> valley_threshold(3.0), valley_threshold(8.0)
     (0.7, 0.5)
     """
     return min(VALLEY, max(_HALF, 2 * math.exp(-(gap**2) / (8 * _WIDEST**2))))
@@ -107,14 +107,14 @@ def _closest_pair(
         for second in members[:i]
         for axis in [_unit(precision @ (first.mean(axis=0) - second.mean(axis=0)))]
     ]
-    return max(pairs, key=lambda pair: valley_between(*pair) / _asked_between(pair, in_units))
+    return max(pairs, key=lambda pair: valley_between(*pair) / _threshold_between(pair, in_units))
 
 
-def _asked_between(
+def _threshold_between(
     pair: tuple[Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " b"]], in_units: bool
 ) -> float:
-    """What is asked of the valley between two groups on a line."""
-    return asked_of(float(np.median(pair[0]) - np.median(pair[1]))) if in_units else VALLEY
+    """The threshold of the valley between two groups on a line."""
+    return valley_threshold(float(np.median(pair[0]) - np.median(pair[1]))) if in_units else VALLEY
 
 
 def _unit(axis: Float[NDArray[np.float64], " p"]) -> Float[NDArray[np.float64], " p"]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from cryodc.fourier import apply_weight, low_pass, standardise, view_mask
 from cryodc.geometry import n_rotation_parameters, random_rotations, resample, rotations_from_parameters
 
-_BEND_NODES = 5
+_ELASTIC_NODES = 5
 
 
 class ViewConfig(BaseModel, extra="forbid", frozen=True):
@@ -39,7 +39,7 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     stretch
         Images: each view is stretched and sheared by the exponential of a 2 × 2 matrix whose entries are uniform in ±
         this. A content code made equal for such views is that of a shape however it was drawn.
-    bend_voxels
+    elastic_voxels
         Images: each view is bent by smooth random displacements of this standard deviation, drawn at nodes a quarter of
         the box apart and interpolated between them (Simard et al., ICDAR 2003).
     reimpose_weight
@@ -49,7 +49,7 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
         particle as recorded is seen up to the middle of the range.
     fresh_noise
         Standard deviation of white noise added to each random view, in standard deviations of the particle.
-    hidden_share
+    cutout_share
         Share of the box that one cube (2D: square), drawn for each random view, hides from the encoder.
     masked
         Views are seen through a soft sphere (2D: disc). Without it the corners, which rotating leaves empty, tell a
@@ -60,11 +60,11 @@ class ViewConfig(BaseModel, extra="forbid", frozen=True):
     max_shift_voxels: float = Field(default=2.0, ge=0)
     rotate_both: bool = True
     stretch: float = Field(default=0.0, ge=0, le=1)
-    bend_voxels: float = Field(default=0.0, ge=0)
+    elastic_voxels: float = Field(default=0.0, ge=0)
     reimpose_weight: bool = True
     low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
     fresh_noise: float = Field(default=0.0, ge=0)
-    hidden_share: float = Field(default=0.0, ge=0, le=0.5)
+    cutout_share: float = Field(default=0.0, ge=0, le=0.5)
     masked: bool = True
 
     @model_validator(mode="after")
@@ -125,7 +125,7 @@ def random_view(
         turns = turns @ _draw_stretches(n_particles, config, generator, dims)
     uniform = torch.rand(n_particles, dims, generator=generator, device=volumes.device)
     shifts = (2 * uniform - 1) * config.max_shift_voxels
-    bends = draw_bends(n_particles, config, generator, mask) if config.bend_voxels > 0 else None
+    bends = draw_elastic_fields(n_particles, config, generator, mask) if config.elastic_voxels > 0 else None
     rotated = resample(volumes, turns, shifts, bends)
     kept = None
     if weights is not None:
@@ -133,7 +133,7 @@ def random_view(
         if config.reimpose_weight:
             rotated, kept = apply_weight(rotated, weights), weights * kept
     seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, mask.ndim, generator)
-    seen = through_mask(hide_block(seen, mask, config, generator), mask)
+    seen = through_mask(cut_out(seen, mask, config, generator), mask)
     return View(seen, through_mask(rotated, mask), kept)
 
 
@@ -153,14 +153,14 @@ def add_fresh_noise(
     return volumes + config.fresh_noise * spread * noise
 
 
-def hide_block(
+def cut_out(
     volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"], config: ViewConfig, generator: torch.Generator
 ) -> Float[Tensor, "b *image"]:
     """Each particle with a cube or square of the configured share of the box set to its mean, at random places."""
-    if config.hidden_share == 0:
+    if config.cutout_share == 0:
         return volumes
     box, dims = mask.shape[0], mask.ndim
-    edge = max(1, round(box * config.hidden_share ** (1 / dims)))
+    edge = max(1, round(box * config.cutout_share ** (1 / dims)))
     start = torch.randint(0, box - edge + 1, (len(volumes), dims), generator=generator, device=volumes.device)
     axis = torch.arange(box, device=volumes.device)
     hidden = torch.ones(len(volumes), *[1] * dims, dtype=torch.bool, device=volumes.device)
@@ -172,13 +172,13 @@ def hide_block(
     return torch.where(hidden, mean, volumes)
 
 
-def draw_bends(
+def draw_elastic_fields(
     n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Float[Tensor, "*space"]
 ) -> Float[Tensor, "b *space k"]:
     """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently."""
-    nodes = torch.randn(n_particles, mask.ndim, *[_BEND_NODES] * mask.ndim, generator=generator, device=mask.device)
+    nodes = torch.randn(n_particles, mask.ndim, *[_ELASTIC_NODES] * mask.ndim, generator=generator, device=mask.device)
     smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
-    return config.bend_voxels * smooth.movedim(1, -1)
+    return config.elastic_voxels * smooth.movedim(1, -1)
 
 
 def random_low_pass(

@@ -1,21 +1,21 @@
 """Plots and pictures, with one set of class colours."""
 
-from cryodc.figures.grids import View, gallery_png, grid_png, maps_png, slices_png, traversal_png
-from cryodc.figures.particles import ParticleShelf, ShownParticle, load_shelf, missing_notice
+from cryodc.figures.grids import PictureKind, gallery_png, grid_png, maps_png, slices_png, traversal_png
+from cryodc.figures.particles import ParticlePreviews, ShownParticle, load_previews, missing_notice
 from cryodc.figures.plots import class_name, codes_figure, fsc_figure, loss_figure, number_figure, principal_plane
 from cryodc.figures.volumes import class_colour, orthoslices_png, read_particle, surface_png, surface_threshold
 
 __all__ = [
-    "ParticleShelf",
+    "ParticlePreviews",
+    "PictureKind",
     "ShownParticle",
-    "View",
     "class_colour",
     "class_name",
     "codes_figure",
     "fsc_figure",
     "gallery_png",
     "grid_png",
-    "load_shelf",
+    "load_previews",
     "loss_figure",
     "maps_png",
     "missing_notice",

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from cryodc.figures.panels import INK, SOFT, PanelPage, figure_png
 from cryodc.figures.volumes import class_colour
 
-View = Literal["slices", "projection"]
+PictureKind = Literal["slices", "projection"]
 """How a volume becomes a cell: its three central slices along z, y and x, or its mean along z."""
 Cell = NDArray[np.float32]
 _MOST_SLICES = 48
 
 
-def cell_panels(cell: Cell, view: View) -> list[NDArray[np.float32]]:
+def cell_panels(cell: Cell, view: PictureKind) -> list[NDArray[np.float32]]:
     """The pictures of one cell, ``(h, w)`` or ``(h, w, 3)`` each: one of an image, one or three of a volume."""
     if cell.ndim == 2:
         return [cell]
@@ -40,7 +40,7 @@ def cell_panels(cell: Cell, view: View) -> list[NDArray[np.float32]]:
 def grid_png(
     cells: Float[NDArray[np.float32], "rows columns *shape"],
     *,
-    view: View = "slices",
+    view: PictureKind = "slices",
     row_particles: Sequence[Cell | None] | None = None,
     column_particles: Sequence[Cell | None] | None = None,
     row_names: Sequence[str] = (),
@@ -86,7 +86,7 @@ def grid_png(
 def traversal_png(
     axes: Sequence[tuple[str, Float[NDArray[np.float32], "n *shape"]]],
     *,
-    view: View = "slices",
+    view: PictureKind = "slices",
     colour: str = INK,
     box_angstrom: float = 0,
 ) -> bytes:
@@ -202,7 +202,7 @@ def maps_png(
     return figure_png(figure)
 
 
-def _show_particle(page: PanelPage, row: int, column: int, particle: Cell | None, view: View) -> None:
+def _show_particle(page: PanelPage, row: int, column: int, particle: Cell | None, view: PictureKind) -> None:
     if particle is not None:
         panels = cell_panels(particle, view)
         limits = _grey_limits(panels)

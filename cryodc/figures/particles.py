@@ -29,7 +29,7 @@ class ShownParticle:
 
 
 @dataclass(frozen=True)
-class ParticleShelf:
+class ParticlePreviews:
     """The particles of a run, whether or not their images are still there.
 
     Parameters
@@ -86,7 +86,7 @@ def missing_notice(shown: Sequence[ShownParticle]) -> str:
     return f"{problems.total()} of {len(shown)} particles are not shown: {reasons}"
 
 
-def load_shelf(run: RunFolder) -> ParticleShelf:
+def load_previews(run: RunFolder) -> ParticlePreviews:
     """The particles of a trained run, from its copy of the STAR and its settings; no image needs to exist.
 
     Raises
@@ -104,4 +104,4 @@ def load_shelf(run: RunFolder) -> ParticleShelf:
         box_size=int(described["box_size"]),
         spacing_angstrom=float(described["spacing_angstrom"]),
     )
-    return ParticleShelf(particles, names, folders, bool(config["input"]["invert"]), dims)
+    return ParticlePreviews(particles, names, folders, bool(config["input"]["invert"]), dims)

@@ -173,7 +173,7 @@ def number_figure(trials: Sequence[Trial], chosen: int) -> go.Figure:
     tried = [trial for trial in trials if trial.n_clusters > 1]
     counts = [trial.n_clusters for trial in tried]
     lines = (
-        ("valley", [trial.valley for trial in tried], [trial.asked for trial in tried]),
+        ("valley", [trial.valley for trial in tried], [trial.threshold for trial in tried]),
         ("silhouette", [trial.silhouette for trial in tried], [SEPARATED for _ in tried]),
     )
     figure = go.Figure()

@@ -18,7 +18,7 @@ MapKind = Literal["pca", "tsne"]
 """Principal components, or t-SNE (van der Maaten & Hinton 2008)."""
 MOST_FOR_TSNE = 5000
 _TITLES = {"content": "content codes", "transformation": "transformation codes"}
-Groups = Mapping[str, Sequence[int]]
+ColourGroups = Mapping[str, Sequence[int]]
 """Rows of the particles of each group, by its name."""
 
 
@@ -46,7 +46,7 @@ def map_codes(
     return np.asarray(tsne.fit_transform(points), dtype=np.float64)
 
 
-def groupings(encoded: EncodedRun, truth: Path | None = None) -> dict[str, Groups]:
+def groupings(encoded: EncodedRun, truth: Path | None = None) -> dict[str, ColourGroups]:
     """Everything particles can be coloured by: class, tomogram where there are several, truth where it is given.
 
     Raises
@@ -57,7 +57,7 @@ def groupings(encoded: EncodedRun, truth: Path | None = None) -> dict[str, Group
     n = len(encoded.codes)
     numbers = [encoded.class_number(row) for row in range(n)]
     found = {"class": _grouped([class_name(number) for number in sorted(set(numbers))], map(class_name, numbers))}
-    tomograms = encoded.shelf.particles.tomograms
+    tomograms = encoded.previews.particles.tomograms
     if len(set(tomograms)) > 1:
         found["tomogram"] = _grouped(sorted(set(tomograms)), tomograms)
     if truth is not None:
@@ -107,7 +107,7 @@ def run_name(encoded: EncodedRun) -> str:
     return " / ".join(encoded.run.path.resolve().parts[-2:])
 
 
-def _by_truth(encoded: EncodedRun, path: Path) -> Groups:
+def _by_truth(encoded: EncodedRun, path: Path) -> ColourGroups:
     truth = read_truth(path)
     label = {name: truth.proteins[int(i)] for name, i in zip(truth.names, truth.labels, strict=True)}
     unknown = [name for name in encoded.codes.names if name not in label]
@@ -122,7 +122,7 @@ def _by_truth(encoded: EncodedRun, path: Path) -> Groups:
     return _grouped(list(truth.proteins), [label[name] for name in encoded.codes.names])
 
 
-def _grouped(names: Sequence[str], members: Iterable[str]) -> Groups:
+def _grouped(names: Sequence[str], members: Iterable[str]) -> ColourGroups:
     rows: dict[str, list[int]] = {name: [] for name in names}
     for row, name in enumerate(members):
         rows[name].append(row)

@@ -48,7 +48,7 @@ def load_decoding(encoded: EncodedRun, codes: WhoseCodes | None = None, device: 
     run, chosen = encoded.run, choose_device(device)
     described = load_config(run)
     box_size = int((described.get("pack") or described["dataset"])["box_size"])
-    made_of_templates = encoded.codes.matched is not None and encoded.codes.placed is not None
+    made_of_templates = encoded.codes.template_content is not None and encoded.codes.template_pose is not None
     decoder = load_template_decoder(run, chosen) if codes != "network" and made_of_templates else None
     if decoder is not None:
         there = replace(encoded, codes=codes_of_templates(encoded.codes))

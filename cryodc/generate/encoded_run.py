@@ -10,7 +10,7 @@ from cryodc.averaging import load_final_classes
 from cryodc.clustering import load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
-from cryodc.figures import ParticleShelf, load_shelf
+from cryodc.figures import ParticlePreviews, load_previews
 from cryodc.runs import RunFolder, load_codes, load_config, require
 
 
@@ -27,7 +27,7 @@ class EncodedRun:
     run: RunFolder
     codes: Codes
     labels: Int[NDArray[np.int64], " n"] | None
-    shelf: ParticleShelf
+    previews: ParticlePreviews
 
     @property
     def spacing_angstrom(self) -> float:
@@ -38,7 +38,7 @@ class EncodedRun:
     @property
     def box_angstrom(self) -> float:
         """Width of the box, of particles and decoded volumes alike."""
-        return self.shelf.particles.box_size * self.shelf.particles.spacing_angstrom
+        return self.previews.particles.box_size * self.previews.particles.spacing_angstrom
 
     @property
     def n_classes(self) -> int:
@@ -77,9 +77,9 @@ def load_encoded(run: RunFolder) -> EncodedRun:
     InputError
         If it has no codes yet, or its files do not name the same particles.
     """
-    codes, shelf = load_codes(run), load_shelf(run)
+    codes, previews = load_codes(run), load_previews(run)
     try:
-        codes = codes.select(shelf.particles.names)
+        codes = codes.select(previews.particles.names)
         labels = None
         if (run.clusters / "summary.json").exists():
             clusters = load_final_classes(run, load_clusters(run))
@@ -93,4 +93,4 @@ def load_encoded(run: RunFolder) -> EncodedRun:
             found=f"{error.args[0]} is missing",
             remedy="run `cryodc cluster` again; if that does not help, train again",
         ) from error
-    return EncodedRun(run, codes, labels, shelf)
+    return EncodedRun(run, codes, labels, previews)

@@ -42,7 +42,7 @@ class TraversalFolder:
 def origin(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> dict[str, str | None]:
     """What decoded volumes are of: SHA-256 of the codes, and of the clusters where there are some."""
     digest = hashlib.sha256("\n".join(codes.names).encode())
-    for values in (codes.content, codes.transformation, codes.matched, codes.placed):
+    for values in (codes.content, codes.transformation, codes.template_content, codes.template_pose):
         if values is None:
             continue
         digest.update(np.ascontiguousarray(values).tobytes())

@@ -7,7 +7,7 @@ from typing import Any
 
 from cryodc.clustering import k_medoids, medoids, spread_codes
 from cryodc.errors import InputError
-from cryodc.figures import View
+from cryodc.figures import PictureKind
 from cryodc.generate.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.generate.decode import TransferGrid, Traversal, transfer_grid, traverse
 from cryodc.generate.decoders import Decoding, WhoseCodes, load_decoding
@@ -66,7 +66,7 @@ class GenerateRequest:
     n_axes: int = 2
     n_steps: int = 7
     n_particles: int = 6
-    view: View = "slices"
+    view: PictureKind = "slices"
     map_kind: MapKind = "pca"
     truth: Path | None = None
     codes: WhoseCodes | None = None

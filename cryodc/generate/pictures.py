@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryodc.figures import (
+    PictureKind,
     ShownParticle,
-    View,
     class_colour,
     class_name,
     grid_png,
@@ -19,10 +19,10 @@ from cryodc.generate.decode import TransferGrid, Traversal
 from cryodc.generate.encoded_run import EncodedRun
 
 
-def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[bytes, str]:
+def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: PictureKind) -> tuple[bytes, str]:
     """The grid beside its particles; and a sentence on particles that are not shown, or nothing."""
-    left = [encoded.shelf.show(row) for row in grid.rows]
-    top = [encoded.shelf.show(column) for column in grid.columns]
+    left = [encoded.previews.show(row) for row in grid.rows]
+    top = [encoded.previews.show(column) for column in grid.columns]
     numbers = [encoded.class_number(row) for row in grid.rows]
     names = [class_name(number) if number else f"group {i}" for i, number in enumerate(numbers, start=1)]
     picture = grid_png(
@@ -37,7 +37,7 @@ def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: View) -> tuple[b
     return picture, missing_notice([*left, *top])
 
 
-def traversal_picture(encoded: EncodedRun, traversal: Traversal, class_number: int, view: View) -> bytes:
+def traversal_picture(encoded: EncodedRun, traversal: Traversal, class_number: int, view: PictureKind) -> bytes:
     """The traversal of a class as a PNG; the class's codes must not all be alike."""
     axes = [
         (f"{class_name(class_number)}, axis {a}\n{axis.variance_share:.0%} of variance", axis.cells)
@@ -50,14 +50,14 @@ def particles_picture(encoded: EncodedRun, n_particles: int, seed: int) -> tuple
     """Particles drawn at random, slice by slice, raw and low-passed; None where no image is there, and why."""
     n_drawn = min(n_particles, len(encoded.codes))
     drawn = np.sort(np.random.default_rng(seed).choice(len(encoded.codes), n_drawn, replace=False))
-    shown = [encoded.shelf.show(int(row)) for row in drawn]
+    shown = [encoded.previews.show(int(row)) for row in drawn]
     rows = []
     for row, particle in zip(drawn, shown, strict=True):
         number = encoded.class_number(int(row))
         name = f"{class_name(number)}, row {row + 1}" if number else f"row {row + 1}"
         if particle.raw is not None and particle.filtered is not None:
             rows += [(f"{name}\nas recorded", class_colour(number), particle.raw)]
-            rows += [(f"low-passed, {encoded.shelf.low_pass_angstrom:.0f} Å", "#5b6570", particle.filtered)]
+            rows += [(f"low-passed, {encoded.previews.low_pass_angstrom:.0f} Å", "#5b6570", particle.filtered)]
     return (slices_png(rows, box_angstrom=encoded.box_angstrom) if rows else None), missing_notice(shown)
 
 

@@ -248,6 +248,6 @@ class TrainConfig(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def _check_views(self) -> "TrainConfig":
-        if self.model.dims == 3 and (self.views.stretch > 0 or self.views.bend_voxels > 0):
-            raise ValueError("views.stretch, views.bend_voxels: only images are stretched or bent")
+        if self.model.dims == 3 and (self.views.stretch > 0 or self.views.elastic_voxels > 0):
+            raise ValueError("views.stretch, views.elastic_voxels: only images are stretched or bent")
         return self

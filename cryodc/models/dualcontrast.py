@@ -160,7 +160,7 @@ def step_a_terms(
 
 def undistorted(config: TrainConfig) -> TrainConfig:
     """The same settings, with views that are neither stretched nor bent."""
-    return config.model_copy(update={"views": config.views.model_copy(update={"stretch": 0.0, "bend_voxels": 0.0})})
+    return config.model_copy(update={"views": config.views.model_copy(update={"stretch": 0.0, "elastic_voxels": 0.0})})
 
 
 def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:

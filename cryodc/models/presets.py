@@ -89,9 +89,9 @@ DIGITS: Settings = {
         "rotation": "vector",
         "max_shift_voxels": 1.0,
         "stretch": 0.25,
-        "bend_voxels": 1.0,
+        "elastic_voxels": 1.0,
         "low_pass_shells": None,
-        "hidden_share": 0.1,
+        "cutout_share": 0.1,
     },
     "templates": {"n_templates": 0},
     "optimisation": {

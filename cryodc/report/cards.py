@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cryodc.clustering import Clusters
 from cryodc.figures import (
-    ParticleShelf,
+    ParticlePreviews,
     class_colour,
     class_name,
     gallery_png,
@@ -104,43 +104,43 @@ def _coverage(row: dict[str, Any] | None) -> str:
     return f"{row['fourier_measured']:.0%} of Fourier space measured, efficiency {row['fourier_efficiency']:.2f}"
 
 
-def sample_cards(shelf: ParticleShelf, clusters: Clusters | None) -> list[SampleCard]:
+def sample_cards(previews: ParticlePreviews, clusters: Clusters | None) -> list[SampleCard]:
     """Particles spread evenly over the classes, as recorded and low-passed; none of those whose image has moved."""
-    particles = shelf.particles
+    particles = previews.particles
     labels = np.full(len(particles), -1) if clusters is None else clusters.labels
     in_class_order = np.argsort(labels, kind="stable")
     places = np.linspace(0, len(particles) - 1, min(_N_SAMPLES, len(particles))).astype(int)
     cards = []
     for row in in_class_order[np.unique(places)]:
         number = int(labels[row]) + 1
-        shown = shelf.show(int(row))
+        shown = previews.show(int(row))
         if shown.raw is None or shown.filtered is None:
             continue
-        pictures = [data_uri(_picture(voxels, shelf)) for voxels in (shown.raw, shown.filtered)]
+        pictures = [data_uri(_picture(voxels, previews)) for voxels in (shown.raw, shown.filtered)]
         cards.append(
             SampleCard(particles.names[row], particles.tomograms[row], number, class_colour(number), *pictures)
         )
     return cards
 
 
-def class_gallery(shelf: ParticleShelf, clusters: Clusters | None) -> str:
+def class_gallery(previews: ParticlePreviews, clusters: Clusters | None) -> str:
     """The surest members of each class of images, a class a row; empty for subtomograms, which are averaged."""
-    if clusters is None or shelf.dims == 3:
+    if clusters is None or previews.dims == 3:
         return ""
     rows = []
     for label in range(clusters.n_clusters):
         members = np.flatnonzero(clusters.labels == label)
         surest = members[np.argsort(-clusters.confidence[members], kind="stable")[:_N_MEMBERS]]
-        images = [shown.raw for shown in map(shelf.show, surest.tolist()) if shown.raw is not None]
+        images = [shown.raw for shown in map(previews.show, surest.tolist()) if shown.raw is not None]
         if images:
             rows.append((class_name(label + 1), class_colour(label + 1), images))
-    box = shelf.particles.spacing_angstrom * shelf.particles.box_size
+    box = previews.particles.spacing_angstrom * previews.particles.box_size
     return data_uri(gallery_png(rows, box_angstrom=box)) if rows else ""
 
 
-def _picture(voxels: NDArray[np.float32], shelf: ParticleShelf) -> bytes:
+def _picture(voxels: NDArray[np.float32], previews: ParticlePreviews) -> bytes:
     """The central slices of a subtomogram, or an image, as a PNG."""
-    spacing = shelf.particles.spacing_angstrom
-    if shelf.dims == 2:
+    spacing = previews.particles.spacing_angstrom
+    if previews.dims == 2:
         return slices_png([("", "#5b6570", voxels)], box_angstrom=spacing * len(voxels))
     return orthoslices_png(Volume(voxels, spacing))

@@ -74,7 +74,7 @@ def decoded_section(run: RunFolder) -> DecodedSection:
     particles, particles_notice = particles_picture(encoded, _REQUEST.n_particles, _REQUEST.seed)
     shown = "" if particles is None else data_uri(particles)
     clustered = encoded.labels is not None
-    if encoded.codes.placed is None and not (run.checkpoints / "last.pt").exists():
+    if encoded.codes.template_pose is None and not (run.checkpoints / "last.pt").exists():
         return DecodedSection("", "", "", clustered, [], shown, particles_notice)
     decoding = load_decoding(encoded)
     grid = make_grid(decoding, _REQUEST)

@@ -18,10 +18,10 @@ from cryodc.clustering import Clusters, are_averages_of, load_clusters
 from cryodc.errors import InputError
 from cryodc.evaluation import N_SHUFFLES, LeakageTable, run_leakage
 from cryodc.figures import (
-    ParticleShelf,
+    ParticlePreviews,
     codes_figure,
     fsc_figure,
-    load_shelf,
+    load_previews,
     loss_figure,
     number_figure,
 )
@@ -51,8 +51,8 @@ def write_report(run: RunFolder) -> Path:
         If the run has not been trained, or a file of it is damaged.
     """
     config = load_config(run)
-    shelf = load_shelf(run)
-    particles = shelf.particles
+    previews = load_previews(run)
+    particles = previews.particles
     clusters = _optional(run.clusters / "summary.json", lambda: load_clusters(run))
     averages = _optional(run.averages / "summary.json", lambda: _read_json(run.averages / "summary.json"))
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -76,15 +76,15 @@ def write_report(run: RunFolder) -> Path:
         cards=cards,
         best=_best_resolution(averages),
         fractions=_fractions(run, averages),
-        low_pass_angstrom=shelf.low_pass_angstrom,
-        flat=shelf.dims == 2,
-        origin=_origin(shelf),
-        gallery=class_gallery(shelf, clusters),
-        samples=sample_cards(shelf, clusters),
+        low_pass_angstrom=previews.low_pass_angstrom,
+        flat=previews.dims == 2,
+        origin=_origin(previews),
+        gallery=class_gallery(previews, clusters),
+        samples=sample_cards(previews, clusters),
         decoded=_optional(run.codes, lambda: decoded_section(run)),
-        leakage=None if shelf.dims == 2 else _leakage(run),
+        leakage=None if previews.dims == 2 else _leakage(run),
         n_shuffles=N_SHUFFLES,
-        figures=_figures(run, shelf, clusters, averages),
+        figures=_figures(run, previews, clusters, averages),
         plotly_js=Markup(get_plotlyjs()),
     )
     write_text(run.report, page)
@@ -92,7 +92,7 @@ def write_report(run: RunFolder) -> Path:
 
 
 def _figures(
-    run: RunFolder, shelf: ParticleShelf, clusters: Clusters | None, averages: dict[str, Any] | None
+    run: RunFolder, previews: ParticlePreviews, clusters: Clusters | None, averages: dict[str, Any] | None
 ) -> dict[str, Markup]:
     """Every plot the run has files for, as JSON for the page's script."""
     figures: dict[str, go.Figure] = {}
@@ -101,9 +101,9 @@ def _figures(
         groups["class"] = [int(label) + 1 for label in clusters.labels]
         if len(clusters.trials) > 1:
             figures["number"] = number_figure(clusters.trials, clusters.n_clusters)
-    groups[_origin(shelf)] = list(shelf.particles.tomograms)
+    groups[_origin(previews)] = list(previews.particles.tomograms)
     if run.codes.exists():
-        codes = load_codes(run).select(shelf.particles.names)
+        codes = load_codes(run).select(previews.particles.names)
         figures["content"] = codes_figure(codes.content_points, codes.names, groups)
         if codes.transformation_told.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
@@ -140,9 +140,9 @@ def _best_resolution(averages: dict[str, Any] | None) -> str:
     return f"{min(found):.1f} Å" if found else "–"
 
 
-def _origin(shelf: ParticleShelf) -> str:
+def _origin(previews: ParticlePreviews) -> str:
     """What a particle was cut from."""
-    return "micrograph" if shelf.dims == 2 else "tomogram"
+    return "micrograph" if previews.dims == 2 else "tomogram"
 
 
 def _sections(config: dict[str, Any]) -> dict[str, dict[str, str]]:

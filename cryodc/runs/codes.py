@@ -9,7 +9,9 @@ from cryodc.runs.folder import RunFolder, require
 
 def save_codes(run: RunFolder, codes: Codes) -> None:
     """Write codes.npz."""
-    of_templates = {name: getattr(codes, name) for name in ("matched", "placed") if getattr(codes, name) is not None}
+    of_templates = {
+        name: getattr(codes, name) for name in ("template_content", "template_pose") if getattr(codes, name) is not None
+    }
     with atomic_path(run.codes) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -39,6 +41,6 @@ def load_codes(run: RunFolder) -> Codes:
             arrays["content_log_variance"],
             arrays["transformation_log_variance"],
             bool(arrays["directional"]) if "directional" in arrays else True,
-            arrays.get("matched"),
-            arrays.get("placed"),
+            arrays.get("template_content"),
+            arrays.get("template_pose"),
         )

@@ -1,6 +1,6 @@
 """Practice particles with a known answer."""
 
-from cryodc.simulation.config import Crowding, SimulationConfig, TiltSeries
+from cryodc.simulation.config import Crowding, SimulatedTiltSeries, SimulationConfig
 from cryodc.simulation.folder import choose_proteins, write_simulation
 from cryodc.simulation.maps import prepare_map, read_map
 from cryodc.simulation.phantoms import Phantom, demo_phantoms, phantom
@@ -13,9 +13,9 @@ __all__ = [
     "Crowding",
     "Phantom",
     "SimulatedParticles",
+    "SimulatedTiltSeries",
     "SimulationConfig",
     "Specimen",
-    "TiltSeries",
     "Truth",
     "choose_proteins",
     "demo_phantoms",

@@ -13,7 +13,7 @@ _DENSEST = 0.25
 
 
 @dataclass(frozen=True)
-class TiltSeries:
+class SimulatedTiltSeries:
     """A tilt series to be simulated image by image.
 
     Parameters
@@ -119,7 +119,7 @@ class SimulationConfig:
     n_tomograms: int = 4
     seed: int = 0
     resolution_angstrom: float | None = None
-    tilt_series: TiltSeries | None = None
+    tilt_series: SimulatedTiltSeries | None = None
     crowding: Crowding | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from cryodc.errors import InputError
 from cryodc.io import Atoms, read_structure, require_empty, write_array, write_text, write_volume
-from cryodc.simulation.config import SimulationConfig, TiltSeries
+from cryodc.simulation.config import SimulatedTiltSeries, SimulationConfig
 from cryodc.simulation.maps import read_map
 from cryodc.simulation.phantoms import DEMO_PHANTOMS, PHANTOMS, Phantom, phantom
 from cryodc.simulation.scene import clean_maps, draw_coordinates, draw_truth, weight_index
@@ -113,7 +113,7 @@ def _write_tilt_series(
     return files
 
 
-def _recording(truth: Truth, config: SimulationConfig, series: TiltSeries) -> Recording:
+def _recording(truth: Truth, config: SimulationConfig, series: SimulatedTiltSeries) -> Recording:
     return Recording(
         series.voltage_kilovolts,
         series.spherical_aberration_millimetres,

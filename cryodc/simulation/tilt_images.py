@@ -23,7 +23,7 @@ from cryodc.fourier import (
     crop_images,
     multiply_by_transfer,
 )
-from cryodc.simulation.config import SimulationConfig, TiltSeries
+from cryodc.simulation.config import SimulatedTiltSeries, SimulationConfig
 from cryodc.simulation.scene import (
     TOMOGRAM_SHAPE,
     draw_coordinates,
@@ -60,7 +60,7 @@ def tilt_projections(angles_degrees: Float[NDArray[np.float64], " t"], tilt_axis
 
 
 def tilt_optics(
-    series: TiltSeries, angles_degrees: Float[NDArray[np.float64], " t"], defocus_micrometres: float
+    series: SimulatedTiltSeries, angles_degrees: Float[NDArray[np.float64], " t"], defocus_micrometres: float
 ) -> TiltOptics:
     """Transfer of each tilt: no astigmatism, signal as the cosine of the angle, dose from the smallest angle out."""
     order = np.argsort(np.abs(angles_degrees), kind="stable")
@@ -121,7 +121,7 @@ def simulate_tilt_batches(
     Images are twice as wide as the box, so that what the CTF spreads does not come back on the other side; noise
     is added there, then they are multiplied by the transfer and cut to the box.
     """
-    series = config.tilt_series or TiltSeries()
+    series = config.tilt_series or SimulatedTiltSeries()
     scales = map_scales(specimens, config)
     for rows in _batches(truth, config):
         angles = tilt_angles(config.tilt_ranges[int(weight_index(truth, config)[rows[0]])], series.step_degrees)
@@ -242,7 +242,7 @@ def _batches(truth: Truth, config: SimulationConfig) -> Iterator[list[int]]:
     groups: dict[str, list[int]] = {}
     for row, tomogram in enumerate(truth.tomograms):
         groups.setdefault(tomogram, []).append(row)
-    step = TiltSeries().step_degrees if config.tilt_series is None else config.tilt_series.step_degrees
+    step = SimulatedTiltSeries().step_degrees if config.tilt_series is None else config.tilt_series.step_degrees
     n_tilts = max(len(tilt_angles(tilt_range, step)) for tilt_range in config.tilt_ranges)
     edge = OVERSAMPLING * config.box_size
     # Bytes per particle: sums, spectra and volumes on the wide grid; images, their spectra and their noise.

@@ -25,7 +25,7 @@ from cryodc.states.missing_data import Measurements
 
 MOST_SHELLS = 16
 """Shells that are ever looked at: memory per particle grows with their cube."""
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+PosedBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 """Volumes, the weight of each, rotations and origins in voxels."""
 
 
@@ -36,7 +36,7 @@ def working_box(box_size: int, shells: int) -> int:
 
 @torch.no_grad()
 def measure(
-    batches: Callable[[], Iterable[Batch]], mask: Float[Tensor, "d h w"], shells: int
+    batches: Callable[[], Iterable[PosedBatch]], mask: Float[Tensor, "d h w"], shells: int
 ) -> tuple[Measurements, Complex[Tensor, " p"]]:
     """What particles say of a map's difference from their average, in units of their noise; and that average.
 
@@ -59,7 +59,7 @@ def measure(
     sphere = soft_sphere(small, small / 2 - 2, 2.0, mask.device)
     ball = fourier_ball(small, float(shells), mask.device)
 
-    def cropped() -> Iterator[Batch]:
+    def cropped() -> Iterator[PosedBatch]:
         for batch in batches():
             for c in chunks(len(batch[0]), 16):
                 volumes, weights, rotations, origins = (values[c] for values in batch)
@@ -85,7 +85,7 @@ def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
-def _turned_back(batch: Batch, ball: FourierBall) -> tuple[Tensor, Tensor]:
+def _turned_back(batch: PosedBatch, ball: FourierBall) -> tuple[Tensor, Tensor]:
     """What each particle says of the map, and how much."""
     volumes, weights, rotations, origins = batch
     return turn_back(weighted_spectra(volumes, weights), ball, rotations, origins)

@@ -18,11 +18,11 @@ from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
 from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
 from cryodc.star import particle_block, read_star, read_whole_numbers
-from cryodc.states.measurements import Batch
+from cryodc.states.measurements import PosedBatch
 
 
 @dataclass(frozen=True)
-class PosedClass:
+class PosedParticles:
     """The particles of one class of an averaged run.
 
     Parameters
@@ -58,7 +58,7 @@ class PosedClass:
         """Of its averages."""
         return self.dataset.particles.spacing_angstrom
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[PosedBatch]:
         """A few particles at a time: a class may be larger than memory."""
         for c in chunks(len(self.rows), 64):
             volumes, weights = self.dataset.batch(torch.from_numpy(self.rows[c]))
@@ -90,7 +90,7 @@ def require_aligned(run: RunFolder, class_number: int) -> dict[str, Any]:
     return summary
 
 
-def load_posed_class(run: RunFolder, number: int, fewest: int, device: torch.device) -> PosedClass:
+def load_posed_particles(run: RunFolder, number: int, fewest: int, device: torch.device) -> PosedParticles:
     """The particles of a class, at least ``fewest`` of them, in the poses of averages/particles.star.
 
     Raises
@@ -120,7 +120,7 @@ def load_posed_class(run: RunFolder, number: int, fewest: int, device: torch.dev
     rotations = torch.from_numpy(posed.poses.rotations[rows]).float().to(device)
     origins = torch.from_numpy(posed.poses.origins_angstrom[rows] / spacing).float().to(device)
     halves = balanced_halves(len(rows), 0) if posed.half_sets is None else posed.half_sets[rows]
-    return PosedClass(number, rows, posed, dataset, rotations, origins, halves, _supported_shells(run, number))
+    return PosedParticles(number, rows, posed, dataset, rotations, origins, halves, _supported_shells(run, number))
 
 
 def _supported_shells(run: RunFolder, number: int) -> int:

@@ -30,7 +30,7 @@ from cryodc.runs import RunFolder, load_codes, require
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
-from cryodc.states.members import PosedClass, load_posed_class, require_aligned
+from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
 from cryodc.volumes import Volume
 
@@ -86,7 +86,7 @@ def find_states(
     relax = _point_group(relax)
     summary = require_aligned(run, class_number)
     mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
-    members = load_posed_class(run, class_number, max(2, n_states or 2), where)
+    members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
     inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
     tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
     n_moved = 0
@@ -139,7 +139,7 @@ def _point_group(symbol: str) -> str:
     return symbol.strip().upper()
 
 
-def _on_axes(run: RunFolder, members: PosedClass, inside: Tensor, symmetry: str) -> tuple[PosedClass, Tensor]:
+def _on_axes(run: RunFolder, members: PosedParticles, inside: Tensor, symmetry: str) -> tuple[PosedParticles, Tensor]:
     """The class, and the mask, in the frame of the group's axes, which are looked for in its average."""
     average = read_volume(require(run.averages / f"class{members.number:03d}.mrc", "cryodc average"))
     voxels = torch.from_numpy(average.voxels).float().to(inside.device)
@@ -157,7 +157,7 @@ def _clear(folder: Path, tell: Callable[[str], None]) -> None:
         path.unlink()
 
 
-def _write_states(folder: Path, members: PosedClass, found: Conformations) -> list[dict[str, Any]]:
+def _write_states(folder: Path, members: PosedParticles, found: Conformations) -> list[dict[str, Any]]:
     """Average each state's particles at the full box, Wiener-filtered by the FSC of its own halves."""
     entries = []
     for state in range(found.n_states):
@@ -185,7 +185,7 @@ def _write_states(folder: Path, members: PosedClass, found: Conformations) -> li
 
 def _write_axes(
     folder: Path,
-    members: PosedClass,
+    members: PosedParticles,
     average: Complex[Tensor, " p"],
     axes: Complex[Tensor, "q p"],
     ball: FourierBall,
@@ -201,11 +201,11 @@ def _write_axes(
             write_volume(folder / f"axis{q}_{frame:02d}.mrc", _volume(voxels, members))
 
 
-def _volume(voxels: Tensor, members: PosedClass) -> Volume:
+def _volume(voxels: Tensor, members: PosedParticles) -> Volume:
     return Volume(voxels.cpu().numpy().astype(np.float32), members.spacing_angstrom)
 
 
-def _write_star(run: RunFolder, folder: Path, members: PosedClass, found: Conformations, reposed: bool) -> None:
+def _write_star(run: RunFolder, folder: Path, members: PosedParticles, found: Conformations, reposed: bool) -> None:
     document = read_star(run.averages / "particles.star")
     name = particle_block(document).name
     mine = document.with_rows(name, members.rows)
@@ -219,7 +219,7 @@ def _write_star(run: RunFolder, folder: Path, members: PosedClass, found: Confor
         write_star(mine.with_rows(name, np.flatnonzero(found.labels == state)), folder / f"state{state + 1:02d}.star")
 
 
-def _write_coordinates(folder: Path, members: PosedClass, found: Conformations) -> None:
+def _write_coordinates(folder: Path, members: PosedParticles, found: Conformations) -> None:
     axes = range(1, len(found.axes) + 1)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -230,7 +230,7 @@ def _write_coordinates(folder: Path, members: PosedClass, found: Conformations) 
     write_text(folder / "coordinates.csv", text.getvalue())
 
 
-def _code_agreement(run: RunFolder, members: PosedClass, found: Conformations, seed: int) -> dict[str, Any] | None:
+def _code_agreement(run: RunFolder, members: PosedParticles, found: Conformations, seed: int) -> dict[str, Any] | None:
     """What the transformation codes say of the same particles; None where there are none."""
     if not run.codes.exists():
         return None

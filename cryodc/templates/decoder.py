@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cryodc.codes import Codes
 from cryodc.geometry import resample
-from cryodc.templates.groups import N_PLACE, ROTATION_SCALE, Groups
+from cryodc.templates.groups import N_PLACE, ROTATION_SCALE, TemplateGroups
 
 
 class TemplateDecoder(nn.Module):
@@ -22,7 +22,7 @@ class TemplateDecoder(nn.Module):
         Of the run.
     """
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: TemplateGroups) -> None:
         super().__init__()
         parts = {name: torch.from_numpy(values) for name, values in vars(groups).items()}
         self.parts = nn.ParameterDict({name: nn.Parameter(part, requires_grad=False) for name, part in parts.items()})
@@ -52,10 +52,18 @@ def codes_of_templates(codes: Codes) -> Codes:
     ValueError
         If there are none.
     """
-    if codes.matched is None or codes.placed is None:
+    if codes.template_content is None or codes.template_pose is None:
         raise ValueError("these codes are not made of templates")
-    spreads = np.zeros_like(codes.matched), np.zeros_like(codes.placed)
-    return Codes(codes.names, codes.matched, codes.placed, *spreads, False, codes.matched, codes.placed)
+    spreads = np.zeros_like(codes.template_content), np.zeros_like(codes.template_pose)
+    return Codes(
+        codes.names,
+        codes.template_content,
+        codes.template_pose,
+        *spreads,
+        False,
+        codes.template_content,
+        codes.template_pose,
+    )
 
 
 def conformation_axes(
@@ -75,6 +83,8 @@ def conformation_axes(
     return np.eye(len(upright))[[N_PLACE + q for q in order]], variance[order] / max(variance.sum(), 1e-12), upright
 
 
-def groups_of(arrays: Mapping[str, NDArray[np.float32]]) -> Groups:
-    """Groups as a run keeps them."""
-    return Groups(**{name: np.asarray(arrays[name], dtype=np.float32) for name in Groups.__dataclass_fields__})
+def groups_of(arrays: Mapping[str, NDArray[np.float32]]) -> TemplateGroups:
+    """TemplateGroups as a run keeps them."""
+    return TemplateGroups(
+        **{name: np.asarray(arrays[name], dtype=np.float32) for name in TemplateGroups.__dataclass_fields__}
+    )

@@ -19,7 +19,7 @@ from cryodc.alignment import PoseSet
 from cryodc.clustering import choose_mixture, content_features
 from cryodc.dataset import Dataset
 from cryodc.fourier import volume_from_ball
-from cryodc.states import Batch, average_of, fit_axes, measure
+from cryodc.states import PosedBatch, average_of, fit_axes, measure
 from cryodc.templates.group_poses import Matched, group_poses, register_group
 from cryodc.templates.match import BOX, at_template_box, sphere
 from cryodc.volumes import Volume
@@ -36,7 +36,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Groups:
+class TemplateGroups:
     """What the particles of each group have in common, in the box :data:`cryodc.templates.match.BOX`.
 
     Parameters
@@ -59,7 +59,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Placed:
+class GroupedPoses:
     """How every particle lies in its group.
 
     Parameters
@@ -76,7 +76,7 @@ class Placed:
 
     code: Float[NDArray[np.float32], "n p"]
     labels: Int[NDArray[np.int64], " n"]
-    groups: Groups
+    groups: TemplateGroups
 
     @property
     def rotations(self) -> Float[Tensor, "n 3 3"]:
@@ -91,7 +91,7 @@ def place_particles(
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
-) -> Placed:
+) -> GroupedPoses:
     """Pose and conformation of every particle, and the groups in which these are told.
 
     Parameters
@@ -114,7 +114,7 @@ def place_particles(
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
-    groups: list[Groups] = []
+    groups: list[TemplateGroups] = []
     first: Volume | None = None
     for label in np.argsort(-np.bincount(labels), kind="stable"):
         members = np.flatnonzero(labels == label)
@@ -131,11 +131,11 @@ def place_particles(
             sampled = torch.isin(rows, matched.rows)
             found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
         parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
-        groups.append(Groups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+        groups.append(TemplateGroups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
-    names = [field.name for field in fields(Groups)]
-    joined = Groups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
-    return Placed(code, group_of, joined)
+    names = [field.name for field in fields(TemplateGroups)]
+    joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
+    return GroupedPoses(code, group_of, joined)
 
 
 def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:
@@ -159,7 +159,7 @@ def _along_axes(
     """Where each particle of a group lies along its axes, and these: probabilistic PCA with missing data."""
     small, device = at_template_box(dataset), rows.device
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[PosedBatch]:
         places = torch.arange(len(rows), device=device).split(_BATCH)
         for place, (volumes, weights) in zip(places, small.batches(rows.cpu().split(_BATCH)), strict=True):
             assert weights is not None

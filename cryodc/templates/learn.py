@@ -25,7 +25,7 @@ from cryodc.dataset import Dataset
 from cryodc.fourier import ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
-from cryodc.templates.groups import Groups, place_particles
+from cryodc.templates.groups import TemplateGroups, place_particles
 from cryodc.templates.match import (
     RADIUS,
     crop_particles,
@@ -68,7 +68,7 @@ class TemplateCode:
 
     points: Float[NDArray[np.float32], "n k"]
     placed: Float[NDArray[np.float32], "n p"]
-    groups: Groups
+    groups: TemplateGroups
     templates: Float[NDArray[np.float32], "t d h w"]
 
 

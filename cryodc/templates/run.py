@@ -64,7 +64,7 @@ def add_template_code(
         write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
     with atomic_path(run.templates / _GROUPS) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(found.groups))
-    return replace(codes, matched=found.points, placed=found.placed)
+    return replace(codes, template_content=found.points, template_pose=found.placed)
 
 
 def _why_none(found: TemplateCode | None, n_particles: int, config: TemplateConfig) -> str | None:

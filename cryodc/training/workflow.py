@@ -161,7 +161,7 @@ def fit_run(
             progress=hears.on_templates,
             warn=hears.on_warning,
         )
-        if codes.matched is not None:
+        if codes.template_content is not None:
             save_codes(prepared.run, codes)
     wait_for_all(team)
     return codes

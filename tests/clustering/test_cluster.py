@@ -14,7 +14,7 @@ from cryodc.clustering import (
     load_clusters,
     valley_between,
 )
-from cryodc.clustering.valley import asked_of, valley_limit
+from cryodc.clustering.valley import valley_limit, valley_threshold
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.runs import RunFolder, load_codes, save_codes
@@ -104,8 +104,8 @@ def test_the_valley_is_that_of_the_density() -> None:
     # Of three clusters the two that are least apart count, along the line between them.
     labels = np.arange(20_000) % 3
     centres = np.array([[0.0, 0.0], [0.0, 4.0], [12.0, 0.0]])
-    limit, asked = valley_limit(points + centres[labels], labels, np.eye(2), seed=0)
-    assert asked == 0.7
+    limit, threshold = valley_limit(points + centres[labels], labels, np.eye(2), seed=0)
+    assert threshold == 0.7
     assert limit == pytest.approx(2 * np.exp(-2), abs=0.08)
 
 
@@ -136,8 +136,8 @@ def test_what_is_asked_of_a_valley_is_what_noise_leaves_in_it() -> None:
     """Two proteins that spread twice as far as noise alone has them, so many units apart."""
     draws = np.random.default_rng(4).standard_normal((2, 100_000))
     for gap in (5.9, 6.3):
-        assert valley_between(2 * draws[0] + gap, 2 * draws[1]) == pytest.approx(asked_of(gap), abs=0.03)
-    assert [asked_of(gap) for gap in (0.0, 5.7, 6.8, 20.0)] == [0.7, 0.7, 0.5, 0.5]
+        assert valley_between(2 * draws[0] + gap, 2 * draws[1]) == pytest.approx(valley_threshold(gap), abs=0.03)
+    assert [valley_threshold(gap) for gap in (0.0, 5.7, 6.8, 20.0)] == [0.7, 0.7, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.clustering import are_averages_of, cluster_run, load_clusters
 from cryodc.errors import InputError
-from cryodc.figures import load_shelf, missing_notice
+from cryodc.figures import load_previews, missing_notice
 from cryodc.fourier import fourier_pad
 from cryodc.generate import GenerateRequest, compare_runs, generate_run, load_encoded, read_traversals
 from cryodc.generate.code_maps import comparison_picture, groupings, map_codes
@@ -154,16 +154,16 @@ def test_a_run_without_classes_has_rows_of_groups_and_no_traversal(run: RunFolde
 
 
 def test_particles_are_those_of_the_dataset_and_left_out_where_they_have_moved(run: RunFolder) -> None:
-    shelf = load_shelf(run)
+    previews = load_previews(run)
     volumes = load_run_dataset(run).volumes[torch.tensor([3])]
-    shown = shelf.show(3)
+    shown = previews.show(3)
     np.testing.assert_allclose(shown.raw, volumes[0].numpy(), atol=1e-4)
     assert shown.filtered is not None
     spectrum = np.abs(np.fft.fftn(shown.filtered))
     assert spectrum[8:-8].max() < 1e-3 * spectrum.max()
     config = run.config.read_text()
     run.config.write_text(config.replace("/sim", "/moved"))
-    moved = load_shelf(run).show(3)
+    moved = load_previews(run).show(3)
     assert moved.raw is None
     assert missing_notice([moved, shown]).startswith("1 of 2 particles are not shown: the image is no longer")
     assert missing_notice([shown]) == ""
@@ -245,7 +245,7 @@ def test_a_run_with_templates_is_decoded_by_them_or_by_its_network(run: RunFolde
     matched = generator.normal(size=(n, 2)).astype(np.float32)
     rotations = Rotation.random(n, rng=0).as_matrix().astype(np.float32)
     placed = np.concatenate([3**0.5 * rotations.reshape(n, 9), np.zeros((n, 3)), generator.normal(size=(n, 1))], axis=1)
-    save_codes(run, replace(codes, matched=matched, placed=placed.astype(np.float32)))
+    save_codes(run, replace(codes, template_content=matched, template_pose=placed.astype(np.float32)))
     blob = np.exp(-np.square(np.indices((16, 16, 16)) - 8).sum(axis=0) / 8).astype(np.float32)
     run.templates.mkdir(exist_ok=True)
     groups = Groups(np.zeros((1, 2), np.float32), blob[None], 0.1 * blob[None, None], np.eye(3, dtype=np.float32)[None],

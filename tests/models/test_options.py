@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from cryodc.dataset import View, ViewConfig, image_dataset, mask_of_views, random_view, through_mask
-from cryodc.dataset.views import draw_bends, hide_block
+from cryodc.dataset.views import cut_out, draw_elastic_fields
 from cryodc.errors import InputError
 from cryodc.fourier import standardise, view_mask
 from cryodc.geometry import resample
@@ -135,7 +135,7 @@ def test_a_hidden_block_has_its_share_and_its_place_changes() -> None:
     generator = torch.Generator().manual_seed(0)
     images = noise_images(40, channels=3)
     mask = torch.ones(BOX, BOX)
-    seen = hide_block(images, mask, ViewConfig(hidden_share=0.25), generator)
+    seen = cut_out(images, mask, ViewConfig(cutout_share=0.25), generator)
     hidden = (seen != images).all(dim=1)
     assert (hidden.sum(dim=(1, 2)) == BOX**2 // 4).all()
     assert len({tuple(block.nonzero()[0].tolist()) for block in hidden}) > 5
@@ -187,8 +187,8 @@ def test_a_bent_view_moves_points_by_the_asked_distance_and_neighbours_together(
     moved = resample(images, eye, displacements_voxels=bends)[inside] - images[inside]
     torch.testing.assert_close(moved[0::2], torch.zeros_like(moved[0::2]), atol=1e-4, rtol=0)
     torch.testing.assert_close(moved[1::2], torch.ones_like(moved[1::2]), atol=1e-4, rtol=0)
-    config = ViewConfig(bend_voxels=1.5)
-    drawn = draw_bends(200, config, torch.Generator().manual_seed(0), torch.ones(32, 32))
+    config = ViewConfig(elastic_voxels=1.5)
+    drawn = draw_elastic_fields(200, config, torch.Generator().manual_seed(0), torch.ones(32, 32))
     nodes = drawn[:, [0, -1]][:, :, [0, -1]]
     assert float(nodes.std()) == pytest.approx(1.5, rel=0.08)
     steps = (drawn[:, 1:] - drawn[:, :-1]).abs()
@@ -220,7 +220,7 @@ def test_exchanged_contents_leave_the_pose_to_the_transformation_code(
 
 
 def test_views_contrasted_apart_are_the_only_ones_that_are_bent(monkeypatch: pytest.MonkeyPatch) -> None:
-    views = {"stretch": 0.3, "bend_voxels": 1.0, "rotation": "vector", "low_pass_shells": None}
+    views = {"stretch": 0.3, "elastic_voxels": 1.0, "rotation": "vector", "low_pass_shells": None}
     overrides = {"model": {**SMALL, "dims": 2}, "views": views, "loss": {"contrast_apart": True, "temperature": 0.3}}
     config = preset_config("default", BOX, overrides)
     model = DualContrast(config.model).eval()
@@ -229,7 +229,7 @@ def test_views_contrasted_apart_are_the_only_ones_that_are_bent(monkeypatch: pyt
 
     def draw(*arguments: Any) -> View:
         view = random_view(*arguments)
-        drawn.append((arguments[3].stretch, arguments[3].bend_voxels, view))
+        drawn.append((arguments[3].stretch, arguments[3].elastic_voxels, view))
         return view
 
     monkeypatch.setattr("cryodc.models.steps.random_view", draw)
@@ -274,7 +274,7 @@ def test_without_a_mask_views_show_their_corners(dims: int) -> None:
     assert corners[1] > 0.1
 
 
-@pytest.mark.parametrize("setting", [{"stretch": 0.1}, {"bend_voxels": 1.0}])
+@pytest.mark.parametrize("setting", [{"stretch": 0.1}, {"elastic_voxels": 1.0}])
 def test_volumes_are_neither_stretched_nor_bent(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="only images"):
         preset_config("default", 32, {"views": setting})
@@ -347,7 +347,7 @@ def test_a_checkpoint_from_before_there_were_models_is_a_dualcontrast(tmp_path: 
         ("loss", "kl_warm_up_epochs"),
         ("optimisation", "weight_averaging"),
         ("views", "fresh_noise"),
-        ("views", "hidden_share"),
+        ("views", "cutout_share"),
     ):
         del settings[section][name]
     path = tmp_path / "last.pt"

@@ -11,7 +11,7 @@ from cryodc_cli.learn.cluster import cluster as cluster_command
 
 from cryodc.clustering import cluster_run
 from cryodc.errors import InputError
-from cryodc.figures import load_shelf
+from cryodc.figures import load_previews
 from cryodc.generate import GenerateRequest, generate_run
 from cryodc.io import ImageFinder
 from cryodc.particles import holds_images, read_image_particles, read_images
@@ -173,7 +173,7 @@ def test_a_grid_of_images_is_what_the_model_decodes(clustered: RunFolder, tmp_pa
 
 
 def test_the_particle_beside_a_grid_is_its_image_as_recorded(clustered: RunFolder) -> None:
-    shown = load_shelf(clustered).show(0)
+    shown = load_previews(clustered).show(0)
     with mrcfile.open(clustered.path.parent / "b.mrcs") as stack:
         image = stack.data[5]
     assert shown.raw is not None

@@ -26,8 +26,8 @@ from cryodc.particles import read_particles
 from cryodc.simulation import (
     Crowding,
     SimulatedParticles,
+    SimulatedTiltSeries,
     SimulationConfig,
-    TiltSeries,
     demo_phantoms,
     draw_truth,
     phantom,
@@ -88,7 +88,9 @@ def test_measured_planes_are_those_of_the_wedge() -> None:
 def test_ctf_zeros_are_in_the_weights_where_the_defocus_puts_them() -> None:
     """At 4 Å per voxel the first zeros of 2 µm at 300 kV lie well within the box."""
     spacing, defocus = 4.0, 20000.0
-    series = TiltSeries(defocus_micrometres=(2.0, 2.0), amplitude_contrast=0.0, dose_per_tilt=0.0, step_degrees=60.0)
+    series = SimulatedTiltSeries(
+        defocus_micrometres=(2.0, 2.0), amplitude_contrast=0.0, dose_per_tilt=0.0, step_degrees=60.0
+    )
     optics = tilt_optics(series, np.array([-60.0, 0.0, 60.0]), 2.0)
     result = backproject(
         torch.zeros(1, 1, 64, 64), torch.ones(1, 1, dtype=torch.bool), torch.eye(3)[None],
@@ -107,7 +109,9 @@ def test_ctf_zeros_are_in_the_weights_where_the_defocus_puts_them() -> None:
 
 def test_weight_is_the_loop_over_tilts_of_squared_transfer() -> None:
     """ΣCTF² over the images, against a loop over tilts and voxels in plain numpy, on slices one step wide."""
-    config = SimulationConfig(n_per_map=1, n_tomograms=1, snr=math.inf, tilt_series=TiltSeries(step_degrees=20.0))
+    config = SimulationConfig(
+        n_per_map=1, n_tomograms=1, snr=math.inf, tilt_series=SimulatedTiltSeries(step_degrees=20.0)
+    )
     specimens = prepare_specimens(BARREL, N, SPACING)
     truth = draw_truth(specimens, config)
     _, result = next(simulate_tilt_batches(specimens, truth, config))
@@ -145,7 +149,7 @@ def test_weight_is_the_loop_over_tilts_of_squared_transfer() -> None:
 
 def test_damage_is_that_of_grant_and_grigorieff() -> None:
     """Their critical exposure at 300 kV: 4.3 e/Å² at 3 Å, 14.1 at 10 Å, 38.7 at 20 Å leave 1/e of the power."""
-    series = TiltSeries(dose_per_tilt=1.0)
+    series = SimulatedTiltSeries(dose_per_tilt=1.0)
     angles = np.arange(-60.0, 61.0, 3.0)
     optics = tilt_optics(series, angles, 3.0)
     assert float(optics.dose[angles == 0]) == 0
@@ -180,7 +184,7 @@ def test_a_perfect_microscope_makes_the_noise_that_the_snr_says() -> None:
 def test_averages_of_tilt_series_are_better_than_a_wedge_at_low_and_worse_at_high_frequency() -> None:
     """At the same SNR: slices crowd at low frequency, while damage, CTF and sparse slices take the high ones."""
     base = {"n_per_map": 40, "snr": 0.03, "seed": 3}
-    tilted = _fsc_of_average(simulate_particles(BARREL, SimulationConfig(**base, tilt_series=TiltSeries())))
+    tilted = _fsc_of_average(simulate_particles(BARREL, SimulationConfig(**base, tilt_series=SimulatedTiltSeries())))
     wedged = _fsc_of_average(simulate_particles(BARREL, SimulationConfig(**base)))
     assert (tilted[1:8] > 0.85).all()
     assert tilted[5:9].mean() > wedged[5:9].mean() > 0.7
@@ -211,7 +215,7 @@ def test_files_of_tilt_series_are_what_training_reads(tmp_path: Path) -> None:
     dataset = load_dataset(particles)
     config = SimulationConfig(
         n_per_map=3, n_tomograms=2, tilt_ranges=((-60.0, 60.0), (-48.0, 54.0)), crowding=Crowding(20000, 160.0),
-        tilt_series=TiltSeries(step_degrees=6.0, defocus_micrometres=(1.5, 2.5)),
+        tilt_series=SimulatedTiltSeries(step_degrees=6.0, defocus_micrometres=(1.5, 2.5)),
     )  # fmt: skip
     memory = simulate_particles({"bar": phantom("bar"), "clamp": phantom("clamp")}, config)
     for i in range(len(dataset)):
@@ -258,7 +262,7 @@ def test_neighbours_are_in_the_box_and_the_particle_and_its_noise_as_they_were()
 
 def test_neighbours_project_to_where_they_stand() -> None:
     """Against the shadow of the whole crowd, drawn in one box three times as wide."""
-    config = SimulationConfig(n_per_map=3, seed=2, crowding=Crowding(40000, 150.0), tilt_series=TiltSeries())
+    config = SimulationConfig(n_per_map=3, seed=2, crowding=Crowding(40000, 150.0), tilt_series=SimulatedTiltSeries())
     specimens = prepare_specimens(BARREL, N, SPACING)
     truth = draw_truth(specimens, config)
     scales = map_scales(specimens, config)
@@ -290,7 +294,7 @@ def test_neighbours_project_to_where_they_stand() -> None:
     ],
 )
 def test_settings_no_microscope_has_are_refused(wrong: dict[str, dict[str, float]], problem: str) -> None:
-    kinds = {"tilt_series": TiltSeries, "crowding": Crowding}
+    kinds = {"tilt_series": SimulatedTiltSeries, "crowding": Crowding}
     with pytest.raises(InputError, match=problem):
         SimulationConfig(**{key: kinds[key](**value) for key, value in wrong.items()})
 
@@ -312,8 +316,8 @@ def test_without_the_new_options_nothing_new_is_written(tmp_path: Path) -> None:
 VOXELS = [2.0904775, 1.2294528, 5.5265265, 2.0022459]
 
 
-def _perfect() -> TiltSeries:
-    return TiltSeries(defocus_micrometres=(0.0, 0.0), amplitude_contrast=1.0, dose_per_tilt=0.0)
+def _perfect() -> SimulatedTiltSeries:
+    return SimulatedTiltSeries(defocus_micrometres=(0.0, 0.0), amplitude_contrast=1.0, dose_per_tilt=0.0)
 
 
 def _only(optics: object, tilt: int) -> object:

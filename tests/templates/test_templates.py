@@ -46,7 +46,7 @@ from cryodc.templates import (
 )
 from cryodc.templates.decoder import TemplateDecoder
 from cryodc.templates.group_poses import register_group
-from cryodc.templates.groups import N_PLACE, Groups, place_code
+from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code
 from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.templates.match import RADIUS, Search, match_map, particle_spectra, shift_star, sphere
 from cryodc.templates.spread import simulate_particles as simulate_maps
@@ -249,7 +249,7 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     assert template.spacing_angstrom * BOX == pytest.approx(dataset.box_size * 20.0)
     save_codes(run, codes)
     loaded = load_codes(run)
-    assert loaded.matched is not None
+    assert loaded.template_content is not None
     decoder = load_template_decoder(run, CPU)
     assert decoder is not None
     own = codes_of_templates(loaded)
@@ -258,7 +258,7 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     (run.templates / "groups.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="cannot be read"):
         load_template_decoder(run, CPU)
-    np.testing.assert_array_equal(loaded.matched, codes.content_points)
+    np.testing.assert_array_equal(loaded.template_content, codes.content_points)
     np.testing.assert_array_equal(loaded.transformation_told, codes.transformation_told)
     rows = "".join(f"{name} 1\n" for name in dataset.names)
     run.particles.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n_rlnOpticsGroup #2\n{rows}")
@@ -379,7 +379,7 @@ def test_a_decoded_group_is_turned_and_shifted_as_a_particle_is() -> None:
     axes[1, 0] = 0.3 * phantom("bar").mean_map(BOX, 20.0)
     turns, moves = random_rotations(2, generator), torch.tensor([[0.0, 0.0, 0.0], [0.5, -1.0, 0.2]])
     turns[0] = torch.eye(3)
-    groups = Groups(np.eye(2, dtype=np.float32), *(part.numpy() for part in (maps, axes, turns, moves)))
+    groups = TemplateGroups(np.eye(2, dtype=np.float32), *(part.numpy() for part in (maps, axes, turns, moves)))
     rotations, origins = random_rotations(2, generator), torch.tensor([[1.0, 0.0, -0.5], [0.0, 0.8, 0.0]])
     code = torch.cat([3**0.5 * rotations.flatten(1), origins, torch.tensor([[0.0], [2.0]])], dim=1)
     decoded = TemplateDecoder(groups).decode(torch.tensor([[0.9, 0.2], [0.3, 0.6]]), code).numpy()
@@ -447,9 +447,9 @@ def test_codes_without_templates_are_those_of_the_network(tmp_path: Path) -> Non
     codes = codes_of(("a", "b"), None)
     save_codes(run, codes)
     loaded = load_codes(run)
-    assert loaded.matched is None
+    assert loaded.template_content is None
     np.testing.assert_array_equal(loaded.content_points, codes.content_points)
-    assert loaded.placed is None
+    assert loaded.template_pose is None
     np.testing.assert_array_equal(loaded.transformation_told, codes.transformation)
     with pytest.raises(ValueError, match="matched: expected 2 rows of finite values"):
         codes_of(("a", "b"), np.full((2, 1), np.nan, dtype=np.float32))

@@ -138,13 +138,13 @@ def test_codes_are_there_before_templates(star: Path, tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         train_run(request(star, tmp_path / "run"))
     kept = load_codes(RunFolder(tmp_path / "run"))
-    assert kept.matched is None
+    assert kept.template_content is None
     monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
     epochs: list[dict[str, float]] = []
     run, _ = train_run(request(star, tmp_path / "run", resume=True), Listener(on_epoch=epochs.append))
     resumed = load_codes(run)
     assert epochs == []
-    assert resumed.matched is not None
+    assert resumed.template_content is not None
 
 
 @pytest.mark.parametrize("error", [np.linalg.LinAlgError("SVD did not converge"), torch._C._LinAlgError("non-finite")])
@@ -157,7 +157,7 @@ def test_templates_that_do_not_hold_a_fit_are_left_out_with_a_warning(
     monkeypatch.setattr(templates_run, "learn_templates", fail)
     said: list[str] = []
     run, codes = train_run(request(star, tmp_path / "run"), Listener(on_warning=said.append))
-    assert codes.matched is None
+    assert codes.template_content is None
     assert len(load_codes(run)) == _N
     assert len(said) == 1
     assert str(error) in said[0]
@@ -175,7 +175,7 @@ def test_templates_of_numbers_that_are_none_are_left_out(
     monkeypatch.setattr(templates_run, "learn_templates", learn)
     said: list[str] = []
     run, codes = train_run(request(star, tmp_path / "run"), Listener(on_warning=said.append))
-    assert codes.matched is None
+    assert codes.template_content is None
     assert len(said) == 1
     assert not run.templates.exists()
 
@@ -195,9 +195,9 @@ def test_templates_may_be_left_out_of_a_resumed_run(
 ) -> None:
     monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
     run, codes = train_run(request(star, tmp_path / "run"))
-    assert codes.matched is not None
+    assert codes.template_content is not None
     train_run(request(star, tmp_path / "run", resume=True, templates={"n_templates": 0}))
-    assert load_codes(run).matched is None
+    assert load_codes(run).template_content is None
     assert list(run.templates.iterdir()) == []
 
 
