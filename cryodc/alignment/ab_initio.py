@@ -17,6 +17,17 @@ def random_start(
     """One random start on at most ``n_most`` particles: its map and its score, the root mean square over them.
 
     It looks no further than ``finest_shells``, and at most to shell 6.
+
+    Parameters
+    ----------
+    particles
+        The particles, as spectra.
+    generator
+        Draws all that is random.
+    n_most
+        At most so many particles are used.
+    finest_shells
+        Shells that are looked at, 6 at most.
     """
     device = particles.device
     rows = torch.randperm(len(particles), generator=generator)[:n_most].to(device)

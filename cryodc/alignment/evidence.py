@@ -39,7 +39,21 @@ def start_reference(
     n_starts: int,
     start_shells: float = START_SHELLS,
 ) -> tuple[References, float] | None:
-    """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned."""
+    """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned.
+
+    Parameters
+    ----------
+    particles
+        All particles, as spectra.
+    stack
+        The same particles.
+    halves
+        ``(n,)`` half set of each particle, 1 or 2.
+    rows
+        ``(m,)`` the particles that the reference is made of.
+    seed, n_starts, start_shells
+        As :func:`align_class` takes them.
+    """
     own = halves[rows].cpu().numpy()
     if len(rows) < FEWEST or min(int((own == 1).sum()), int((own == 2).sum())) < 2:
         return None
@@ -63,7 +77,23 @@ def merge_classes(
     radius: float,
     tell: Callable[[str], None],
 ) -> list[int]:
-    """Which classes to keep: of two that explain particles no better than their common average, the larger."""
+    """Which classes to keep: of two that explain particles no better than their common average, the larger.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    poses
+        Of every particle on every class.
+    labels
+        ``(n,)`` class of each particle.
+    radius
+        Shells that scores look at.
+    tell
+        Told what is joined.
+    """
     sizes = torch.bincount(labels, minlength=len(references))
     kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
     for second in list(reversed(kept)):

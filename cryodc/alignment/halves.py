@@ -41,7 +41,23 @@ def turn_onto_axes(
     fsc: Tensor,
     finest: float,
 ) -> str:
-    """Give both halves the axes of a group and references its symmetry, if it is there; and say what was found."""
+    """Give both halves the axes of a group and references its symmetry, if it is there; and say what was found.
+
+    Parameters
+    ----------
+    particles
+        The particles, as spectra.
+    halves
+        Both half sets, changed in place.
+    maps
+        The reference of each half set.
+    symmetry
+        The point group.
+    fsc
+        ``(shells,)`` between the two references.
+    finest
+        Shells that averages reach to.
+    """
     both = torch.stack(maps)
     mask = density_mask(both.mean(dim=0))
     axes = find_confirmed_axes(both.mean(dim=0), both, mask, symmetry, float(agreeing_shells(fsc, RESOLVED)))

@@ -117,7 +117,19 @@ def score_noise(
     search_radius: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "n m"]:
-    """Scores of particles on maps of noise, searched and refined as on references."""
+    """Scores of particles on maps of noise, searched and refined as on references.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    null
+        The maps of noise.
+    radius, search_radius
+        Shells that scores look at, and those that poses are searched in.
+    generator
+        Of the search.
+    """
     poses = empty_poses(len(particles), len(null), halves.device)
     for _ in range(_SEARCHES):
         search_classes(particles, halves, null, search_radius, poses, list(range(len(null))), generator)

@@ -88,7 +88,19 @@ def empty_poses(n_particles: int, n_classes: int, device: torch.device) -> Class
 def make_references(
     particles: ClassSpectra, halves: Int[Tensor, " n"], poses: ClassPoses, shares: Float[Tensor, "n k"], radius: float
 ) -> References:
-    """Average every class in two halves, each particle counting by its share of the class."""
+    """Average every class in two halves, each particle counting by its share of the class.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    poses
+        Of every particle on every class.
+    shares
+        ``(n, k)`` by which each particle counts in each class.
+    radius
+        Shells that averages reach to.
+    """
     maps, curves = [], []
     for label in range(shares.shape[1]):
         sums = []
@@ -112,7 +124,25 @@ def search_classes(
     generator: torch.Generator,
     only: Bool[Tensor, " n"] | None = None,
 ) -> None:
-    """Search all rotations and shifts of particles (``only`` some) against some classes; poses change in place."""
+    """Search all rotations and shifts of particles (``only`` some) against some classes; poses change in place.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    radius
+        Shells that are looked at.
+    poses
+        Of every particle on every class; those that are found replace them.
+    labels
+        The classes to search.
+    generator
+        Turns the grid of rotations.
+    only
+        ``(n,)`` which particles; all by default.
+    """
     lattice = shift_lattice(2.6, 1.5, halves.device)
     for label in labels:
         for half in (1, 2):
@@ -139,6 +169,21 @@ def refine_classes(
     """Refine poses where they are, against every class that is not hopeless; in place.
 
     A class whose score is far behind a particle's best one is only scored, in the pose it has.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    radius
+        Shells that are looked at.
+    poses
+        Of every particle on every class, changed in place.
+    n_steps
+        Steps uphill.
+    only
+        ``(n,)`` which particles; all by default.
     """
     likely = worth_refining(poses.scores)
     among = torch.ones_like(halves, dtype=torch.bool) if only is None else only
@@ -159,7 +204,17 @@ def worth_refining(scores: Float[Tensor, "n k"]) -> Bool[Tensor, "n k"]:
 def estimate_noise(
     particles: ClassSpectra, halves: Int[Tensor, " n"], references: References, poses: ClassPoses
 ) -> None:
-    """Noise of each shell: what is left of particles without the class that fits them best."""
+    """Noise of each shell: what is left of particles without the class that fits them best.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each; their noise is set.
+    references
+        Of the classes.
+    poses
+        Of every particle on every class.
+    """
     best = poses.scores.argmax(dim=1)
     parts = []
     for label in range(len(references)):

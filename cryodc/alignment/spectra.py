@@ -115,6 +115,19 @@ class ClassSpectra:
         """Numerator and denominator of an average of particles ``rows``, in the whole ball (0 beyond radius).
 
         Each counts as one particle, or as its share ``(n,)``; over all mates, unless not ``symmetric``.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` the particles.
+        rotations, shifts
+            ``(n, 3, 3)`` and ``(n, 3)`` zyx in voxels: their poses.
+        radius
+            Shells that the sums reach to.
+        shares
+            ``(n,)`` by which each counts; 1 by default.
+        symmetric
+            Whether mates of the point group are averaged.
         """
         inside = self.ball.mask(radius)
         grid: Tensor | float = 0.0
@@ -176,7 +189,27 @@ class ClassSpectra:
         n_candidates: int = 3,
         n_steps: int = 5,
     ) -> PoseSet:
-        """Best of a global grid (turned at random) and the previous pose, refined."""
+        """Best of a global grid (turned at random) and the previous pose, refined.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` the particles.
+        reference
+            ``(d, h, w)`` map.
+        radius
+            Shells that are looked at.
+        step_degrees
+            Between rotations of the grid.
+        lattice
+            ``(t, 3)`` shifts that are tried, zyx in voxels, about the previous ones.
+        generator
+            Turns the grid.
+        previous
+            Poses so far; none by default.
+        n_candidates, n_steps
+            How many poses of the grid are refined, and steps of refinement.
+        """
         part = self.whitened(rows, radius)
         start = torch.zeros(len(rows), 3, device=self.device) if previous is None else previous.shifts
         centred = part.spectra * phase_ramps(part.ball, start).conj()
@@ -214,7 +247,21 @@ class ClassSpectra:
         return self.refine(rows, reference, radius, pose, n_steps - 2)
 
     def refine(self, rows: Tensor, reference: Tensor, radius: float, pose: PoseSet, n_steps: int = 3) -> PoseSet:
-        """Refine poses where they are."""
+        """Refine poses where they are.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` the particles.
+        reference
+            ``(d, h, w)`` map.
+        radius
+            Shells that are looked at.
+        pose
+            Where to start.
+        n_steps
+            Steps uphill; 0 only scores.
+        """
         found = self._climb(rows, reference, radius, pose.rotations[:, None], pose.shifts[:, None], n_steps)
         rotations, shifts, scores = (values[:, 0] for values in found)
         return PoseSet(rotations, shifts, scores, pose.kept)

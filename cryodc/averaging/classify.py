@@ -100,7 +100,19 @@ def score_particles(
     seed: int = 0,
     start_shells: float | None = None,
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
-    """Labels, scores and posteriors of particles that the references of a classification have not seen."""
+    """Labels, scores and posteriors of particles that the references of a classification have not seen.
+
+    Parameters
+    ----------
+    found
+        The classification.
+    stack
+        The particles, in its box.
+    seed
+        Of the search.
+    start_shells
+        Shells that poses are searched in; 7 by default.
+    """
     particles = class_spectra(stack)
     particles.noise = found.noise
     halves = torch.ones(len(stack), dtype=torch.long, device=stack.device)

@@ -112,7 +112,21 @@ def place_class(
 def on_axes(
     stack: ParticleStack, placed: PlacedClass, symmetry: str, use_star: bool, mask: Tensor | None = None
 ) -> tuple[PlacedClass, str]:
-    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found."""
+    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found.
+
+    Parameters
+    ----------
+    stack
+        The particles of the class.
+    placed
+        Their poses.
+    symmetry
+        Point group that was asked for.
+    use_star
+        Whether the poses are those of the STAR, which are taken as they are.
+    mask
+        ``(d, h, w)`` that the FSC is computed within; by default the surroundings of the density.
+    """
     if symmetry == "C1" or use_star or not placed.aligned:
         return placed, symmetry if use_star else "C1"
     if placed.symmetry == symmetry:

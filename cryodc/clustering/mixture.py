@@ -76,7 +76,19 @@ def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray
 def fit_mixture(
     features: Float[NDArray[np.float64], "n p"], n_clusters: int, seed: int, n_starts: int = _N_STARTS
 ) -> GaussianMixture:
-    """A Gaussian mixture with one covariance for all components, the best of several starts."""
+    """A Gaussian mixture with one covariance for all components, the best of several starts.
+
+    Parameters
+    ----------
+    features
+        ``(n, p)`` points.
+    n_clusters
+        Components.
+    seed
+        Of the starts.
+    n_starts
+        Starts, of which the likeliest is kept.
+    """
     mixture = GaussianMixture(
         n_clusters,
         covariance_type="tied",
@@ -94,7 +106,19 @@ def fit_mixture(
 def try_number(
     features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int, in_units: bool = False
 ) -> Trial:
-    """Measure what speaks for a fitted mixture; ``in_units`` as in :func:`choose_mixture`."""
+    """Measure what speaks for a fitted mixture; ``in_units`` as in :func:`choose_mixture`.
+
+    Parameters
+    ----------
+    features
+        ``(n, p)`` points.
+    mixture
+        A mixture fitted to them.
+    seed
+        Of subsamples and bootstrap.
+    in_units
+        Whether 1 is what noise does to a particle, as in codes made of templates.
+    """
     k = mixture.n_components
     bic = float(mixture.bic(features))
     labels = mixture.predict(features)

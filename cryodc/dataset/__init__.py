@@ -8,9 +8,9 @@ from cryodc.dataset.pack_writer import write_pack
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.packing import box_of_spacing, open_own_pack, open_pack, pack_particles
 from cryodc.dataset.reading import InputOptions, whiten
+from cryodc.dataset.view_config import ViewConfig
 from cryodc.dataset.views import (
     View,
-    ViewConfig,
     add_noise,
     mask_of_views,
     random_low_pass,

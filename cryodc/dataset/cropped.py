@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cryodc.dataset.dataset import Dataset, OfVolumes
-from cryodc.dataset.views import ViewConfig
+from cryodc.dataset.view_config import ViewConfig
 from cryodc.fourier import crop_weights, fourier_crop, standardise
 
 

@@ -218,7 +218,19 @@ def _require_checksums(folder: Path, recipe: PackRecipe, index: dict[str, Any]) 
 def bad_chunks(
     folder: Path, recipe: PackRecipe, weight_index: NDArray[np.int64], lines: Sequence[dict[str, Any]]
 ) -> Iterator[tuple[str, int]]:
-    """File and number of each chunk whose bytes are not those its checksum was taken of."""
+    """File and number of each chunk whose bytes are not those its checksum was taken of.
+
+    Parameters
+    ----------
+    folder
+        The pack.
+    recipe
+        What it was made of.
+    weight_index
+        ``(n,)`` which weight each particle has.
+    lines
+        The journal.
+    """
     for name in recipe.shapes:
         with (folder / name).open("rb") as file:
             end = file.seek(len(recipe.header(name)))
@@ -237,7 +249,19 @@ def _crc32_of(file: io.BufferedReader, n_bytes: int) -> int:
 
 
 def length_after(recipe: PackRecipe, weight_index: NDArray[np.int64], n_chunks: int, name: str) -> int:
-    """Length of a large file when so many chunks are in it."""
+    """Length of a large file when so many chunks are in it.
+
+    Parameters
+    ----------
+    recipe
+        What the pack is made of.
+    weight_index
+        ``(n,)`` which weight each particle has.
+    n_chunks
+        Chunks that are written.
+    name
+        The file.
+    """
     if n_chunks == 0:
         return 0
     n_rows = min(n_chunks * recipe.chunk_particles, recipe.n_particles)

@@ -100,6 +100,19 @@ def open_own_pack(
 ) -> SubtomogramDataset:
     """Open the float32 pack of a run, making it anew if it is missing, stale or damaged.
 
+    Parameters
+    ----------
+    folder
+        The pack.
+    particles
+        Those it must be of.
+    options
+        How they were read.
+    verify
+        Whether check sums are read.
+    on_progress
+        Told how many particles are packed, and of how many.
+
     Raises
     ------
     InputError

@@ -10,68 +10,18 @@ random low one: what two views still share is the protein.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
+from cryodc.dataset.view_config import ViewConfig
 from cryodc.fourier import apply_weight, low_pass, standardise, view_mask
 from cryodc.geometry import n_rotation_parameters, random_rotations, resample, rotations_from_parameters
 
 _ELASTIC_NODES = 5
-
-
-class ViewConfig(BaseModel, extra="forbid", frozen=True):
-    """How views are drawn.
-
-    Parameters
-    ----------
-    rotation
-        ``uniform``: of all orientations. ``vector``: a rotation vector with each component in ±90°, as published; in
-        2D an angle in ±90°. ``none``: views are not rotated, which is there to measure what rotating buys.
-    max_shift_voxels
-        Random shift, uniform in a cube (2D: square) of ± this, in voxels of the particles: picks are never centred.
-    rotate_both
-        Both views of a pair are rotated; otherwise the first is the particle as recorded, as published.
-    stretch
-        Images: each view is stretched and sheared by the exponential of a 2 × 2 matrix whose entries are uniform in ±
-        this. A content code made equal for such views is that of a shape however it was drawn.
-    elastic_voxels
-        Images: each view is bent by smooth random displacements of this standard deviation, drawn at nodes a quarter of
-        the box apart and interpolated between them (Simard et al., ICDAR 2003).
-    reimpose_weight
-        Re-impose the particle's own weight after rotating.
-    low_pass_shells
-        The encoder sees each view up to a random shell (cycles per box) between these two; None: all of it. A
-        particle as recorded is seen up to the middle of the range.
-    fresh_noise
-        Standard deviation of white noise added to each random view, in standard deviations of the particle.
-    cutout_share
-        Share of the box that one cube (2D: square), drawn for each random view, hides from the encoder.
-    masked
-        Views are seen through a soft sphere (2D: disc). Without it the corners, which rotating leaves empty, tell a
-        view from the particle as recorded.
-    """
-
-    rotation: Literal["uniform", "vector", "none"] = "uniform"
-    max_shift_voxels: float = Field(default=2.0, ge=0)
-    rotate_both: bool = True
-    stretch: float = Field(default=0.0, ge=0, le=1)
-    elastic_voxels: float = Field(default=0.0, ge=0)
-    reimpose_weight: bool = True
-    low_pass_shells: tuple[float, float] | None = (3.0, 9.0)
-    fresh_noise: float = Field(default=0.0, ge=0)
-    cutout_share: float = Field(default=0.0, ge=0, le=0.5)
-    masked: bool = True
-
-    @model_validator(mode="after")
-    def _check_range(self) -> "ViewConfig":
-        if self.low_pass_shells is not None and not 0 < self.low_pass_shells[0] <= self.low_pass_shells[1]:
-            raise ValueError("low_pass_shells: expected 0 < lowest <= highest")
-        return self
 
 
 class View(NamedTuple):
@@ -88,7 +38,19 @@ class View(NamedTuple):
 def mask_of_views(
     config: ViewConfig, box_size: int, device: torch.device | None = None, dims: int = 3
 ) -> Float[Tensor, "*space"]:
-    """What every view is seen through: the soft sphere or disc that fills the box, or all of it."""
+    """What every view is seen through: the soft sphere or disc that fills the box, or all of it.
+
+    Parameters
+    ----------
+    config
+        How views are made.
+    box_size
+        Voxels.
+    device
+        Where the mask lies.
+    dims
+        2 for images, 3 for volumes.
+    """
     if config.masked:
         return view_mask(box_size, device, dims)
     return torch.ones([box_size] * dims, device=device)
@@ -100,7 +62,17 @@ def recorded_view(
     mask: Float[Tensor, "*space"],
     config: ViewConfig,
 ) -> View:
-    """The particles as recorded, through the mask."""
+    """The particles as recorded, through the mask.
+
+    Parameters
+    ----------
+    volumes, weights
+        Particles, and the weight of each; None for images.
+    mask
+        What views are seen through.
+    config
+        How views are made.
+    """
     seen = volumes
     if config.low_pass_shells is not None:
         middle = torch.full(volumes.shape[: -mask.ndim], sum(config.low_pass_shells) / 2, device=volumes.device)
@@ -118,6 +90,17 @@ def random_view(
     """``W_i [ R x_i + shift ]`` through the mask, ``R`` and shift drawn per particle.
 
     The weight of the view is ``W ∘ (R W)``: what was measured before and is kept after.
+
+    Parameters
+    ----------
+    volumes, weights
+        Particles, and the weight of each; None for images.
+    mask
+        What views are seen through.
+    config
+        How views are made.
+    generator
+        Draws all that is random.
     """
     n_particles, dims = len(volumes), mask.ndim
     turns = _draw_rotations(n_particles, config, generator, dims)
@@ -144,7 +127,19 @@ def add_fresh_noise(
     config: ViewConfig,
     generator: torch.Generator,
 ) -> Float[Tensor, "b *image"]:
-    """White noise of the configured strength, under each particle's weight: noise that no other view shares."""
+    """White noise of the configured strength, under each particle's weight: noise that no other view shares.
+
+    Parameters
+    ----------
+    volumes, weights
+        Particles, and the weight of each; None for images.
+    mask
+        What views are seen through.
+    config
+        How views are made.
+    generator
+        Draws all that is random.
+    """
     if config.fresh_noise == 0:
         return volumes
     noise = torch.randn(volumes.shape, generator=generator, device=volumes.device)
@@ -156,7 +151,19 @@ def add_fresh_noise(
 def cut_out(
     volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space"], config: ViewConfig, generator: torch.Generator
 ) -> Float[Tensor, "b *image"]:
-    """Each particle with a cube or square of the configured share of the box set to its mean, at random places."""
+    """Each particle with a cube or square of the configured share of the box set to its mean, at random places.
+
+    Parameters
+    ----------
+    volumes
+        Views.
+    mask
+        What they are seen through.
+    config
+        How views are made.
+    generator
+        Draws all that is random.
+    """
     if config.cutout_share == 0:
         return volumes
     box, dims = mask.shape[0], mask.ndim
@@ -175,7 +182,19 @@ def cut_out(
 def draw_elastic_fields(
     n_particles: int, config: ViewConfig, generator: torch.Generator, mask: Float[Tensor, "*space"]
 ) -> Float[Tensor, "b *space k"]:
-    """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently."""
+    """Smooth random displacements in voxels, yx: cubic between nodes that are drawn independently.
+
+    Parameters
+    ----------
+    n_particles
+        How many fields.
+    config
+        How views are made.
+    generator
+        Draws all that is random.
+    mask
+        What views are seen through: it gives box size and device.
+    """
     nodes = torch.randn(n_particles, mask.ndim, *[_ELASTIC_NODES] * mask.ndim, generator=generator, device=mask.device)
     smooth = F.interpolate(nodes, size=mask.shape, mode="bicubic", align_corners=True)
     return config.elastic_voxels * smooth.movedim(1, -1)
@@ -184,7 +203,19 @@ def draw_elastic_fields(
 def random_low_pass(
     volumes: Float[Tensor, "b *image"], config: ViewConfig, dims: int, generator: torch.Generator
 ) -> Float[Tensor, "b *image"]:
-    """Each volume up to a shell of its own, drawn uniformly from the configured range."""
+    """Each volume up to a shell of its own, drawn uniformly from the configured range.
+
+    Parameters
+    ----------
+    volumes
+        Views.
+    config
+        How views are made.
+    dims
+        2 for images, 3 for volumes.
+    generator
+        Draws all that is random.
+    """
     if config.low_pass_shells is None:
         return volumes
     lowest, highest = config.low_pass_shells

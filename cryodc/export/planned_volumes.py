@@ -47,6 +47,21 @@ def plan_volume(
 ) -> PlannedTomogram:
     """Say how large a volume is needed, from the positions alone, or what size was given.
 
+    Parameters
+    ----------
+    placements
+        Of all particles.
+    name
+        Of the tomogram.
+    file_name
+        Of its files.
+    rows
+        Particles that lie in it.
+    spacing
+        Å per voxel.
+    size_xyz
+        Voxels, if the size is known.
+
     Raises
     ------
     InputError

@@ -34,7 +34,17 @@ class PanelPage:
         self.figure = Figure(figsize=(self.width, self.height), dpi=_DPI)
 
     def show(self, row: int, column: int, panel: NDArray[Any], limits: tuple[float, float] | None) -> None:
-        """One panel; without limits its values are colours."""
+        """One panel; without limits its values are colours.
+
+        Parameters
+        ----------
+        row, column
+            Where.
+        panel
+            What is drawn.
+        limits
+            Grey values of black and white.
+        """
         edge = round(self.edge * _DPI)
         top, left = round(self._y(row) * _DPI), round((self.left + self._x(column)) * _DPI)
         low, high = limits or (0.0, 1.0)

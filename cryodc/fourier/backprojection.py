@@ -135,7 +135,19 @@ def multiply_by_transfer(
     defocus_offsets_angstrom: Float[Tensor, "b t"],
     spacing_angstrom: float,
 ) -> Float[Tensor, "b t m m"]:
-    """Multiply each image by the transfer of its tilt at the particle's depth: CTF premultiplication."""
+    """Multiply each image by the transfer of its tilt at the particle's depth: CTF premultiplication.
+
+    Parameters
+    ----------
+    images
+        ``(t, h, w)`` tilt images.
+    optics
+        Their contrast transfer.
+    defocus_offsets_angstrom
+        ``(t,)`` by which the particle lies above the tilt axis.
+    spacing_angstrom
+        Pixel size.
+    """
     size = images.shape[-1]
     frequencies = image_frequencies(size, spacing_angstrom, images.device)
     transfers = [

@@ -13,7 +13,21 @@ from cryodc.fourier.wedge import frequency_grid
 def soft_sphere(
     box_size: int, radius_voxels: float, edge_voxels: float, device: torch.device | None = None, dims: int = 3
 ) -> Float[Tensor, "*space"]:
-    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it; in 2D a disc."""
+    """1 within a radius of the box centre (index ``N // 2``), a raised-cosine edge, 0 beyond it; in 2D a disc.
+
+    Parameters
+    ----------
+    box_size
+        Voxels.
+    radius_voxels
+        Within which the mask is 1.
+    edge_voxels
+        Width of the cosine edge outside it.
+    device
+        Where the mask lies.
+    dims
+        2 for a disc.
+    """
     axis = torch.arange(box_size, dtype=torch.float32, device=device) - box_size // 2
     squares = [coordinate**2 for coordinate in torch.meshgrid(*[axis] * dims, indexing="ij")]
     beyond = (sum(squares[1:], squares[0]).sqrt() - radius_voxels) / edge_voxels
@@ -52,6 +66,17 @@ def low_pass(
     """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond.
 
     ``volumes`` are ``(*batch, d, h, w)``, or with ``dims=2`` ``(*batch, h, w)``.
+
+    Parameters
+    ----------
+    volumes
+        ``(…, d, h, w)`` or images.
+    radius_shells
+        Shells that are kept.
+    edge_shells
+        Width of the cosine edge beyond them.
+    dims
+        2 for images.
     """
     box, axes = volumes.shape[-1], tuple(range(-dims, 0))
     kept = torch.as_tensor(radius_shells, device=volumes.device)[(..., *[None] * dims)]
@@ -144,6 +169,17 @@ def density_mask(
     The map is low-passed to a quarter of Nyquist; what exceeds ``threshold`` of its maximum is grown by
     ``grow_voxels``. A mask of less than 2 % of the box is too tight to compute an FSC in: then, and where there
     is no density, the whole sphere is returned.
+
+    Parameters
+    ----------
+    volume
+        ``(d, h, w)`` map.
+    threshold
+        Level of the density, over its maximum.
+    grow_voxels
+        By which the mask is grown.
+    edge_voxels
+        Width of the soft edge.
     """
     sphere = view_mask(volume.shape[-1], volume.device)
     smooth = low_pass(volume * sphere, volume.shape[-1] / 8, 2.0)

@@ -68,6 +68,17 @@ def groupings(encoded: EncodedRun, truth: Path | None = None) -> dict[str, Colou
 def maps_picture(encoded: EncodedRun, how: MapKind = "pca", *, truth: Path | None = None, seed: int = 0) -> bytes:
     """Content and transformation codes of one run, a column for each grouping, as a PNG.
 
+    Parameters
+    ----------
+    encoded
+        The run.
+    how
+        How codes are brought to two dimensions.
+    truth
+        truth.csv of a simulation, to colour by.
+    seed
+        Of t-SNE.
+
     Raises
     ------
     InputError
@@ -86,6 +97,17 @@ def comparison_picture(
     runs: Sequence[EncodedRun], how: MapKind = "pca", *, truth: Path | None = None, seed: int = 0
 ) -> bytes:
     """Codes of several runs side by side, a column for each run, coloured by truth where it is given, else by class.
+
+    Parameters
+    ----------
+    runs
+        The runs, a row each.
+    how
+        How codes are brought to two dimensions.
+    truth
+        truth.csv of a simulation, to colour by.
+    seed
+        Of t-SNE.
 
     Raises
     ------

@@ -97,7 +97,21 @@ def write_grid(
 def write_traversal(
     folder: Path, traversal: Traversal, class_number: int, spacing_angstrom: float, described: dict[str, Any]
 ) -> None:
-    """Write ``axis1_01.mrc`` …, traversal.csv and summary.json."""
+    """Write ``axis1_01.mrc`` …, traversal.csv and summary.json.
+
+    Parameters
+    ----------
+    folder
+        Where the class has its own folder.
+    traversal
+        The decoded volumes.
+    class_number
+        rlnClassNumber.
+    spacing_angstrom
+        Of the volumes.
+    described
+        What they were decoded from.
+    """
     lines: list[list[object]] = []
     for a, axis in enumerate(traversal.axes, start=1):
         quantiles = np.linspace(FIRST_QUANTILE, LAST_QUANTILE, len(axis.positions))

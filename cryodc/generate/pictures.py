@@ -38,7 +38,19 @@ def grid_picture(encoded: EncodedRun, grid: TransferGrid, view: PictureKind) -> 
 
 
 def traversal_picture(encoded: EncodedRun, traversal: Traversal, class_number: int, view: PictureKind) -> bytes:
-    """The traversal of a class as a PNG; the class's codes must not all be alike."""
+    """The traversal of a class as a PNG; the class's codes must not all be alike.
+
+    Parameters
+    ----------
+    encoded
+        The run.
+    traversal
+        The decoded volumes.
+    class_number
+        rlnClassNumber.
+    view
+        How volumes are drawn.
+    """
     axes = [
         (f"{class_name(class_number)}, axis {a}\n{axis.variance_share:.0%} of variance", axis.cells)
         for a, axis in enumerate(traversal.axes, start=1)

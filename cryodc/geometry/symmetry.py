@@ -80,7 +80,17 @@ def asymmetric_unit(grid: Float[Tensor, "r 3 3"], symmetry: str) -> Float[Tensor
 def symmetrise(
     numerator: Complex[Tensor, " p"], denominator: Float[Tensor, " p"], ball: FourierBall, symmetry: str
 ) -> tuple[Complex[Tensor, " p"], Float[Tensor, " p"]]:
-    """Sums over a point group of the two sums of an average: every particle counts once for each mate."""
+    """Sums over a point group of the two sums of an average: every particle counts once for each mate.
+
+    Parameters
+    ----------
+    numerator, denominator
+        ``(p,)`` sums of an average.
+    ball
+        Where they lie.
+    symmetry
+        Point group, its axes where :func:`symmetry_rotations` has them.
+    """
     group = torch.from_numpy(symmetry_rotations(symmetry)).float().to(denominator.device)
     if len(group) == 1:
         return numerator, denominator

@@ -1,6 +1,6 @@
 """Files of voxels and atoms: MRC, weights, tomograms, structures; and writing that never leaves half a file."""
 
-from cryodc.io.images import ImageFinder, Problem, check_headers, check_weight_headers, resolve_images, split_image_name
+from cryodc.io.images import ImageFinder, Problem, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
 from cryodc.io.reading import number_of, read_bytes, read_text, read_yaml
@@ -9,6 +9,7 @@ from cryodc.io.structures import Atoms, read_structure
 from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
 from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
 from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_json, write_text
+from cryodc.particles.headers import check_headers, check_weight_headers
 
 __all__ = [
     "LAYOUTS",

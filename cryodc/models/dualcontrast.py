@@ -99,7 +99,19 @@ TERMS = (
 
 
 def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Iterator[Step]:
-    """Step A, and at every so many batches step B."""
+    """Step A, and at every so many batches step B.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    config
+        Settings.
+    generator
+        Draws all that is random.
+    """
     if not isinstance(model, DualContrast):
         raise TypeError(f"expected a DualContrast, found {type(model).__name__}")
     views, contrasted = draw_views(batch, config, generator), None
@@ -126,6 +138,21 @@ def step_a_terms(
     """Loss terms of step A by name, and the detached content and transformation codes of the first view.
 
     Content codes that are contrasted are those of ``views``, or of two further ones.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    views
+        Two views of each.
+    config
+        Settings.
+    generator
+        Draws all that is random.
+    contrasted
+        Two further views, whose content codes are contrasted instead.
     """
     (first, second), mask = views, batch.mask
     with autocast(config, mask.device):
@@ -185,7 +212,21 @@ def step_b_term(
     config: TrainConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: gradients reach the encoder only."""
+    """``mean d( z(p(z*, c_a)), z(p(z*, c_b)) )``: gradients reach the encoder only.
+
+    Parameters
+    ----------
+    model
+        The network.
+    content, transformation
+        Codes of the batch, detached.
+    weights, mask
+        Of the particles: what decoded volumes are given before they are encoded.
+    config
+        Settings.
+    generator
+        Draws all that is random.
+    """
     if config.loss.shared_transformation == "prior":
         shared = torch.randn(transformation.shape, generator=generator, device=content.device)
     else:

@@ -27,6 +27,15 @@ def reconstruction(
 
     Evaluated in real space, where by Parseval it is the same sum, inside the mask that views are seen through.
     Without weights, in 2D, all was measured.
+
+    Parameters
+    ----------
+    observed, decoded
+        ``(b, 1, d, h, w)`` particles, and what was decoded of their codes.
+    weights
+        Of each particle; None for images.
+    mask
+        Within which they are compared.
     """
     measured = decoded if weights is None else apply_weight(decoded, weights)
     residual = mask * (measured - observed)
@@ -45,7 +54,15 @@ def kl_between(
     mean_other: Float[Tensor, "b dims"],
     log_variance_other: Float[Tensor, "b dims"],
 ) -> Float[Tensor, ""]:
-    """``KL(N(μ₁, σ₁²) ‖ N(μ₂, σ₂²))``, mean over the batch: Harmony's term between the contents of two views."""
+    """``KL(N(μ₁, σ₁²) ‖ N(μ₂, σ₂²))``, mean over the batch: Harmony's term between the contents of two views.
+
+    Parameters
+    ----------
+    mean, log_variance
+        ``(b, c)`` of the first Gaussian.
+    mean_other, log_variance_other
+        Of the second.
+    """
     ratio = (log_variance - log_variance_other).exp()
     distance = (mean - mean_other) ** 2 / log_variance_other.exp()
     return 0.5 * (ratio + distance - 1 - log_variance + log_variance_other).sum(dim=1).mean()
@@ -101,7 +118,17 @@ def content_contrast(
     partner: Int[Tensor, " b"],
     kind: Similarity = "absolute",
 ) -> Float[Tensor, ""]:
-    """``L_con(c) = mean s(c_i, c_partner(i)) + mean d(c_i, c(R x_i))``, ``d = 1 − s``."""
+    """``L_con(c) = mean s(c_i, c_partner(i)) + mean d(c_i, c(R x_i))``, ``d = 1 − s``.
+
+    Parameters
+    ----------
+    content, content_view
+        ``(b, c)`` codes of the particles and of another view of each.
+    partner
+        ``(b,)`` the particle that each is told apart from.
+    kind
+        Of similarity.
+    """
     negative = similarity(content, content[partner], kind)
     positive = 1 - similarity(content, content_view, kind)
     return negative.mean() + positive.mean()

@@ -181,6 +181,15 @@ def by_optics_group(
 ) -> Float[NDArray[np.float64], " n"]:
     """Read a pixel size of the optics for each row of the particles; what unused groups say does not matter.
 
+    Parameters
+    ----------
+    document, block
+        The STAR, and its block of particles.
+    optics
+        The block of optics groups, if there is one.
+    label
+        Of the column.
+
     Raises
     ------
     InputError
@@ -231,6 +240,15 @@ def optics_rows(document: StarDocument, block: StarBlock, optics: StarBlock) -> 
 
 def positive_number(document: StarDocument, block: StarBlock, label: str, row: int) -> float:
     """Read one cell that is a size.
+
+    Parameters
+    ----------
+    document, block
+        The STAR, and a block of it.
+    label
+        Of the column.
+    row
+        0-based.
 
     Raises
     ------

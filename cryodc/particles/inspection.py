@@ -96,6 +96,13 @@ def inspect_particles(
 ) -> Inspection:
     """Read a particle STAR and, with ``check_images``, the header of every file it names.
 
+    Parameters
+    ----------
+    path, data_dir, check_images
+        As :func:`cryodc.particles.read_particles` takes them.
+    finder
+        Where images are looked for, instead of beside the STAR.
+
     Raises
     ------
     InputError

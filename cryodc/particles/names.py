@@ -43,6 +43,13 @@ def repeated_images(
     """One problem for each row that shows the image of an earlier row under another name.
 
     One file may be reached by two paths: through links between folders, or by a path that is absolute.
+
+    Parameters
+    ----------
+    star
+        The STAR file.
+    names, images, rows
+        Name, image and line of each particle.
     """
     folders = {folder: os.path.realpath(folder) for folder in {os.path.split(image.file)[0] for image in images}}
     places: Sequence[Hashable] = images

@@ -50,6 +50,17 @@ def write_extracted(
 
     rlnCoordinateX, Y, Z count 0-based voxels of the tomogram, whose size rlnMicrographPixelSize states; shifts are
     included, so origins are 0. Angles, classes and half sets are those of the picks, where they have them.
+
+    Parameters
+    ----------
+    path
+        The STAR to write.
+    picks
+        All picks.
+    particles
+        Those that were extracted.
+    box_size, spacing_angstrom
+        Of the subtomograms.
     """
     optics = {
         "rlnOpticsGroup": "1",

@@ -51,6 +51,15 @@ class MapSpecimen:
 
         Trilinear interpolation on the fine grid damps the spectrum by ``sinc²`` along each axis; the map is
         divided by that first.
+
+        Parameters
+        ----------
+        rotations, origins_angstrom
+            ``(n, 3, 3)`` and ``(n, 3)`` zyx: poses.
+        states
+            ``(n,)`` in [0, 1]; a map has one state.
+        box_size, spacing_angstrom
+            Of the volumes.
         """
         self._require_grid(box_size, spacing_angstrom)
         inverse = rotations.float().transpose(1, 2)
@@ -102,6 +111,17 @@ def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: floa
 
     The centre is the centre of mass of the density above a fifth of its peak (the 99.9th percentile).
 
+    Parameters
+    ----------
+    name
+        For messages.
+    volume
+        The map.
+    box_size, spacing_angstrom
+        Of the particles.
+    symmetry
+        Point group of the map.
+
     Raises
     ------
     InputError
@@ -127,6 +147,15 @@ def require_fit(
     spacing_angstrom: float,
 ) -> None:
     """Check that what lies at these distances from the centre stays in the box in every rotation.
+
+    Parameters
+    ----------
+    what
+        The specimen, for the message.
+    mass, distances_angstrom
+        Of its parts, and how far each lies from the middle.
+    box_size, spacing_angstrom
+        Of the particles.
 
     Raises
     ------

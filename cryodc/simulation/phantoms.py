@@ -18,10 +18,17 @@ from torch import Tensor
 
 from cryodc.errors import InputError
 from cryodc.geometry import symmetry_rotations
+from cryodc.simulation.beads import render_beads
 
 BEAD_SPACING_ANGSTROM = 14.0
+
+
 BEAD_SIGMA_ANGSTROM = 7.0
+
+
 _N_STATES_OF_MEAN = 11
+
+
 Solid = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 """Says of each point, ``(n, 3)`` zyx in Å, whether it is inside."""
 
@@ -99,6 +106,15 @@ class Phantom:
 
         Beads are blurred by half a voxel beside their own width, which keeps them below the grid's Nyquist
         frequency.
+
+        Parameters
+        ----------
+        rotations, origins_angstrom
+            ``(n, 3, 3)`` and ``(n, 3)`` zyx: poses.
+        states
+            ``(n,)`` in [0, 1].
+        box_size, spacing_angstrom
+            Of the volumes.
         """
         beads = torch.from_numpy(self.beads(states.tolist()))
         placed = torch.einsum("bij,bmj->bmi", rotations.double(), beads) - origins_angstrom.double()[:, None]
@@ -123,21 +139,6 @@ class Phantom:
 
     def _all_masses(self) -> NDArray[np.float64]:
         return np.tile(self.masses, len(symmetry_rotations(self.symmetry)))
-
-
-def render_beads(
-    positions_voxels: Float[Tensor, "b n 3"],
-    masses: Float[Tensor, " n"],
-    sigma_voxels: float,
-    box_size: int,
-) -> Float[Tensor, "b d h w"]:
-    """Sum of Gaussians of these masses, positions zyx from the box centre (index ``N // 2``)."""
-    axis = torch.arange(box_size, dtype=positions_voxels.dtype) - box_size // 2
-    gauss = torch.exp(-0.5 * ((axis - positions_voxels[..., None]) / sigma_voxels) ** 2)
-    gauss = gauss / (sigma_voxels * math.sqrt(2 * math.pi))
-    z, y, x = gauss.unbind(dim=2)
-    plane = (z * masses[:, None])[..., :, None] * y[..., None, :]
-    return (plane.flatten(2).transpose(1, 2) @ x).reshape(-1, box_size, box_size, box_size)
 
 
 def phantom(name: str) -> Phantom:
@@ -281,6 +282,8 @@ PHANTOMS: dict[str, Callable[[], Phantom]] = {
     "tripod": _tripod,
 }
 """By name, the four of the demo first."""
+
+
 DEMO_PHANTOMS = ("bilobe", "barrel", "wheel", "clamp")
 
 

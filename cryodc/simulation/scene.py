@@ -131,7 +131,21 @@ def render(
     config: SimulationConfig,
     scales: Mapping[str, float] | None = None,
 ) -> Float[Tensor, "b d h w"]:
-    """Clean particles: no neighbours, neither noise nor wedge."""
+    """Clean particles: no neighbours, neither noise nor wedge.
+
+    Parameters
+    ----------
+    specimens
+        The proteins.
+    truth
+        What is to be seen.
+    rows
+        Of which particles.
+    config
+        Box and spacing.
+    scales
+        ``(proteins,)`` by which each protein is multiplied.
+    """
     return render_poses(
         specimens,
         torch.from_numpy(truth.labels[rows]),
@@ -152,7 +166,21 @@ def render_poses(
     config: SimulationConfig,
     scales: Mapping[str, float],
 ) -> Float[Tensor, "b d h w"]:
-    """Specimens, by their place in the mapping, in poses and states; divided by their scales."""
+    """Specimens, by their place in the mapping, in poses and states; divided by their scales.
+
+    Parameters
+    ----------
+    specimens
+        The proteins.
+    labels
+        ``(n,)`` which protein each is.
+    rotations, origins_angstrom, states
+        Pose and state of each.
+    config
+        Box and spacing.
+    scales
+        ``(proteins,)`` by which each protein is multiplied.
+    """
     clean = torch.empty(len(labels), *(config.box_size,) * 3)
     names = list(specimens)
     for label in torch.unique(labels).tolist():
@@ -171,7 +199,21 @@ def render_neighbours(
     config: SimulationConfig,
     scales: Mapping[str, float],
 ) -> Float[Tensor, "b d h w"]:
-    """What neighbours put into the box of each particle."""
+    """What neighbours put into the box of each particle.
+
+    Parameters
+    ----------
+    specimens
+        The proteins.
+    truth
+        What is to be seen.
+    rows
+        Of which particles.
+    config
+        Box, spacing and crowding.
+    scales
+        ``(proteins,)`` by which each protein is multiplied.
+    """
     around = torch.zeros(len(truth.labels[rows]), *(config.box_size,) * 3)
     for place, row in enumerate(range(rows.start, rows.stop)):
         n = neighbours_of(row, truth, config)

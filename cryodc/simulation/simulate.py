@@ -95,7 +95,7 @@ def simulate_particles(
 
     Examples
     --------
-    >>> from cryodc.simulation.phantoms import demo_phantoms
+    >>> from cryodc.simulation.phantoms import (demo_phantoms)
     >>> config = SimulationConfig(n_per_map=2, box_size=16, spacing_angstrom=20.0)
     >>> simulate_particles(demo_phantoms(), config).volumes.shape
     torch.Size([8, 16, 16, 16])

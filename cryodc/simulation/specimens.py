@@ -28,6 +28,15 @@ def prepare_specimens(
 ) -> dict[str, Specimen]:
     """Maps centred, resampled and normalised; atoms drawn to a resolution; phantoms as they are.
 
+    Parameters
+    ----------
+    maps
+        Phantoms, maps or atoms by name.
+    box_size, spacing_angstrom
+        Of the particles.
+    resolution_angstrom
+        Of atomic models.
+
     Raises
     ------
     InputError

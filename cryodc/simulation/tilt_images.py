@@ -100,7 +100,19 @@ def image_noise_variance(voxel_variance: Float[Tensor, " b"], step_degrees: floa
 def defocus_offsets(
     rows: list[int], projections: Float[Tensor, "t 3 3"], n_particles: int, config: SimulationConfig
 ) -> Float[Tensor, "b t"]:
-    """What the depth of each particle in its tomogram adds to the defocus of each tilt, Å."""
+    """What the depth of each particle in its tomogram adds to the defocus of each tilt, Å.
+
+    Parameters
+    ----------
+    rows
+        Of which particles.
+    projections
+        ``(t, 3, 3)`` of the tilt series.
+    n_particles
+        In all.
+    config
+        Of the simulation.
+    """
     coordinates = draw_coordinates(n_particles, config)[rows] - np.array(TOMOGRAM_SHAPE) / 2
     points = torch.from_numpy(coordinates * config.spacing_angstrom).float()
     return _DEFOCUS_HAND * points @ projections[:, 0].T
@@ -167,7 +179,23 @@ def project_scene(
     config: SimulationConfig,
     scales: Mapping[str, float],
 ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b t m m"]]:
-    """Clean boxes of particles without neighbours, and clean images, twice as wide, of particles with them."""
+    """Clean boxes of particles without neighbours, and clean images, twice as wide, of particles with them.
+
+    Parameters
+    ----------
+    specimens
+        The proteins.
+    truth
+        What is to be seen.
+    rows
+        Of which particles.
+    angles
+        ``(t,)`` tilts, degrees.
+    config
+        Of the simulation.
+    scales
+        ``(proteins,)`` by which each protein is multiplied.
+    """
     clean = render(specimens, truth, rows, config, scales)
     spectra = _slices(clean, angles, config.tilt_axis)
     image_grid = _image_grid(config.box_size) @ tilt_projections(angles, config.tilt_axis)[:, None]

@@ -26,7 +26,17 @@ class Differences:
     examples: list[Example] = field(default_factory=list)
 
     def add(self, name: str, lines: tuple[int, int], before: str, after: str) -> None:
-        """Count one more, and keep it if it is among the first."""
+        """Count one more, and keep it if it is among the first.
+
+        Parameters
+        ----------
+        name
+            Of the column.
+        lines
+            In both files.
+        before, after
+            The cell in each.
+        """
         self.n_rows += 1
         if len(self.examples) < _N_EXAMPLES:
             self.examples.append(Example(name, lines, before, after))

@@ -82,6 +82,17 @@ def read_optics(
 def common_value(document: StarDocument, groups: Sequence[OpticsGroup], field: str, described: str) -> float | None:
     """Give the box size or spacing that all groups share; None where none says.
 
+    Parameters
+    ----------
+    document
+        The STAR.
+    groups
+        Its optics groups.
+    field
+        Which value.
+    described
+        What it is, for the message.
+
     Raises
     ------
     InputError

@@ -72,6 +72,15 @@ def read_numbers(
 ) -> Float[NDArray[np.float64], " n"]:
     """Read a column that is needed as float64.
 
+    Parameters
+    ----------
+    document, block
+        The STAR, and a block of it.
+    label
+        Of the column.
+    texts
+        Cells of it; by default all.
+
     Raises
     ------
     InputError

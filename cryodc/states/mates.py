@@ -86,7 +86,19 @@ def fit_mates(
 def mate_posterior(
     particles: Measurements, maps: Complex[Tensor, "k p"], shares: Float[Tensor, " k"], group: Float[Tensor, "g 3 3"]
 ) -> tuple[Float[Tensor, "n k g"], float]:
-    """Probability of each state and mate of each particle, and the mean log-likelihood, in nats."""
+    """Probability of each state and mate of each particle, and the mean log-likelihood, in nats.
+
+    Parameters
+    ----------
+    particles
+        Measurements of the class.
+    maps
+        ``(s, p)`` models.
+    shares
+        ``(s,)`` of the models.
+    group
+        ``(g, 3, 3)`` mates.
+    """
     turned = turned_maps(maps, group, particles.ball)
     joint = particles.log_likelihoods(turned.flatten(0, 1)).reshape(len(particles), *turned.shape[:2])
     joint = joint + (shares.clamp_min(1e-12) / len(group)).log()[:, None]

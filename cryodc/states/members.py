@@ -93,6 +93,17 @@ def require_aligned(run: RunFolder, class_number: int) -> dict[str, Any]:
 def load_posed_particles(run: RunFolder, number: int, fewest: int, device: torch.device) -> PosedParticles:
     """The particles of a class, at least ``fewest`` of them, in the poses of averages/particles.star.
 
+    Parameters
+    ----------
+    run
+        An averaged run.
+    number
+        rlnClassNumber.
+    fewest
+        Particles that are needed.
+    device
+        Where poses lie.
+
     Raises
     ------
     InputError

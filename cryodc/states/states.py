@@ -249,6 +249,17 @@ def compare_with_codes(
 ) -> dict[str, Any]:
     """How far transformation codes tell what the aligned particles tell.
 
+    Parameters
+    ----------
+    transformation
+        ``(n, z)`` transformation codes.
+    labels
+        ``(n,)`` states.
+    coordinates
+        ``(n, a)`` along axes.
+    seed
+        Of folds.
+
     Returns
     -------
     ``ari_of_states``: between the states and k-means of the codes (None for one state); ``r2_of_axes``: of each axis's

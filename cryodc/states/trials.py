@@ -95,7 +95,19 @@ class Fitter:
     def states(
         self, particles: Measurements, n_states: int, axes: AxisModel, known: Sequence[StateModel] = ()
     ) -> tuple[StateModel, float]:
-        """The best of several starts: known models, and k-means of the coordinates along one axis, two and so on."""
+        """The best of several starts: known models, and k-means of the coordinates along one axis, two and so on.
+
+        Parameters
+        ----------
+        particles
+            Measurements.
+        n_states
+            How many.
+        axes
+            Axes of variation, from which starts are made.
+        known
+            Maps to start from.
+        """
         if n_states == 1:
             model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
             return model, 0.0

@@ -61,7 +61,19 @@ class Matched:
 def group_poses(
     matched: Matched, rows: Int[Tensor, " b"], template: int, generator: torch.Generator
 ) -> tuple[PoseSet, Volume]:
-    """Poses of a group's particles on their own average, which begins as a template; and that average."""
+    """Poses of a group's particles on their own average, which begins as a template; and that average.
+
+    Parameters
+    ----------
+    matched
+        The particles against the templates.
+    rows
+        Of the group.
+    template
+        On which its average begins.
+    generator
+        Of the searches.
+    """
     part, halves = matched.particles.select(rows).within(matched.radius), matched.halves[rows]
     average, noise = matched.references.select([template]), matched.sample.noise
     pose = _refined(part, halves, average, noise, matched.poses.of(rows, template))

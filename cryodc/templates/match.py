@@ -153,7 +153,19 @@ def match_references(
     search: Search,
     noise: NoiseModel,
 ) -> ClassPoses:
-    """Every particle against every reference, always the one made of the other half set."""
+    """Every particle against every reference, always the one made of the other half set.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Two maps of each.
+    search
+        What is tried.
+    noise
+        Of the particles.
+    """
     poses = empty_poses(len(particles), len(references), halves.device)
     for label in range(len(references)):
         for half in (1, 2):

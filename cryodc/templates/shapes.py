@@ -101,7 +101,19 @@ def white_noise(particles: ParticleSpectra) -> NoiseModel:
 def find_length(
     particles: ParticleSpectra, bank: Float[Tensor, "k d h w"], noise: NoiseModel, generator: torch.Generator
 ) -> float:
-    """Length of the signal, in units of the noise, at which simulated shapes fit the bank as well as particles do."""
+    """Length of the signal, in units of the noise, at which simulated shapes fit the bank as well as particles do.
+
+    Parameters
+    ----------
+    particles
+        The particles, as spectra.
+    bank
+        ``(k, d, h, w)`` shapes.
+    noise
+        Of the particles.
+    generator
+        Draws all that is random.
+    """
     drawn = torch.randperm(len(particles), generator=generator)[:_N_CALIBRATING].to(particles.spectra.device)
     wanted = float(score_shapes(particles.select(drawn), bank).amax(dim=1).mean())
     seed = int(torch.randint(2**31, (1,), generator=generator))

@@ -102,6 +102,15 @@ def read_tilt_series(path: Path, names: Iterable[str], finder: ImageFinder) -> d
 def require_columns(document: StarDocument, block: StarBlock, labels: Sequence[str], remedy: str) -> None:
     """Check that a block has columns.
 
+    Parameters
+    ----------
+    document, block
+        The STAR, and a block of it.
+    labels
+        Columns that are needed.
+    remedy
+        What to do where one is missing.
+
     Raises
     ------
     InputError

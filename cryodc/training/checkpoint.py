@@ -59,7 +59,19 @@ class TrainingState:
 
 
 def start_state(config: TrainConfig, n_steps: int, seed: int, device: torch.device) -> TrainingState:
-    """A fresh model and the optimisers of its parts."""
+    """A fresh model and the optimisers of its parts.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    n_steps
+        Batches of an epoch.
+    seed
+        Of the weights.
+    device
+        Where the model lies.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(config.model)

@@ -30,7 +30,19 @@ def describe_pack(request: TrainRequest, particles: ParticleSet) -> dict[str, An
 def describe_run(
     request: TrainRequest, particles: ParticleSet, config: TrainConfig, pack: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack."""
+    """The content of config.yaml: every setting, versions, seed, command, dataset fingerprint, and the pack.
+
+    Parameters
+    ----------
+    request
+        What the user asks.
+    particles
+        Of the run.
+    config
+        Settings.
+    pack
+        Section of the pack, if there is one.
+    """
     settings = config.model_dump(mode="json")
     # Weights that the STAR names say what was measured; a tilt range beside them is not used, so none is recorded.
     has_weights = particles.weight_images is not None

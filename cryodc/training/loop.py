@@ -123,7 +123,25 @@ def train_epoch(
     team: Team,
     on_batch: Callable[[int], None],
 ) -> dict[str, float]:
-    """One pass over the particles; mean of each loss term over the batches."""
+    """One pass over the particles; mean of each loss term over the batches.
+
+    Parameters
+    ----------
+    state
+        Model and optimisers, changed in place.
+    dataset
+        Particles.
+    config
+        Settings.
+    mask
+        What views are seen through.
+    seed
+        Of everything random.
+    team
+        The processes that train together.
+    on_batch
+        Told how many particles were seen.
+    """
     device = mask.device
     generator = torch.Generator(device).manual_seed(_mix(seed, state.epoch, team.rank))
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(_mix(seed, state.epoch, -1)))

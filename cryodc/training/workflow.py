@@ -129,7 +129,21 @@ def fit_run(
     team: Team,
     listener: Listener | None = None,
 ) -> Codes:
-    """Train a prepared run, encode every particle, and match it with templates learned from them."""
+    """Train a prepared run, encode every particle, and match it with templates learned from them.
+
+    Parameters
+    ----------
+    prepared
+        The run, checked and begun.
+    request
+        What the user asks.
+    device
+        Where to compute.
+    team
+        The processes that train together.
+    listener
+        Hears of progress.
+    """
     model = train(
         prepared.dataset,
         prepared.config,

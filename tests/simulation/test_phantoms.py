@@ -8,7 +8,8 @@ from cryodc.errors import InputError
 from cryodc.fourier import fourier_shell_correlation, standardise
 from cryodc.geometry import matrices_from_euler, random_rotations, symmetry_rotations
 from cryodc.simulation import Phantom, phantom
-from cryodc.simulation.phantoms import DEMO_PHANTOMS, PHANTOMS, render_beads
+from cryodc.simulation.beads import render_beads
+from cryodc.simulation.phantoms import DEMO_PHANTOMS, PHANTOMS
 
 POSE = matrices_from_euler([[20.0, 65.0, -110.0]])[0]
 

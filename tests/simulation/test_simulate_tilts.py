@@ -35,7 +35,7 @@ from cryodc.simulation import (
     read_truth,
     simulate_particles,
 )
-from cryodc.simulation.phantoms import render_beads
+from cryodc.simulation.beads import render_beads
 from cryodc.simulation.scene import draw_coordinates, map_scales, neighbours_of, render
 from cryodc.simulation.tilt_images import (
     image_noise_variance,

@@ -72,6 +72,17 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
     ``y``, which costs nothing where ``T`` shifts the particle out of the box; taken back to the particle's pose the
     distance is the same and the particle is always there. ``m`` is compared under the weight of its view, two
     views under what both have measured.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    config
+        Settings.
+    generator
+        Draws all that is random.
     """
     if not isinstance(model, Harmony):
         raise TypeError(f"expected a Harmony, found {type(model).__name__}")

@@ -120,6 +120,17 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
     """``mean (x̂ − x)² + β [ KL(c) + KL(θ) + KL(t) ]``, the mean over voxels drawn within the mask.
 
     In 2D every voxel of the mask is taken where there are no more than ``coordinates_per_particle``.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    config
+        Settings.
+    generator
+        Draws all that is random.
     """
     if not isinstance(model, SpatialVAE):
         raise TypeError(f"expected a SpatialVAE, found {type(model).__name__}")
@@ -154,7 +165,17 @@ OBJECTIVE = Objective(TERMS, steps)
 def draw_voxels(
     mask: Float[Tensor, "*space"], n_particles: int, n_voxels: int, generator: torch.Generator
 ) -> Int[Tensor, "b n"]:
-    """For each particle the flat indices of some voxels within the mask; all of them if there are no more."""
+    """For each particle the flat indices of some voxels within the mask; all of them if there are no more.
+
+    Parameters
+    ----------
+    mask
+        Within which voxels are drawn.
+    n_particles, n_voxels
+        So many voxels of each of so many particles.
+    generator
+        Draws all that is random.
+    """
     within = mask.flatten().nonzero()[:, 0]
     if len(within) <= n_voxels:
         return within.expand(n_particles, -1)

@@ -42,7 +42,19 @@ TERMS = ("reconstruction", "kl_content")
 
 
 def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Iterator[Step]:
-    """``‖W ∘ F(x̂) − F(x)‖² + β KL(q(c|x) ‖ N(0, I))``."""
+    """``‖W ∘ F(x̂) − F(x)‖² + β KL(q(c|x) ‖ N(0, I))``.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    config
+        Settings.
+    generator
+        Draws all that is random.
+    """
     view = recorded_view(batch.images, batch.weights, batch.mask, config.views)
     with autocast(config, batch.images.device):
         posterior = model.encode(view.volumes)

@@ -82,7 +82,19 @@ TERMS = ("reconstruction", "kl_content", "kl_transformation")
 
 
 def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Iterator[Step]:
-    """``‖W ∘ F(x̂) − F(x)‖² + β [ KL(q(u|x)) + KL(q(c|x, T)) ]`` with ``x̂ = T(u) dec(c)``, β warmed up."""
+    """``‖W ∘ F(x̂) − F(x)‖² + β [ KL(q(u|x)) + KL(q(c|x, T)) ]`` with ``x̂ = T(u) dec(c)``, β warmed up.
+
+    Parameters
+    ----------
+    model
+        The network.
+    batch
+        Particles.
+    config
+        Settings.
+    generator
+        Draws all that is random.
+    """
     if not isinstance(model, VITAE):
         raise TypeError(f"expected a VITAE, found {type(model).__name__}")
     view = recorded_view(batch.images, batch.weights, batch.mask, config.views)
