@@ -9,7 +9,6 @@ from cryodc.io.structures import Atoms, read_structure
 from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
 from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
 from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_json, write_text
-from cryodc.particles.headers import check_headers, check_weight_headers
 
 __all__ = [
     "LAYOUTS",
@@ -21,8 +20,6 @@ __all__ = [
     "Tomogram",
     "atomic_path",
     "atomic_stream",
-    "check_headers",
-    "check_weight_headers",
     "file_names",
     "find_by_name",
     "find_name",

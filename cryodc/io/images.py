@@ -1,4 +1,4 @@
-"""Where the images of a STAR lie, and whether their headers agree with it and with each other."""
+"""Where the images of a STAR lie."""
 
 import os
 from collections import Counter

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import ImageFinder, ImageReference, Problem, check_headers, check_weight_headers, resolve_images
+from cryodc.io import ImageFinder, ImageReference, Problem, resolve_images
+from cryodc.particles.headers import check_headers, check_weight_headers
 from cryodc.particles.names import name_label, repeated_images, repeated_names, unwritable_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
