@@ -2,92 +2,86 @@
 
 python -m benchmarks.table --set easy
 
-Reads the JSON files of benchmarks/results/; --set names the particles as they do, for example easy-tilts. With
+Reads the table of the set in benchmarks/results/; --set names the particles as that does, for example easy-tilts. With
 --published composition and conformation are judged by the proteins of the published set, where that counts otherwise.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks.recipes import RESULTS, run
+from benchmarks.command import run
+from benchmarks.measurements import RESULTS, Row, read_results
 
-Result = dict[str, Any]
+Reader = Callable[[Row], float | None]
 
 
-def _score(factors: Sequence[str], *path: str) -> Callable[[Result], float | None]:
-    """A number of the row of one of these factors in ``disentanglement``."""
+def _number(*columns: str) -> Reader:
+    """The number in the first of these columns that is filled."""
 
-    def read(result: Result) -> float | None:
-        value: Any = next((row for row in result.get("disentanglement", []) if row["factor"] in factors), None)
-        for key in path:
-            value = None if value is None else value[key]
-        return value
+    def read(row: Row) -> float | None:
+        cell = next((row[column] for column in columns if column in row), None)
+        return cell if isinstance(cell, int | float) else None
 
     return read
 
 
-def _above_shuffled(factor: str) -> Callable[[Result], float | None]:
+def _told(factors: Sequence[str], score: str) -> Reader:
+    """A score of one of these factors."""
+    return _number(*(f"disentanglement.{factor}.{score}" for factor in factors))
+
+
+def _above_shuffled(factor: str) -> Reader:
     """R² of a factor from the content code, less the mean of shuffled particles."""
+    found, by_chance = (_number(f"leakage.{factor}.content.{name}") for name in ("value", "shuffled_mean"))
 
-    def read(result: Result) -> float | None:
-        probe = next((row["content"] for row in result.get("leakage", []) if row["factor"] == factor), None)
-        if probe is None or probe["value"] is None:
-            return None
-        return float(probe["value"] - probe["shuffled_mean"])
+    def read(row: Row) -> float | None:
+        value, shuffled = found(row), by_chance(row)
+        return None if value is None or shuffled is None else value - shuffled
 
     return read
-
-
-def _transfer(share: str) -> Callable[[Result], float | None]:
-    """A share of the transfer grid, see :func:`benchmarks.transfer.transfer_scores`."""
-    return lambda result: result.get("transfer", {}).get(share)
 
 
 _CONTENT = ("protein", "digit", "object")
 _TRANSFORMATION = ("conformation", "pose", "rotation", "viewpoint")
 
-COLUMNS: dict[str, Callable[[Result], float | None]] = {
-    "ARI": lambda result: result.get("ari"),
-    "accuracy": lambda result: result.get("accuracy"),
-    "classes of `-k auto`": lambda result: result.get("auto_k"),
-    "D(c\\|c)": _score(_CONTENT, "content", "corrected"),
-    "D(c\\|z)": _score(_CONTENT, "transformation", "corrected"),
-    "SAP(c)": _score(_CONTENT, "sap_corrected"),
+COLUMNS: dict[str, Reader] = {
+    "ARI": _number("ari"),
+    "accuracy": _number("accuracy"),
+    "classes of `-k auto`": _number("auto_k"),
+    "D(c\\|c)": _told(_CONTENT, "content.corrected"),
+    "D(c\\|z)": _told(_CONTENT, "transformation.corrected"),
+    "SAP(c)": _told(_CONTENT, "sap_corrected"),
 }
 for _factor in _TRANSFORMATION:
-    COLUMNS[f"D(z\\|z), {_factor}"] = _score((_factor,), "transformation", "corrected")
-    COLUMNS[f"D(z\\|c), {_factor}"] = _score((_factor,), "content", "corrected")
-    COLUMNS[f"SAP(z), {_factor}"] = _score((_factor,), "sap_corrected")
-COLUMNS["cells of the row's label"] = _transfer("row")
-COLUMNS["of the column's"] = _transfer("column")
+    COLUMNS[f"D(z\\|z), {_factor}"] = _told((_factor,), "transformation.corrected")
+    COLUMNS[f"D(z\\|c), {_factor}"] = _told((_factor,), "content.corrected")
+    COLUMNS[f"SAP(z), {_factor}"] = _told((_factor,), "sap_corrected")
+COLUMNS["cells of the row's label"] = _number("transfer.row")
+COLUMNS["of the column's"] = _number("transfer.column")
 COLUMNS["R² of pose from c, less shuffled"] = _above_shuffled("orientation")
 COLUMNS["R² of wedge from c, less shuffled"] = _above_shuffled("wedge_particle")
+COLUMNS["ARI, poses as aligned"] = _number("ari_not_relaxed")
+COLUMNS["states found"] = _number("n_states_found")
+COLUMNS["ARI of those"] = _number("ari_found")
+
+_PUBLISHED = "as_published."
+_JUDGED = ("disentanglement.protein.", "disentanglement.conformation.")
+"""Factors that depend on which particles are one protein: none of their cells stays as it was."""
 
 
-def read_results(folder: Path, name: str) -> list[Result]:
-    """All results of one set, by method and seed."""
-    results = [json.loads(file.read_text()) for file in folder.glob("*.json")]
-    return sorted((r for r in results if r["set"] == name), key=lambda r: (r["method"], r["seed"]))
-
-
-def as_published(results: Sequence[Result]) -> list[Result]:
+def as_published(rows: Sequence[Row]) -> list[Row]:
     """Results with proteins as the published set counts them; those that were not judged so are left out."""
     judged = []
-    for result in results:
-        if "as_published" not in result:
-            continue
-        told = result["as_published"]
-        factors = {row["factor"] for row in told["disentanglement"]}
-        others = [row for row in result["disentanglement"] if row["factor"] not in factors]
-        judged.append({**result, **told, "disentanglement": [*told["disentanglement"], *others]})
+    for row in rows:
+        told = {name.removeprefix(_PUBLISHED): cell for name, cell in row.items() if name.startswith(_PUBLISHED)}
+        if told:
+            judged.append({name: cell for name, cell in row.items() if not name.startswith(_JUDGED)} | told)
     return judged
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[Row]) -> str:
     """One row per method; columns that no method fills are left out."""
     methods = list(dict.fromkeys(result["method"] for result in results))
     columns = [name for name, read in COLUMNS.items() if any(read(result) is not None for result in results)]
@@ -99,16 +93,16 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def spread(results: Sequence[Result], read: Callable[[Result], float | None]) -> str:
+def spread(results: Sequence[Row], read: Reader) -> str:
     """Median, and the range where seeds differ."""
     values = [value for result in results if (value := read(result)) is not None]
     if not values:
         return "–"
-    low, middle, high = (_number(value) for value in (min(values), median(values), max(values)))
+    low, middle, high = (_text(value) for value in (min(values), median(values), max(values)))
     return middle if low == high else f"{middle} ({low}–{high})"
 
 
-def _number(value: float) -> str:
+def _text(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 

@@ -11,7 +11,9 @@ from PIL import Image
 from scipy.ndimage import rotate
 from scipy.spatial.transform import Rotation
 
-from benchmarks import labelled_images, linemod, mnist, recipes, transfer
+from benchmarks import command
+from benchmarks.images import labelled_images, linemod, mnist, transfer
+from benchmarks.measurements import read_results
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.runs import RunFolder
@@ -76,9 +78,8 @@ def test_digits_are_measured_once(tmp_path, monkeypatch, capsys, model):
     monkeypatch.setattr(sys, "argv", ["mnist", *arguments])
     monkeypatch.setattr(transfer, "_EPOCHS", 1)
     mnist.main()
-    (file,) = (tmp_path / "results").iterdir()
-    result = json.loads(file.read_text())
-    assert file.name == f"mnist.{model}-e1.2.json"
+    (result,) = read_results(tmp_path / "results", "mnist")
+    assert (result["method"], result["seed"]) == (f"{model}-e1", 2)
     assert (result["n_training"], result["n_particles"]) == (400, 100)
     assert capsys.readouterr().out
     mnist.main()
@@ -119,7 +120,7 @@ def test_a_bad_table_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, 
     (tmp_path / "digits.csv").write_text(text)
     monkeypatch.setattr(sys, "argv", ["mnist", "--data", str(tmp_path), "--out", str(tmp_path / "runs")])
     with pytest.raises(SystemExit) as stopped:
-        recipes.run(mnist.main)
+        command.run(mnist.main)
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1

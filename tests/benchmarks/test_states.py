@@ -6,7 +6,7 @@ import gemmi
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks.structure_states import superpose
+from benchmarks.maps.structure_states import superpose
 
 
 def chain(name: str, positions: np.ndarray) -> gemmi.Chain:

@@ -1,4 +1,4 @@
-"""Benchmarks: what they read, how they score phantoms, and the table of their results."""
+"""Benchmarks: what they read, and how they score phantoms."""
 
 import json
 from pathlib import Path
@@ -9,20 +9,11 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks import (
-    ablation,
-    align,
-    floors,
-    hard,
-    import_tilt_stacks,
-    real_ribosome,
-    recipes,
-    supervised,
-    symmetry,
-    table,
-)
-from benchmarks.bop import read_objects
-from benchmarks.recipes import SETS
+from benchmarks import command
+from benchmarks.images.bop import read_objects
+from benchmarks.maps import align, import_tilt_stacks, real_ribosome, symmetry
+from benchmarks.sets import ablation, floors, hard, recipes, supervised
+from benchmarks.sets.recipes import SETS
 from cryodc.dataset import at_box, random_view
 from cryodc.errors import InputError
 from cryodc.evaluation import pose_errors
@@ -185,43 +176,6 @@ def test_pose_errors_are_modulo_axes_wherever_they_lie():
         hard.poses_on_axes(Poses(rotations, origins), truth, "D7")
 
 
-def test_table_gives_median_and_range(tmp_path):
-    for seed, ari in ((3, 0.2), (4, 0.6), (5, 0.5)):
-        (tmp_path / f"{seed}.json").write_text(json.dumps({"set": "hard", "method": "a", "seed": seed, "ari": ari}))
-    (tmp_path / "other.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "ari": 1.0}))
-    lines = table.markdown(table.read_results(tmp_path, "hard")).splitlines()
-    assert lines == ["| method | seeds | ARI |", "|---|---|---|", "| a | 3, 4, 5 | 0.500 (0.200–0.600) |"]
-
-
-def test_table_gives_leakage_above_shuffled_particles(tmp_path):
-    def row(factor, value, shuffled):
-        return {"factor": factor, "content": {"value": value, "shuffled_mean": shuffled}}
-
-    rows = [row("orientation", 0.25, -0.1), row("wedge_particle", -0.05, -0.1)]
-    (tmp_path / "3.json").write_text(json.dumps({"set": "easy", "method": "a", "seed": 3, "leakage": rows}))
-    head, _, found = table.markdown(table.read_results(tmp_path, "easy")).splitlines()
-    cells = dict(zip(head.split(" | "), found.split(" | "), strict=True))
-    assert cells["R² of pose from c, less shuffled"] == "0.350"
-    assert cells["R² of wedge from c, less shuffled |"] == "0.050 |"
-
-
-def test_table_counts_proteins_as_the_published_set_does(tmp_path):
-    def row(factor, corrected):
-        return {"factor": factor, "content": {"corrected": corrected}, "transformation": {"corrected": 0.0},
-                "sap_corrected": corrected}  # fmt: skip
-
-    published = {"ari": 1.0, "accuracy": 1.0, "disentanglement": [row("protein", 1.0), row("conformation", 0.4)]}
-    ours = [row("protein", 0.9), row("conformation", 0.3), row("pose", 0.1)]
-    both = {"set": "paper", "method": "a", "seed": 3, "ari": 0.8, "disentanglement": ours, "as_published": published}
-    (tmp_path / "3.json").write_text(json.dumps(both))
-    (tmp_path / "4.json").write_text(json.dumps({"set": "paper", "method": "b", "seed": 3, "ari": 0.5}))
-    head, _, *rows = table.markdown(table.as_published(table.read_results(tmp_path, "paper"))).splitlines()
-    assert len(rows) == 1
-    cells = dict(zip(head.replace("\\|", "/").split(" | "), rows[0].split(" | "), strict=True))
-    found = [cells[name] for name in ("ARI", "D(c/c)", "D(z/c), conformation", "D(z/c), pose")]
-    assert found == ["1.000", "1.000", "0.400", "0.100"]
-
-
 def test_a_tetrasome_is_a_state_of_the_nucleosome_in_the_published_set():
     paper, published = SETS["paper"], SETS["paper"].published_of_source()
     of_name = dict(zip((source.name for source in paper.sources), published.tolist(), strict=True))
@@ -229,21 +183,6 @@ def test_a_tetrasome_is_a_state_of_the_nucleosome_in_the_published_set():
     assert sorted(set(of_name.values())) == [0, 1, 2]
     assert of_name["6vxx"] == of_name["6xcm"] != of_name["2uv8_twist+15"]
     assert SETS["hard"].published_of_source() is None
-
-
-def test_table_reads_digits_where_others_have_proteins(tmp_path):
-    rows = [
-        {"factor": factor, "content": {"corrected": 0.5}, "transformation": {"corrected": z}, "sap_corrected": 0.5 - z}
-        for factor, z in (("digit", 0.25), ("rotation", 0.125))
-    ]
-    result = {"set": "mnist", "method": "a", "seed": 3, "ari": 0.2, "disentanglement": rows}
-    (tmp_path / "3.json").write_text(json.dumps(result))
-    head, _, row = table.markdown(table.read_results(tmp_path, "mnist")).splitlines()
-    cells = dict(zip(head.replace("\\|", "/").split(" | "), row.split(" | "), strict=True))
-    assert cells["D(c/c)"] == "0.500"
-    assert cells["D(c/z)"] == "0.250"
-    assert cells["D(z/z), rotation"] == "0.125"
-    assert not any("pose" in name for name in cells)
 
 
 def _scene(folder: Path, box: list[int]) -> None:
@@ -293,7 +232,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_users_mistake_is_one_line_and_exit_code_2(module, options, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["benchmark", *options])
     with pytest.raises(SystemExit) as stopped:
-        recipes.run(module.main)
+        command.run(module.main)
     assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert told.startswith("Error: ")

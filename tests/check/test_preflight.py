@@ -1,11 +1,8 @@
 """The pre-flight: measured on the particles, each fault is named, and sets without one are left in peace."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from cryodc_cli.prepare.check import check
 
+from benchmarks.files import preflight as bench
 from cryodc.check import CheckSettings, check_particles
 from cryodc.check.conventions import Convention, candidate_conventions, score_conventions, standard_errors
 from cryodc.check.duplicates import nearest_pairs
@@ -25,20 +23,6 @@ from cryodc.io import read_array, read_volume, write_array, write_volume
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.star import particle_block, read_star
 from cryodc.volumes import Volume
-
-
-def _load_benchmark() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "preflight.py"
-    spec = importlib.util.spec_from_file_location("benchmark_preflight", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load_benchmark()
 
 
 @pytest.fixture(scope="module")

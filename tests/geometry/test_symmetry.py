@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from benchmarks.symmetry import GROUPS, half_maps, read_clean
+from benchmarks.maps.symmetry import GROUPS, half_maps, read_clean
 from cryodc.alignment import align_class
 from cryodc.fourier import (
     ParticleStack,

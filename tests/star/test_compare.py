@@ -177,7 +177,7 @@ def test_the_command_prints_it_and_succeeds_whatever_differs(tmp_path: Path) -> 
 
 
 def test_a_table_of_many_rows_is_read_written_and_compared_in_bounded_time_and_memory() -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "million_rows.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "files" / "million_rows.py"
     finished = subprocess.run(
         [sys.executable, str(script), "--rows", "50000"], capture_output=True, text=True, timeout=300, check=True
     )

@@ -1,0 +1,42 @@
+"""What every benchmark's command line has in common."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cryodc.errors import InputError
+
+Overrides = dict[str, dict[str, Any]]
+"""Settings by section and name, in place of a preset's."""
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {number}")
+    return number
+
+
+def hardware() -> dict[str, Any]:
+    """What a figure was measured on."""
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark; a user's mistake is one line and exit code 2, without a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print("Error: " + "; ".join(" ".join(line.split()) for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)
