@@ -1,4 +1,4 @@
-"""Damaged files are one error or read right; ``python -m benchmarks.mutations`` damages all 3,000."""
+"""Damaged files are one error or read right; ``python -m benchmarks.files.mutations`` damages all 3,000."""
 
 import contextlib
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import mutations
-from benchmarks.mutation_readers import DifferenceError, check_mrc, check_particles
-from benchmarks.mutations import KINDS, content_of, run
+from benchmarks.files import mutations
+from benchmarks.files.mutation_readers import DifferenceError, check_mrc, check_particles
+from benchmarks.files.mutations import KINDS, content_of, run
 from cryodc.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_each_way_to_be_wrong_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_answer_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import mutation_readers
+    from benchmarks.files import mutation_readers
 
     path = tmp_path / "a.star"
     path.write_text("data_\n\nloop_\n_rlnImageName\n_rlnPixelSize\n_rlnRandomSubset\na.mrc 4.0 1.0\n")

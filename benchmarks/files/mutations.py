@@ -1,9 +1,9 @@
 """Thousands of damaged files: each is one error or read right, never a traceback, a hang or another answer.
 
-``python -m benchmarks.mutations`` damages STAR, MRC, Dynamo, EM, CSV and settings files, the same ones each time, and
-reads each with the package and with readers that share no code with it: starfile and a reader of characters for STAR,
-mrcfile and struct for MRC, pandas for tables, struct for EM, PyYAML for settings. It prints how many were refused, read
-as the others read them, and read wrongly.
+``python -m benchmarks.files.mutations`` damages STAR, MRC, Dynamo, EM, CSV and settings files, the same ones each time,
+and reads each with the package and with readers that share no code with it: starfile and a reader of characters for
+STAR, mrcfile and struct for MRC, pandas for tables, struct for EM, PyYAML for settings. It prints how many were
+refused, read as the others read them, and read wrongly.
 """
 
 import argparse
@@ -18,8 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.mutation_readers import DifferenceError, check_config, check_em, check_mrc, check_particles, check_picks
-from benchmarks.mutation_seeds import damage_bytes, damage_header, damage_text, em_seed, mrc_seed, text_seed
+from benchmarks.files.mutation_readers import (
+    DifferenceError,
+    check_config,
+    check_em,
+    check_mrc,
+    check_particles,
+    check_picks,
+)
+from benchmarks.files.mutation_seeds import damage_bytes, damage_header, damage_text, em_seed, mrc_seed, text_seed
 from cryodc.errors import InputError
 
 LIMIT_SECONDS = 10.0
