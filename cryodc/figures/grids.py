@@ -58,6 +58,8 @@ def grid_png(
         among them leaves its place empty, none at all leaves out the row or column.
     row_names, row_colours
         At the left of each row.
+    view
+        How volumes are drawn.
     box_angstrom
         Width of a cell, for the scale bar; 0 where it is not known.
     """

@@ -194,6 +194,8 @@ def transfer_grid(model: DecodingModel, codes: Codes, rows: Sequence[int], colum
 
     Parameters
     ----------
+    model, codes
+        What decodes, and the codes.
     rows, columns
         Rows of the codes; each at least one.
     """
@@ -220,6 +222,8 @@ def traverse(
 
     Parameters
     ----------
+    model
+        What decodes.
     codes
         Of the members of the class, at least one.
     n_axes

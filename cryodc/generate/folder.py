@@ -67,6 +67,12 @@ def write_grid(
 
     Parameters
     ----------
+    folder
+        The folder of the grid.
+    grid, codes
+        The decoded volumes, and the codes they are of.
+    spacing_angstrom
+        Of the volumes.
     class_numbers
         Of each row's particle; 0 for none.
     described

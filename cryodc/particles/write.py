@@ -85,6 +85,8 @@ def with_subtomograms(
 
     Parameters
     ----------
+    document
+        The STAR.
     images, weights
         One per row.
     box_size, spacing_angstrom

@@ -61,6 +61,8 @@ def write_extracted(
         Those that were extracted.
     box_size, spacing_angstrom
         Of the subtomograms.
+    tomogram_spacing_angstrom
+        Å per voxel of the tomograms.
     """
     optics = {
         "rlnOpticsGroup": "1",

@@ -196,6 +196,8 @@ def fit_axes(
     ----------
     particles
         Relative to their average.
+    generator, n_rounds
+        Of the start, and the most rounds.
     n_axes
         At most ``n − 1``.
 

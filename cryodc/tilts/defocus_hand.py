@@ -32,6 +32,10 @@ def gradient_terms(
 
     Parameters
     ----------
+    visible
+        ``(b, t)`` which images show each particle.
+    optics, spacing_angstrom
+        Of the tilt series, and the pixel of its images.
     images
         ``(b, t, m, m)`` premultiplied.
     depths_angstrom

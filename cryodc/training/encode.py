@@ -27,6 +27,8 @@ def encode_particles(
 
     Parameters
     ----------
+    model, dataset, views
+        The network, the particles, and how views of them are made.
     n_views
         Views per particle.
     batch_size
