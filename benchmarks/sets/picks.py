@@ -25,7 +25,7 @@ MIXES = {
     "clear": ("4v4r 4cr2 3j9i 1f4a", "360 200 100 60", "--junk 280 --snr 0.1"),
     "faint": ("3ipm 3cf3 2uv8 1bxn", "280 180 140 30", "--junk 210 --kinds 0 1 2 --colour 3 --snr 0.05"),
 }
-"""Maps, particles of each, how they are recorded; both in box 32, 10 Å, ±60°, shifts to 3 voxels, neighbours in 60 %."""
+"""Maps, particles of each, how they are recorded; in box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with neighbours."""
 
 
 def main() -> None:
