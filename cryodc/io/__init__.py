@@ -1,5 +1,6 @@
 """Files of voxels and atoms: MRC, weights, tomograms, structures; and writing that never leaves half a file."""
 
+from cryodc.io.folders import new_folder, recover_folder, replace_folder
 from cryodc.io.images import ImageFinder, Problem, check_headers, check_weight_headers, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
@@ -20,12 +21,15 @@ __all__ = [
     "atomic_path",
     "check_headers",
     "check_weight_headers",
+    "new_folder",
     "read_array",
     "read_header",
     "read_structure",
     "read_tilt_ranges",
     "read_volume",
     "read_weight",
+    "recover_folder",
+    "replace_folder",
     "require_empty",
     "resolve_images",
     "split_image_name",
