@@ -1,6 +1,5 @@
 """The report: one self-contained HTML page that shows everything a run found."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -13,9 +12,6 @@ from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from cryodc.averaging import load_final_classes
-from cryodc.clustering import Clusters, are_averages_of, load_clusters
-from cryodc.errors import InputError
 from cryodc.evaluation import N_SHUFFLES, LeakageTable, run_leakage
 from cryodc.figures import (
     ParticlePreviews,
@@ -28,7 +24,7 @@ from cryodc.figures import (
 from cryodc.io import write_text
 from cryodc.report.cards import class_cards, class_gallery, sample_cards
 from cryodc.report.decoded import decoded_section
-from cryodc.runs import RunFolder, load_codes, load_config
+from cryodc.runs import Clusters, RunFolder, classes_if_any, current_averages, load_codes, load_config
 
 T = TypeVar("T")
 
@@ -53,16 +49,12 @@ def write_report(run: RunFolder) -> Path:
     config = load_config(run)
     previews = load_previews(run)
     particles = previews.particles
-    clusters = _optional(run.clusters / "summary.json", lambda: load_clusters(run))
-    averages = _optional(run.averages / "summary.json", lambda: _read_json(run.averages / "summary.json"))
+    clusters, found = classes_if_any(run), current_averages(run)
+    averages = None if found is None else found.model_dump(by_alias=True)
+    stale = found is None and (run.averages / "summary.json").exists()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
-    if clusters is not None:
-        clusters = load_final_classes(run, clusters)
-    stale = averages is not None and (clusters is None or not are_averages_of(run, clusters))
-    if stale:
-        averages = None
     cards = class_cards(run, clusters, averages)
     page = template.render(
         title=" / ".join(run.path.resolve().parts[-2:]),
@@ -159,16 +151,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
     return {None: "–", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            "this is not JSON", file=path, found=str(error), remedy="run `cryodc average` again"
-        ) from error
-    return content
 
 
 def _optional(path: Path, load: Callable[[], T]) -> T | None:

@@ -1,10 +1,8 @@
 """The particles of one class of an averaged run, in their poses."""
 
 import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,14 @@ from cryodc.dataset import SubtomogramDataset
 from cryodc.errors import InputError
 from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
-from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
+from cryodc.runs import (
+    AverageSummary,
+    RunFolder,
+    load_run_dataset,
+    load_run_particles,
+    require,
+    require_averages,
+)
 from cryodc.star import particle_block, read_star, read_whole_numbers
 from cryodc.states.measurements import PosedBatch
 
@@ -66,25 +71,24 @@ class PosedParticles:
             yield volumes.to(device), weights.to(device), self.rotations[c], self.origins_voxels[c]
 
 
-def require_aligned(run: RunFolder, class_number: int) -> dict[str, Any]:
+def require_aligned(run: RunFolder, class_number: int) -> AverageSummary:
     """averages/summary.json of a run in which this class is aligned.
 
     Raises
     ------
     InputError
-        If the run has no averages, no such class, or the class is not aligned.
+        If the run has no averages of the classes it has now, no such class, or the class is not aligned.
     """
-    path = require(run.averages / "summary.json", "cryodc average")
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    entry = next((row for row in summary["classes"] if row["class"] == class_number), None)
+    summary, path = require_averages(run), run.averages / "summary.json"
+    entry = summary.of_class(class_number)
     if entry is None:
-        known = ", ".join(str(row["class"]) for row in summary["classes"])
+        known = ", ".join(str(row.class_number) for row in summary.classes)
         raise InputError("there is no such class", file=path, expected=f"--class {known}", found=str(class_number))
-    if not entry["aligned"]:
+    if not entry.aligned:
         raise InputError(
             f"class {class_number} is not aligned: without poses there are no states to tell apart",
             file=path,
-            found=entry["note"],
+            found=entry.note,
             remedy="average it with poses in the STAR, more particles or more --starts",
         )
     return summary
