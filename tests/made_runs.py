@@ -1,6 +1,7 @@
 """Run folders of which a test makes only what it needs: clusters and averages that nothing was computed for."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,9 +12,16 @@ from cryodc.runs import (
     RunFolder,
     fingerprint_of_clusters,
     fingerprint_of_codes,
+    save_config,
     write_clusters,
     write_summary,
 )
+
+
+def make_config(run: RunFolder, image_folders: Sequence[str | Path] = ()) -> None:
+    """config.yaml, of a run that no one trained."""
+    folders = [str(folder) for folder in image_folders]
+    save_config(run, {"dataset": {}, "input": {}, "model": {}, "image_folders": folders, "seed": 0})
 
 
 def make_clusters(

@@ -15,19 +15,10 @@ from cryodc.averaging.final_classes import FinalClasses, classify_run, write_ass
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
 from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, prepare_average
 from cryodc.clustering import content_features
-from cryodc.io import write_text
+from cryodc.io import replace_folder, write_text
 from cryodc.maps import average_particles, class_fractions, fractions_table, mask_of
 from cryodc.particles import Poses, with_classes, with_half_sets, with_poses
-from cryodc.runs import (
-    AverageSummary,
-    ClassificationSummary,
-    Clusters,
-    RunFolder,
-    load_codes,
-    replace_folder,
-    write_summary,
-    writing,
-)
+from cryodc.runs import AverageSummary, ClassificationSummary, Clusters, RunFolder, load_codes, write_summary, writing
 from cryodc.star import read_star, write_star
 
 Tell = Callable[[str], None]

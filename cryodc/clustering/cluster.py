@@ -20,18 +20,9 @@ from cryodc.clustering.mixture import (
 )
 from cryodc.codes import Codes
 from cryodc.errors import InputError
+from cryodc.io import replace_folder
 from cryodc.particles import with_classes
-from cryodc.runs import (
-    Clusters,
-    RunFolder,
-    Trial,
-    fingerprint_of_codes,
-    load_codes,
-    replace_folder,
-    require,
-    write_clusters,
-    writing,
-)
+from cryodc.runs import Clusters, RunFolder, Trial, fingerprint_of_codes, load_codes, require, write_clusters, writing
 from cryodc.star import find_particle_block, read_star, write_star
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import atomic_path, require_empty, tomogram_stem, write_text
+from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
-from cryodc.runs import RunFolder, new_folder
+from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
 Program = Literal["relion", "warp", "dynamo"]

@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment
 from markupsafe import Markup
@@ -24,7 +23,16 @@ from cryodc.figures import (
 from cryodc.io import write_text
 from cryodc.report.cards import class_cards, class_gallery, sample_cards
 from cryodc.report.decoded import decoded_section
-from cryodc.runs import Clusters, RunFolder, classes_if_any, current_averages, load_codes, load_config
+from cryodc.runs import (
+    FSC_COLUMNS,
+    Clusters,
+    RunFolder,
+    classes_if_any,
+    current_averages,
+    load_codes,
+    load_config,
+    read_table,
+)
 
 T = TypeVar("T")
 
@@ -100,10 +108,10 @@ def _figures(
         if codes.transformation_told.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
     if run.log.exists():
-        figures["losses"] = loss_figure(pd.read_csv(run.log))
+        figures["losses"] = loss_figure(read_table(run.log, ("epoch", "seconds", "total"), "cryodc train --resume"))
     if averages is not None and (run.averages / "fsc.csv").exists():
         hidden = [row["class"] for row in averages["classes"] if not row["aligned"]]
-        figures["fsc"] = fsc_figure(pd.read_csv(run.averages / "fsc.csv"), hidden)
+        figures["fsc"] = fsc_figure(read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average"), hidden)
     # "</script" would end the script element that holds the JSON, "<!--<script" would keep it from ending.
     return {name: Markup(figure.to_json().replace("<", "\\u003c")) for name, figure in figures.items()}
 
@@ -113,7 +121,7 @@ def _fractions(run: RunFolder, averages: dict[str, Any] | None) -> list[dict[str
     path = run.averages / "fractions.csv"
     if averages is None or not path.exists():
         return []
-    table = pd.read_csv(path, dtype={"tomogram": str}, keep_default_na=False)
+    table = read_table(path, ("class", "n_particles", "fraction", "low", "high"), "cryodc average", ("tomogram",))
     each = [
         {"tomogram": name or "unnamed", "cells": rows.to_dict("records")}
         for name, rows in table.groupby("tomogram", sort=False)

@@ -26,9 +26,10 @@ from cryodc.runs.summaries import (
     damaged,
     write_summary,
 )
-from cryodc.runs.swapping import new_folder, recover_folder, replace_folder
+from cryodc.runs.tables import FSC_COLUMNS, read_table
 
 __all__ = [
+    "FSC_COLUMNS",
     "AverageSummary",
     "ClassSummary",
     "ClassificationSummary",
@@ -51,11 +52,9 @@ __all__ = [
     "load_config",
     "load_run_dataset",
     "load_run_particles",
-    "new_folder",
     "open_run_dataset",
     "read_run_particles",
-    "recover_folder",
-    "replace_folder",
+    "read_table",
     "require",
     "require_averages",
     "save_codes",

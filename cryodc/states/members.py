@@ -1,6 +1,5 @@
 """The particles of one class of an averaged run, in their poses."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,10 +14,13 @@ from cryodc.errors import InputError
 from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
 from cryodc.runs import (
+    FSC_COLUMNS,
     AverageSummary,
     RunFolder,
+    damaged,
     load_run_dataset,
     load_run_particles,
+    read_table,
     require,
     require_averages,
 )
@@ -140,8 +142,8 @@ def load_posed_particles(run: RunFolder, number: int, fewest: int, device: torch
 
 def _supported_shells(run: RunFolder, number: int) -> int:
     """Shells before the half maps' FSC first falls below 0.143; at least 3."""
-    path = require(run.averages / "fsc.csv", "cryodc average")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["class"]) == number]
-    fsc = np.array([float(row["fsc"]) for row in rows])
+    table = read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average")
+    fsc = table.loc[table["class"] == number, "fsc"].to_numpy(dtype=np.float64)
+    if len(fsc) < 5:
+        raise damaged(run.averages / "fsc.csv", "cryodc average", f"{len(fsc)} shells of class {number}")
     return max(3, min(agreeing_shells(fsc), len(fsc) - 2))

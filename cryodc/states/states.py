@@ -23,19 +23,10 @@ from cryodc.device import choose_device
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
 from cryodc.geometry import symmetry_rotations
-from cryodc.io import read_volume, write_text, write_volume
+from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
-from cryodc.runs import (
-    RunFolder,
-    StatesSummary,
-    fingerprint_of_averages,
-    load_codes,
-    replace_folder,
-    require,
-    write_summary,
-    writing,
-)
+from cryodc.runs import RunFolder, StatesSummary, fingerprint_of_averages, load_codes, require, write_summary, writing
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure

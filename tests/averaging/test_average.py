@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from cryodc.alignment import balanced_halves
 from cryodc.averaging import AverageRequest, average_run
 from cryodc.averaging.place import symmetry_of
+from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.evaluation import evaluate_run
 from cryodc.fourier import (
@@ -36,7 +37,7 @@ from cryodc.io import read_volume, write_volume
 from cryodc.maps import average_particles, average_sums, half_maps
 from cryodc.models import preset_config
 from cryodc.particles import read_particles, with_poses
-from cryodc.runs import RunFolder, current_classes, load_run_particles, save_config
+from cryodc.runs import RunFolder, current_classes, load_run_particles, save_codes, save_config
 from cryodc.simulation import SimulationConfig, phantom, read_truth, write_simulation
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.training import TrainRequest, describe_run
@@ -220,6 +221,7 @@ def run(tmp_path: Path) -> RunFolder:
     folder.particles.write_bytes(posed.read_bytes())
     labels = truth.labels.copy()
     labels[:2] = 2
+    save_codes(folder, Codes(table.names, *[np.zeros((len(labels), 2), np.float32)] * 4))
     make_clusters(folder, table.names, labels.tolist())
     return folder
 

@@ -12,8 +12,8 @@ from cryodc.clustering import cluster_run
 from cryodc.errors import InputError
 from cryodc.export import export_run
 from cryodc.io import atomic_path, write_text
+from cryodc.io.folders import new_folder, replace_folder
 from cryodc.runs import RunFolder, current_classes, require_averages, writing
-from cryodc.runs.swapping import new_folder, replace_folder
 from cryodc.states import find_states
 from cryodc.training import TrainRequest, train_run
 from tests.kills import Killed, at_every_operation, content, hidden, killed_at
@@ -163,7 +163,7 @@ def test_temporaries_of_killed_processes_do_not_pile_up(tmp_path: Path) -> None:
 def test_where_two_folders_cannot_change_places_the_old_one_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cryodc.runs.swapping._exchange", lambda first, second: False)
+    monkeypatch.setattr("cryodc.io.folders._exchange", lambda first, second: False)
     folder = tmp_path / "averages"
     for k in range(1, 15):
         shutil.rmtree(folder, ignore_errors=True)

@@ -256,8 +256,8 @@ def test_poses_of_a_relaxed_class_show_the_states_maps(averaged: RunFolder) -> N
 
 
 def test_a_class_too_small_to_judge_says_so(averaged: RunFolder) -> None:
-    found = find_states(averaged, 2)
-    assert "too few to judge" in found.verdict
+    with pytest.raises(InputError, match="too few particles to judge: 3, at least 8"):
+        find_states(averaged, 2)
 
 
 def test_what_cannot_be_used_is_refused(averaged: RunFolder, tmp_path: Path) -> None:
