@@ -14,7 +14,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cryodc.alignment import (
@@ -24,7 +24,8 @@ from cryodc.alignment import (
     score_noise,
     search_classes,
 )
-from cryodc.averaging.loop import SEARCH_SHELLS, UNASSIGNED, Classification, ClassLoop, class_spectra
+from cryodc.averaging.classification import UNASSIGNED, Classification
+from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop, class_spectra
 from cryodc.fourier import ParticleStack
 
 _TEMPERATURES = (4.0, 2.0, 1.0)
@@ -97,6 +98,7 @@ def score_particles(
     found: Classification,
     stack: ParticleStack,
     *,
+    idle: Bool[Tensor, " b"] | None = None,
     seed: int = 0,
     start_shells: float | None = None,
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, "b k"], Float[Tensor, "b k"]]:
@@ -108,6 +110,8 @@ def score_particles(
         The classification.
     stack
         The particles, in its box.
+    idle
+        ``(b,)`` which of them are of clusters that gave no reference.
     seed
         Of the search.
     start_shells
@@ -127,5 +131,8 @@ def score_particles(
     if found.null is not None:
         on_noise = score_noise(particles, halves, found.null.references, found.radius, radius, generator)
         own = found.null.excess(poses.scores, on_noise).gather(1, labels[:, None])[:, 0]
-        labels = labels.masked_fill(own < found.null.critical, UNASSIGNED)
+        nothing = own < found.null.critical
+        if idle is not None:
+            nothing |= idle & (own < found.claim[labels])
+        labels = labels.masked_fill(nothing, UNASSIGNED)
     return labels, poses.scores, torch.softmax(0.5 * poses.scores.square(), dim=1)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import FALSE_POSITIVES
+from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.classify import classify_particles, score_particles
-from cryodc.averaging.loop import UNASSIGNED, Classification
 from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
@@ -105,7 +105,9 @@ def classify_run(
     of_cluster = {cluster: len(found.references) + place for place, cluster in enumerate(found.unaligned)}
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
-        scored = score_particles(found, shrink(dataset.gather(some).to(device)), seed=seed, start_shells=start_shells)
+        small = shrink(dataset.gather(some).to(device))
+        idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(found.unaligned)).to(device)
+        scored = score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)
         labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
         for cluster, label in of_cluster.items():
             left = (labels[some] == UNASSIGNED) & (torch.from_numpy(clusters.labels)[some] == cluster)

@@ -1,11 +1,9 @@
 """The loop of a blind classification: references, poses against each, merges and splits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryodc.alignment import (
@@ -13,7 +11,6 @@ from cryodc.alignment import (
     START_SHELLS,
     ClassPoses,
     ClassSpectra,
-    NoiseNull,
     References,
     cluster_log_prior,
     empty_poses,
@@ -26,58 +23,31 @@ from cryodc.alignment import (
     search_classes,
     start_reference,
 )
+from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.clustering import fit_mixture
-from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
+from cryodc.fourier import ParticleStack, soft_sphere
 
-UNASSIGNED = -1
-"""Label of a particle that belongs to no class."""
-_CORE = 80
+_CORE, _LARGE_CORE = 80, 240
+"""Particles that a reference starts from, and where these cannot be aligned."""
+
+
+_CLAIMED = 0.25
+"""A class takes a particle of a cluster that gave no reference if it explains it better than this share of its own."""
+
+
 SEARCH_SHELLS = 7.0
+
+
 _SETTLED = 0.005
+
+
 _FINEST = 0.7
+
+
 _SPLIT_SAMPLE = 160
+
+
 _SPLIT_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Classes of particles.
-
-    Parameters
-    ----------
-    labels
-        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none. Labels from ``k`` up are of
-        clusters that gave no reference.
-    posterior
-        ``(n, k)`` probability of each class that has a reference.
-    scores
-        ``(n, k)`` held-out score against each class's reference, in units of the noise.
-    excess
-        ``(n, k)`` how far each score lies above what the particle reaches on maps of noise, in standard deviations.
-    references
-        ``(k, d, h, w)`` map of each class.
-    noise
-        By which scores are weighted.
-    radius
-        Shells that scores look at.
-    null
-        By which a particle is left unassigned; None if none is.
-    unaligned
-        Clusters that gave no reference, in the order of their labels.
-    settled
-        Whether assignments came to rest.
-    """
-
-    labels: Int[Tensor, " n"]
-    posterior: Float[Tensor, "n k"]
-    scores: Float[Tensor, "n k"]
-    excess: Float[Tensor, "n k"]
-    references: Float[Tensor, "k d h w"]
-    noise: NoiseModel
-    radius: float
-    null: NoiseNull | None
-    unaligned: tuple[int, ...]
-    settled: bool
 
 
 def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
@@ -106,6 +76,8 @@ class ClassLoop:
     """Classes that were tried for a split and need none."""
     unaligned: list[int]
     """Clusters that gave no reference."""
+    idle: Tensor
+    """``(n,)`` particles of these clusters."""
     settled: bool = False
 
     def __init__(
@@ -126,14 +98,16 @@ class ClassLoop:
     def start(self, confidence: Tensor, n_starts: int, points: Tensor | None = None) -> bool:
         """References from each cluster's most confident particles, and a first search; False if none aligns.
 
-        A cluster that gives none is tried again: with more starts, and in parts, since of several proteins together
-        none may align.
+        A cluster that gives none is tried again: with more particles and starts, and in parts, since of several
+        proteins together none may align. One that then gives none competes no further: its particles make no reference.
         """
         found, self.unaligned = [], []
         for cluster in range(int(self.clusters.max()) + 1):
             rows = torch.nonzero(self.clusters == cluster)[:, 0]
             name = f"reference of cluster {cluster + 1}"
             started = self._start(rows, confidence, cluster, n_starts, name)
+            if not started and len(rows) > _CORE:
+                started = self._start(rows, confidence, cluster, 2 * n_starts, f"{name}, once more", _LARGE_CORE)
             if not started and points is not None:
                 for number, part in enumerate(_parts(points[rows], self.seed)):
                     started += self._start(
@@ -144,14 +118,17 @@ class ClassLoop:
             found += started
         if not found:
             return False
+        self.idle = torch.isin(self.clusters, torch.tensor(self.unaligned, device=self.clusters.device))
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
         self._search(list(range(len(found))))
         return True
 
-    def _start(self, rows: Tensor, confidence: Tensor, cluster: int, n_starts: int, name: str) -> list[References]:
+    def _start(
+        self, rows: Tensor, confidence: Tensor, cluster: int, n_starts: int, name: str, n_most: int = _CORE
+    ) -> list[References]:
         """The reference of the most confident of some particles, if they can be aligned."""
-        core = rows[confidence[rows].argsort(descending=True, stable=True)[:_CORE]].sort().values
+        core = rows[confidence[rows].argsort(descending=True, stable=True)[:n_most]].sort().values
         shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
         started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
         evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
@@ -164,7 +141,7 @@ class ClassLoop:
         for i in range(n_rounds):
             temperature = temperatures[min(i, len(temperatures) - 1)]
             prior = prior_weights[i] if i < len(prior_weights) else 0.0
-            shares = self._posterior(temperature, prior)
+            shares = self._posterior(temperature, prior) * ~self.idle[:, None]
             self.references = make_references(self.particles, self.halves, self.poses, shares, self.finest)
             self._drop_unused(shares)
             before = self.labels
@@ -190,7 +167,7 @@ class ClassLoop:
         """Put two references in the place of one that holds two proteins; whether any does."""
         labels, kept, found = self.labels, [], []
         for label in range(len(self.references)):
-            rows = torch.nonzero(labels == label)[:, 0]
+            rows = torch.nonzero((labels == label) & ~self.idle)[:, 0]
             pair = None if self.whole[label] else self._try_split(rows, self.poses.scores[rows, label], label)
             if pair is None:
                 kept.append(label)
@@ -235,21 +212,44 @@ class ClassLoop:
             radii = self._radius, min(self.start_shells or SEARCH_SHELLS, self._radius)
             null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
             excess = null.excess(self.poses.scores, on_noise)
-        nothing = excess.gather(1, self.labels[:, None])[:, 0] < (0.0 if null is None else null.critical)
+        own = excess.gather(1, self.labels[:, None])[:, 0]
+        nothing = own < (0.0 if null is None else null.critical)
+        claim = self._claims(own, nothing)
+        nothing |= self.idle & (own < claim[self.labels])
         sizes = torch.bincount(self.labels[~nothing], minlength=len(self.references))
         kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0] or [0]
         if null is not None:
             null = null.select(kept)
         self._keep(kept)
-        labels, excess = self.labels.masked_fill(nothing, UNASSIGNED), excess[:, kept]
+        labels = self.labels.masked_fill(nothing, UNASSIGNED)
         unaligned = [c for c in self.unaligned if bool((nothing & (self.clusters == c)).any())]
         for place, cluster in enumerate(unaligned):
             labels[nothing & (self.clusters == cluster)] = len(kept) + place
+        excess, claim = excess[:, kept], claim[kept]
         maps = self.references.maps.mean(dim=1)
         posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
         return Classification(
-            labels, posterior, self.poses.scores, excess, maps, noise, radius, null, tuple(unaligned), self.settled
+            labels,
+            posterior,
+            self.poses.scores,
+            excess,
+            maps,
+            noise,
+            radius,
+            null,
+            claim,
+            tuple(unaligned),
+            self.settled,
         )
+
+    def _claims(self, own: Tensor, nothing: Tensor) -> Tensor:
+        """``(k,)`` the excess with which a class takes a particle of a cluster that gave no reference."""
+        claims = torch.full((len(self.references),), torch.inf, device=own.device)
+        for label in range(len(claims)):
+            members = own[(self.labels == label) & ~nothing & ~self.idle]
+            if len(members) and bool(members.isfinite().all()):
+                claims[label] = torch.quantile(members, _CLAIMED)
+        return claims
 
     @property
     def labels(self) -> Tensor:

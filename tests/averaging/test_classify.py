@@ -6,8 +6,9 @@ from scipy.special import logsumexp
 from cryodc.alignment import ClassSpectra, References, balanced_halves, cluster_log_prior, make_null, score_noise
 from cryodc.alignment.evidence import mixture_gain
 from cryodc.alignment.null import noise_like
+from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.classify import classify_particles, score_particles
-from cryodc.averaging.loop import UNASSIGNED, Classification
+from cryodc.averaging.loop import ClassLoop
 from cryodc.evaluation import composition_scores
 from cryodc.fourier import ParticleStack, apply_weight, standardise
 from cryodc.geometry import random_rotations
@@ -113,6 +114,24 @@ def test_a_cluster_that_gives_no_reference_keeps_its_members() -> None:
     # They are no class 0 of the STAR, where particles of many kinds would be lost together.
     assert (found.labels[N:] == 1).float().mean() > 0.9
     assert (found.labels != UNASSIGNED).all()
+
+
+def test_a_class_takes_from_an_unaligned_cluster_only_what_it_explains_as_its_own() -> None:
+    """A protein that gave no reference fits another's better than noise does, and is none of it all the same."""
+    made = simulate("wheel", "clamp")
+    halves = torch.from_numpy(balanced_halves(2 * N, 1))
+    stack = ParticleStack(standardise(made.volumes), made.weights, made.weight_index)
+    labels = torch.from_numpy(made.labels)
+    loop = ClassLoop(stack, labels, halves, 1, lambda text: None, None)
+    assert loop.start(torch.ones(2 * N), 1)
+    # As if the second had not been aligned.
+    loop._keep([0])
+    loop.unaligned, loop.idle = [1], labels == 1
+    loop.run(3, (1.0,), ())
+    found = loop.result(True)
+    assert found.unaligned == (1,)
+    assert (found.labels[labels == 0] == 0).all()
+    assert (found.labels[labels == 1] == 1).float().mean() > 0.9
 
 
 def test_particles_of_nothing_pass_as_rarely_as_is_said() -> None:

@@ -1,0 +1,58 @@
+"""What a classification found: the class of every particle, and by what it was judged."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cryodc.alignment import (
+    NoiseNull,
+)
+from cryodc.fourier import NoiseModel
+
+UNASSIGNED = -1
+"""Label of a particle that belongs to no class."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Classes of particles.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` 0-based; class 0 is the largest. :data:`UNASSIGNED` belongs to none. Labels from ``k`` up are of
+        clusters that gave no reference.
+    posterior
+        ``(n, k)`` probability of each class that has a reference.
+    scores
+        ``(n, k)`` held-out score against each class's reference, in units of the noise.
+    excess
+        ``(n, k)`` how far each score lies above what the particle reaches on maps of noise, in standard deviations.
+    references
+        ``(k, d, h, w)`` map of each class.
+    noise
+        By which scores are weighted.
+    radius
+        Shells that scores look at.
+    null
+        By which a particle is left unassigned; None if none is.
+    claim
+        ``(k,)`` excess with which a class takes a particle of a cluster that gave no reference.
+    unaligned
+        Clusters that gave no reference, in the order of their labels.
+    settled
+        Whether assignments came to rest.
+    """
+
+    labels: Int[Tensor, " n"]
+    posterior: Float[Tensor, "n k"]
+    scores: Float[Tensor, "n k"]
+    excess: Float[Tensor, "n k"]
+    references: Float[Tensor, "k d h w"]
+    noise: NoiseModel
+    radius: float
+    null: NoiseNull | None
+    claim: Float[Tensor, " k"]
+    unaligned: tuple[int, ...]
+    settled: bool
