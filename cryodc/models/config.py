@@ -221,7 +221,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
         Step B is taken at every so many batches.
     encoding_views
         Random views a content code is averaged over when particles are encoded.
-    weight_averaging
+    ema_decay
         Particles are encoded with a running mean of the network's weights, which keeps this share of itself at each
         step; None: with the weights as they are after the last step.
     """
@@ -234,7 +234,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     precision: Literal["float32", "bfloat16"] = "float32"
     transformation_every: int = Field(default=2, ge=1)
     encoding_views: int = Field(default=16, ge=1)
-    weight_averaging: float | None = Field(default=None, gt=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):

@@ -100,7 +100,7 @@ DIGITS: Settings = {
         "learning_rate": 3e-3,
         "transformation_every": 4,
         "encoding_views": 32,
-        "weight_averaging": 0.995,
+        "ema_decay": 0.995,
     },
 }
 # Common to the models the paper compares with: particles as recorded, codes as encoded.

@@ -94,7 +94,7 @@ def test_kl_warms_up() -> None:
 
 
 def test_averaged_weights_are_the_running_mean(tmp_path: Path) -> None:
-    config = preset_config("default", BOX, {"model": SMALL, "optimisation": {"weight_averaging": 0.9}})
+    config = preset_config("default", BOX, {"model": SMALL, "optimisation": {"ema_decay": 0.9}})
     state = start_state(config, 1, 0, torch.device("cpu"))
     assert state.average is not None
     first = next(state.model.parameters()).detach().clone()
@@ -102,14 +102,14 @@ def test_averaged_weights_are_the_running_mean(tmp_path: Path) -> None:
     for step in range(3):
         with torch.no_grad():
             next(state.model.parameters()).fill_(step)
-        state.update_average(0.9)
+        state.update_average()
         expected = 0.9 * expected + 0.1 * step
-    torch.testing.assert_close(next(state.average.parameters()).detach(), expected)
+    torch.testing.assert_close(next(state.encoding_model.parameters()).detach(), expected)
 
 
 def test_particles_are_encoded_with_averaged_weights_and_resuming_keeps_them(tmp_path: Path) -> None:
     dataset = image_dataset(noise_images())
-    settings = {"epochs": 3, "batch_size": 4, "weight_averaging": 0.5}
+    settings = {"epochs": 3, "batch_size": 4, "ema_decay": 0.5}
     configs = [
         preset_config("default", BOX, {"model": SMALL, "optimisation": {**settings, "epochs": epochs}})
         for epochs in (3, 1)
@@ -345,7 +345,7 @@ def test_a_checkpoint_from_before_there_were_models_is_a_dualcontrast(tmp_path: 
     settings["model"] = {name: settings["model"][name] for name in kept}
     for section, name in (
         ("loss", "kl_warm_up_epochs"),
-        ("optimisation", "weight_averaging"),
+        ("optimisation", "ema_decay"),
         ("views", "fresh_noise"),
         ("views", "cutout_share"),
     ):
