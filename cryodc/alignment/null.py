@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryodc.alignment.references import References, empty_poses, refine_classes, search_classes
 from cryodc.alignment.spectra import ClassSpectra
-from cryodc.fourier import shell_index
+from cryodc.fourier import density_mask, shell_index
 
 FALSE_POSITIVES = 0.01
 """Share of particles of nothing that pass for particles of some class."""
@@ -138,11 +138,10 @@ def score_noise(
 
 
 def noise_like(volume: Float[Tensor, "d h w"], generator: torch.Generator) -> Float[Tensor, "d h w"]:
-    """Gaussian noise with the power of a volume in every shell."""
-    n = volume.shape[-1]
-    noise = torch.randn(volume.shape, generator=generator).to(volume.device)
+    """Noise where a volume has density, with its power in every shell: as large as it is, and without structure."""
+    noise = torch.randn(volume.shape, generator=generator).to(volume.device) * density_mask(volume)
     spectra = torch.fft.rfftn(torch.stack([volume, noise]), dim=(-3, -2, -1))
-    shells = shell_index(n, volume.device).reshape(-1)
+    shells = shell_index(volume.shape[-1], volume.device).reshape(-1)
     power = torch.zeros(2, int(shells.max()) + 1, device=volume.device)
     power = power.index_add(1, shells, spectra.abs().square().flatten(1))
     ratio = (power[0] / power[1].clamp_min(1e-20)).sqrt()[shells].reshape(spectra.shape[1:])

@@ -14,7 +14,7 @@ from cryodc.geometry import random_rotations
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
 
 N = 16
-N_NOISE = 6
+N_NOISE = 30
 
 
 def simulate(*names: str) -> SimulatedParticles:
@@ -60,7 +60,8 @@ def test_particles_in_wrong_clusters_are_put_right(sorted_anew: tuple[SimulatedP
 
 def test_particles_of_nothing_belong_to_no_class(sorted_anew: tuple[SimulatedParticles, Classification]) -> None:
     _, found = sorted_anew
-    assert (found.labels[2 * N :] == UNASSIGNED).all()
+    # 1 % are said to pass: of 30, 3 or more would by chance in three runs of a thousand.
+    assert int((found.labels[2 * N :] != UNASSIGNED).sum()) < 3
     assert (found.labels[: 2 * N] != UNASSIGNED).all()
 
 

@@ -38,7 +38,7 @@ def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         posterior = np.eye(2)[truth.labels]
         fields = {**vars(before), "labels": labels, "confidence": posterior.max(axis=1), "verdict": "2 classes"}
         summary = {"verdict": "2 classes", "unassigned": len(NOTHING)}
-        return FinalClasses(type(before)(**fields), torch.zeros(2, 24, 24, 24), posterior * 9, posterior, summary)
+        return FinalClasses(type(before)(**fields), list(torch.zeros(2, 24, 24, 24)), posterior * 9, posterior, summary)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cryodc.averaging.average.classify_run", classified)

@@ -21,7 +21,7 @@ from cryodc.generate.code_maps import comparison_picture, groupings, map_codes
 from cryodc.generate.generate import choose_columns, choose_rows, find_particles
 from cryodc.io import read_volume
 from cryodc.runs import RunFolder, load_codes, load_run_dataset, save_codes
-from cryodc.templates.groups import Groups
+from cryodc.templates.groups import TemplateGroups
 from cryodc.training import load_model
 
 SMALL = GenerateRequest(n_columns=3, n_steps=3, n_axes=1, n_particles=2, device="cpu")
@@ -248,8 +248,8 @@ def test_a_run_with_templates_is_decoded_by_them_or_by_its_network(run: RunFolde
     save_codes(run, replace(codes, template_content=matched, template_pose=placed.astype(np.float32)))
     blob = np.exp(-np.square(np.indices((16, 16, 16)) - 8).sum(axis=0) / 8).astype(np.float32)
     run.templates.mkdir(exist_ok=True)
-    groups = Groups(np.zeros((1, 2), np.float32), blob[None], 0.1 * blob[None, None], np.eye(3, dtype=np.float32)[None],
-                    np.zeros((1, 3), np.float32))  # fmt: skip
+    eye, middle = np.eye(3, dtype=np.float32)[None], np.zeros((1, 3), np.float32)
+    groups = TemplateGroups(np.zeros((1, 2), np.float32), blob[None], 0.1 * blob[None, None], eye, middle)
     np.savez(run.templates / "groups.npz", **vars(groups))
     generate_run(run, SMALL)
     summary = json.loads((run.generated / "grid" / "summary.json").read_text())

@@ -12,7 +12,7 @@ from cryodc.errors import InputError
 from cryodc.runs import RunFolder, load_codes, load_config
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
-from cryodc.templates.groups import N_PLACE, Groups
+from cryodc.templates.groups import N_PLACE, TemplateGroups
 from cryodc.templates.learn import TemplateCode
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
@@ -39,7 +39,7 @@ def request(star: Path, out: Path, resume: bool = False, **sections: dict[str, A
 
 def some_templates() -> TemplateCode:
     maps = np.zeros((1, 16, 16, 16), np.float32)
-    groups = Groups(
+    groups = TemplateGroups(
         np.zeros((1, 1), np.float32),
         maps,
         np.zeros((1, 0, 16, 16, 16), np.float32),
