@@ -47,7 +47,7 @@ class OutPath(click.Path):
         text = os.fspath(value)
         if not text.strip() or "\0" in text:
             self.fail("expected the name of a file or folder, found none", param, ctx)
-        longest = max(len(os.fsencode(part)) for part in Path(text).parts)
+        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
         if longest > _LONGEST_NAME_BYTES:
             self.fail(f"expected names of at most {_LONGEST_NAME_BYTES} bytes, found one of {longest}", param, ctx)
         return super().convert(value, param, ctx)

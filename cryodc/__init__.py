@@ -12,6 +12,7 @@ from typing import Any
 
 _HOMES = {
     "Clusters": "clustering",
+    "AverageRequest": "averaging",
     "Codes": "codes",
     "ExtractRequest": "picks",
     "GenerateRequest": "generate",

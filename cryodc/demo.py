@@ -78,7 +78,7 @@ def run_demo(out: Path, config: DemoConfig | None = None, listener: DemoListener
         If ``out`` holds anything, or a setting is out of range.
     """
     # Steps that read maps and draw pages: imported by whom they serve.
-    from cryodc.averaging import average_run
+    from cryodc.averaging import AverageRequest, average_run
     from cryodc.report import write_report
 
     config, listener = config or DemoConfig(), listener or DemoListener()
@@ -91,7 +91,8 @@ def run_demo(out: Path, config: DemoConfig | None = None, listener: DemoListener
     listener.on_stage("Clustering", None)
     listener.on_line(cluster_run(run, seed=config.seed).verdict)
     listener.on_stage("Averaging", None)
-    average_run(run, ignore_poses=True, seed=config.seed, device=config.device, progress=listener.on_line)
+    request = AverageRequest(ignore_poses=True, seed=config.seed, device=config.device)
+    average_run(run, request, listener.on_line)
     listener.on_stage("Reporting", None)
     write_report(run)
     listener.on_stage("Comparing with the truth", None)

@@ -11,7 +11,7 @@ from cryodc.particles import read_particles
 def asked(monkeypatch):
     """Averaging and reporting replaced by a record of what was asked of them."""
     calls = {}
-    monkeypatch.setattr("cryodc.averaging.average_run", lambda run, **options: calls.update(average=options))
+    monkeypatch.setattr("cryodc.averaging.average_run", lambda run, request, progress: calls.update(average=request))
     monkeypatch.setattr("cryodc.report.write_report", lambda run: calls.update(report=run))
     return calls
 
@@ -26,7 +26,7 @@ def test_the_story_runs_in_order_and_knows_no_poses(tmp_path, asked):
     # Every particle is simulated once and seen once per epoch.
     assert sum(steps) == 16 + heard[1][1] == 32
     assert read_particles(tmp_path / "demo" / "sim" / "particles.star").poses is None
-    assert asked["average"]["ignore_poses"] is True
+    assert asked["average"].ignore_poses is True
     assert asked["report"] == result.run
     assert result.evaluation.clusters.n_true == 4
     assert result.truth.exists()

@@ -27,7 +27,7 @@ from benchmarks.sets.recipes import (
     set_name,
     simulation_config,
 )
-from cryodc.clustering import Clusters, cluster_codes, cluster_run
+from cryodc.clustering import cluster_codes, cluster_run
 from cryodc.codes import Codes
 from cryodc.evaluation import (
     RunSources,
@@ -39,7 +39,7 @@ from cryodc.evaluation import (
     probe_json,
     true_factors,
 )
-from cryodc.runs import RunFolder, load_codes
+from cryodc.runs import Clusters, RunFolder, load_codes
 from cryodc.simulation import read_truth, write_simulation
 from cryodc.training import TrainRequest, train_run
 

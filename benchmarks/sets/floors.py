@@ -30,7 +30,7 @@ from benchmarks.sets.supervised import fresh_particles, supervised_labels, time_
 from cryodc.evaluation import LinearProbe, composition_scores, probe_json, wedge_in_reference
 from cryodc.fourier import crop_weights, fourier_crop, missing_moments, standardise, view_mask
 from cryodc.simulation import SimulatedParticles, simulate_particles
-from cryodc.states import Batch, fit_axes, measure
+from cryodc.states import PosedBatch, fit_axes, measure
 from cryodc.templates import BOX, shape_points, spectra_of
 
 _BATCH = 64
@@ -115,7 +115,7 @@ def oracle_mixture(particles: SimulatedParticles, n_clusters: int, seed: int, sp
     rotations = torch.from_numpy(poses.rotations).float()
     origins = torch.from_numpy(poses.origins_angstrom / spacing_angstrom).float()
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[PosedBatch]:
         for rows in torch.arange(len(particles.volumes)).split(_BATCH):
             weights = particles.weights[particles.weight_index[rows]]
             yield standardise(particles.volumes[rows]), weights, rotations[rows], origins[rows]

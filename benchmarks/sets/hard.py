@@ -29,15 +29,14 @@ from benchmarks.command import positive
 from benchmarks.command import run as run_benchmark
 from benchmarks.sets.recipes import SETS
 from cryodc.alignment import balanced_halves
-from cryodc.averaging import average_run
+from cryodc.averaging import AverageRequest, average_run
 from cryodc.clustering import cluster_run
 from cryodc.evaluation import compare_maps, evaluate_run, match_names, pose_errors
 from cryodc.geometry import find_axes
-from cryodc.io import write_json
 from cryodc.maps import average_particles
 from cryodc.models import preset_config
 from cryodc.particles import Poses, read_particles
-from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, save_config
+from cryodc.runs import Clusters, RunFolder, load_run_dataset, load_run_particles, save_config, write_clusters
 from cryodc.simulation import SimulationConfig, Truth, choose_proteins, read_map, read_truth, write_simulation
 from cryodc.star import particle_block, read_star
 from cryodc.training import TrainRequest, describe_run, train_run
@@ -83,10 +82,8 @@ def clustered_run(star: Path, out: Path, labels: NDArray[np.int64]) -> RunFolder
     save_config(run, describe_run(TrainRequest(star=star, out=out), particles, preset_config("default", 32)))
     run.particles.write_bytes(star.read_bytes())
     n_clusters = int(labels.max()) + 1
-    content: dict[str, Any] = {"n_clusters": n_clusters, "requested": n_clusters, "stability": 1.0, "trials": []}
-    content |= {"verdict": "made by the benchmark", "sizes": np.bincount(labels).tolist()}
-    content |= {"names": list(particles.names), "labels": labels.tolist(), "confidence": [1.0] * len(labels)}
-    write_json(run.clusters / "summary.json", content)
+    clusters = Clusters(particles.names, labels, np.ones(len(labels)), 1.0, (), "made by the benchmark")
+    write_clusters(run.clusters, clusters, "no codes", requested=n_clusters, seed=0)
     return run
 
 
@@ -158,7 +155,7 @@ def make_run(arguments: argparse.Namespace, star: Path, answer: Path) -> tuple[R
     before, began, cpu = time.monotonic() - began, time.monotonic(), time.process_time()
     tell = None if arguments.quiet else lambda line: print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
     symmetries = {int(number): group for number, _, group in (text.partition(":") for text in arguments.symmetry)}
-    average_run(run, seed=arguments.seed, classify=True, symmetries=symmetries, progress=tell)
+    average_run(run, AverageRequest(seed=arguments.seed, classify=True, symmetries=symmetries), tell)
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     return run, {"clusters": round(before), "average": round(seconds), "average_cpu": round(cpu)}
 

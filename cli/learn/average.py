@@ -1,6 +1,5 @@
 """``cryodc average``."""
 
-import json
 from pathlib import Path
 
 import rich_click as click
@@ -80,7 +79,8 @@ def average(
     """
     from rich.table import Table
 
-    from cryodc.averaging import average_run
+    from cryodc.averaging import AverageRequest, average_run
+    from cryodc.runs import current_averages, current_classes
 
     symmetries, masks = _symmetries(symmetry), _masks(mask)
     folder = resolve_run(run, writes=True)
@@ -90,17 +90,19 @@ def average(
 
     results = average_run(
         folder,
-        ignore_poses=ignore_poses,
-        seed=seed,
-        device=device,
-        n_starts=starts,
-        classify=classify,
-        n_rounds=iterations,
-        junk=junk,
-        symmetries=symmetries,
-        masks=masks,
-        low_pass_angstrom=low_pass,
-        progress=tell,
+        AverageRequest(
+            ignore_poses=ignore_poses,
+            seed=seed,
+            device=device,
+            n_starts=starts,
+            classify=classify,
+            n_rounds=iterations,
+            junk=junk,
+            symmetries=symmetries,
+            masks=masks,
+            low_pass_angstrom=low_pass,
+        ),
+        tell,
     )
     out = console()
     if as_json:
@@ -118,16 +120,15 @@ def average(
             result.note,
         )
     out.print(table)
-    unassigned = _unassigned(folder.averages / "summary.json")
+    unassigned = int((current_classes(folder).labels < 0).sum())
     if unassigned:
         out.print(f"{unassigned} particles unassigned: no class explains them better than noise would", markup=False)
+    averages = current_averages(folder)
+    classification = None if averages is None else averages.classification
+    for warning in [] if classification is None else classification.warnings:
+        out.print(f"warning: {warning}", markup=False, style="yellow")
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     print_next("report", folder.path)
-
-
-def _unassigned(summary: Path) -> int:
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    return int(content.get("classification", {}).get("unassigned", 0))
 
 
 def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     "--symmetry",
     "symmetries",
     multiple=True,
-    metavar="PROTEIN=GROUP",
-    help="Point group that poses of a protein are judged by, for example 3j9i=D7; of a class, 1=D7, where there is no "
+    metavar="PROTEIN:GROUP",
+    help="Point group that poses of a protein are judged by, for example 3j9i:D7; of a class, 1:D7, where there is no "
     "truth.  [default: the truth's, or C1]",
 )
 @click.option(
     "--map",
     "maps",
     multiple=True,
-    metavar="PROTEIN=FILE",
+    metavar="PROTEIN:FILE",
     help="The true map of a protein.  [default: maps/PROTEIN.mrc beside the truth]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print numbers as JSON instead of tables.")
@@ -148,9 +148,9 @@ def class_table(result: "Evaluation") -> "Table":
 def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
     pairs = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise click.BadParameter(f"expected PROTEIN=VALUE, found {text!r}", param_hint=option)
+        name, colon, value = text.partition(":")
+        if not (name and colon and value):
+            raise click.BadParameter(f"expected PROTEIN:VALUE, found {text!r}", param_hint=option)
         pairs[name] = value
     return pairs
 
@@ -159,6 +159,6 @@ def _by_class(groups: dict[str, str]) -> dict[int, str]:
     named = [name for name in groups if not name.isdigit()]
     if named:
         raise click.BadParameter(
-            f"without --truth symmetries are given by class, as 1=D7; found {named[0]!r}", param_hint="--symmetry"
+            f"without --truth symmetries are given by class, as 1:D7; found {named[0]!r}", param_hint="--symmetry"
         )
     return {int(name): group for name, group in groups.items()}

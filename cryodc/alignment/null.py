@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cryodc.alignment.references import References, empty_poses, refine_classes, search_classes
 from cryodc.alignment.spectra import ClassSpectra
-from cryodc.fourier import density_mask, shell_index
+from cryodc.fourier import density_mask, hermitian_count, shell_index
 
 FALSE_POSITIVES = 0.01
 """Share of particles of nothing that pass for particles of some class."""
@@ -143,6 +143,7 @@ def noise_like(volume: Float[Tensor, "d h w"], generator: torch.Generator) -> Fl
     spectra = torch.fft.rfftn(torch.stack([volume, noise]), dim=(-3, -2, -1))
     shells = shell_index(volume.shape[-1], volume.device).reshape(-1)
     power = torch.zeros(2, int(shells.max()) + 1, device=volume.device)
-    power = power.index_add(1, shells, spectra.abs().square().flatten(1))
+    counted = spectra.abs().square() * hermitian_count(volume.shape[-1], volume.device)
+    power = power.index_add(1, shells, counted.flatten(1))
     ratio = (power[0] / power[1].clamp_min(1e-20)).sqrt()[shells].reshape(spectra.shape[1:])
     return torch.fft.irfftn(spectra[1] * ratio, s=volume.shape, dim=(-3, -2, -1))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor
 from cryodc.fourier import resolution_angstrom, shell_frequencies
 from cryodc.io import atomic_path, write_volume
 from cryodc.maps import ClassFractions, HalfMaps, quality_png, sharpen, view_directions
-from cryodc.runs import RunFolder
+from cryodc.runs import ClassSummary
 from cryodc.volumes import Volume
 
 CURVE_COLUMNS = (
@@ -38,7 +38,7 @@ class ClassAverage:
 
 
 def write_class(
-    run: RunFolder,
+    folder: Path,
     number: int,
     maps: HalfMaps,
     rotations: Float[NDArray[np.float64], "n 3 3"],
@@ -52,8 +52,8 @@ def write_class(
 
     Parameters
     ----------
-    run
-        Whose averages/ is written.
+    folder
+        Where they are written.
     number
         rlnClassNumber.
     maps
@@ -72,7 +72,7 @@ def write_class(
 
     def write(suffix: str, voxels: Tensor) -> None:
         volume = Volume(voxels.cpu().numpy().astype(np.float32), spacing_angstrom)
-        write_volume(run.averages / f"{stem}{suffix}.mrc", volume)
+        write_volume(folder / f"{stem}{suffix}.mrc", volume)
 
     write("", maps.average)
     write("_half1", maps.halves[0])
@@ -83,7 +83,7 @@ def write_class(
         sharpened = sharpen(maps.halves, maps.fsc, spacing_angstrom, resolution)
         write("_postprocess", sharpened.voxels)
         b_factor = sharpened.b_factor
-    with atomic_path(run.averages / f"{stem}_quality.png") as temporary:
+    with atomic_path(folder / f"{stem}_quality.png") as temporary:
         picture = quality_png(maps.curves, maps.coverage, view_directions(rotations), spacing_angstrom)
         temporary.write_bytes(picture)
     box_angstrom = maps.average.shape[-1] * spacing_angstrom
@@ -115,20 +115,20 @@ def curve_rows(number: int, maps: HalfMaps, spacing_angstrom: float) -> list[str
     ]
 
 
-def describe_class(result: ClassAverage, fractions: ClassFractions) -> dict[str, Any]:
+def describe_class(result: ClassAverage, fractions: ClassFractions) -> ClassSummary:
     """A class's entry in summary.json."""
     k = result.class_number - 1
-    return {
-        "class": result.class_number,
-        "n_particles": result.n_particles,
-        "fraction": round(float(fractions.fractions[k]), 4),
-        "fraction_interval": [round(float(fractions.low[k]), 4), round(float(fractions.high[k]), 4)],
-        "resolution_angstrom": result.resolution_angstrom,
-        "b_factor": result.b_factor,
-        "fourier_measured": result.measured,
-        "fourier_efficiency": result.efficiency,
-        "fourier_evenness": result.evenness,
-        "aligned": result.aligned,
-        "score": result.score,
-        "note": result.note,
-    }
+    return ClassSummary(
+        class_number=result.class_number,
+        n_particles=result.n_particles,
+        fraction=round(float(fractions.fractions[k]), 4),
+        fraction_interval=(round(float(fractions.low[k]), 4), round(float(fractions.high[k]), 4)),
+        resolution_angstrom=result.resolution_angstrom,
+        b_factor=result.b_factor,
+        fourier_measured=result.measured,
+        fourier_efficiency=result.efficiency,
+        fourier_evenness=result.evenness,
+        aligned=result.aligned,
+        score=result.score,
+        note=result.note,
+    )

@@ -1,10 +1,10 @@
-"""Final classes of a run: its clusters, classified by alignment, and the files that say so."""
+"""Final classes of a run: its clusters, classified by alignment."""
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,10 @@ from torch import Tensor
 from cryodc.alignment import FALSE_POSITIVES
 from cryodc.averaging.classify import classify_particles, score_particles
 from cryodc.averaging.loop import UNASSIGNED, Classification
-from cryodc.clustering import Clusters
 from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
-from cryodc.runs import RunFolder
+from cryodc.runs import Clusters
 
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
@@ -128,8 +127,8 @@ def classify_run(
     )
 
 
-def write_assignments(run: RunFolder, final: FinalClasses, before: Clusters) -> None:
-    """Write averages/assignments.csv: cluster, class, and every class's score and probability of each particle."""
+def write_assignments(folder: Path, final: FinalClasses, before: Clusters) -> None:
+    """Write assignments.csv: cluster, class, and every class's score and probability of each particle."""
     k = final.scores.shape[1]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -141,24 +140,7 @@ def write_assignments(run: RunFolder, final: FinalClasses, before: Clusters) -> 
     for i, name in enumerate(before.names):
         values = [f"{value:.3f}" for value in final.scores[i]] + [f"{value:.4f}" for value in final.posterior[i]]
         writer.writerow([name, int(before.labels[i]) + 1, int(final.clusters.labels[i]) + 1, *values])
-    write_text(run.averages / "assignments.csv", text.getvalue())
-
-
-def load_final_classes(run: RunFolder, clusters: Clusters) -> Clusters:
-    """The classes that averages are of: those of the classification if there was one of these clusters."""
-    summary, table = run.averages / "summary.json", run.averages / "assignments.csv"
-    if not (summary.exists() and table.exists()):
-        return clusters
-    stated = json.loads(summary.read_text(encoding="utf-8")).get("classification")
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    same = [row["particle"] for row in rows] == list(clusters.names)
-    if stated is None or not same or [int(row["cluster"]) - 1 for row in rows] != clusters.labels.tolist():
-        return clusters
-    chosen = np.array([int(row["class"]) - 1 for row in rows], dtype=np.int64)
-    known = [name for name in rows[0] if name.startswith("probability_")]
-    confidence = np.array([max(float(row[name]) for name in known) for row in rows])
-    return replace(clusters, labels=chosen, confidence=confidence, verdict=stated["verdict"])
+    write_text(folder / "assignments.csv", text.getvalue())
 
 
 def shrink(stack: ParticleStack) -> ParticleStack:
@@ -172,6 +154,17 @@ def shrink(stack: ParticleStack) -> ParticleStack:
 def shrink_mask(mask: Float[Tensor, "d h w"]) -> Tensor:
     """A mask in the box that poses are searched in."""
     return fourier_crop(mask[None], min(mask.shape[-1], ALIGNMENT_BOX))[0].clamp(0, 1)
+
+
+def _warnings(unassigned: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[str]:
+    """What to look at where many particles are left without a class, cluster by cluster."""
+    told = []
+    if 3 * unassigned.sum() > sizes.sum():
+        told.append(f"{unassigned.sum()} of {sizes.sum()} particles are unassigned, more than a third")
+    for cluster, (left, size) in enumerate(zip(unassigned.tolist(), sizes.tolist(), strict=True)):
+        if 2 * left > size:
+            told.append(f"most of cluster {cluster + 1} is unassigned: {left} of {size} particles")
+    return told
 
 
 def _verdict(found: Classification, clusters: Clusters) -> str:
@@ -196,4 +189,5 @@ def _summary(before: Clusters, after: Clusters, found: Classification) -> dict[s
         "excess_threshold": None if found.null is None else round(found.null.critical, 3),
         "cluster_to_class": flow[:, :-1].tolist(),
         "cluster_to_unassigned": flow[:, -1].tolist(),
+        "warnings": _warnings(flow[:, -1], flow.sum(axis=1)),
     }

@@ -73,7 +73,11 @@ def place_class(
         halves, note = balanced_halves(n, seed), "the STAR's half sets leave one half empty: split anew. "
         fewest = n // 2
     if use_star:
-        return PlacedClass(*given, given, halves, fewest > 0, note + "poses of the STAR")
+        note += "poses of the STAR"
+        few = n < MIN_PARTICLES_TO_ALIGN or fewest < 2
+        if few:
+            note += f"; too few particles to judge: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
+        return PlacedClass(*given, given, halves, not few, note)
     if n < MIN_PARTICLES_TO_ALIGN or fewest < 2:
         note += f"too few particles to align: {n}, at least {MIN_PARTICLES_TO_ALIGN} are needed"
         return PlacedClass(*given, given, halves, False, note)

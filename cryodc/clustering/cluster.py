@@ -4,20 +4,15 @@ Codes of DualContrast are compared by direction, as training contrasts them: fir
 by PCA. A Gaussian mixture with one covariance for all components then finds the clusters.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from cryodc.clustering.mixture import (
     SEPARATED,
     STABLE,
-    Trial,
     choose_mixture,
     content_features,
     fit_mixture,
@@ -25,53 +20,10 @@ from cryodc.clustering.mixture import (
 )
 from cryodc.codes import Codes
 from cryodc.errors import InputError
-from cryodc.io import write_json
+from cryodc.io import replace_folder
 from cryodc.particles import with_classes
-from cryodc.runs import RunFolder, load_codes, require
+from cryodc.runs import Clusters, RunFolder, Trial, fingerprint_of_codes, load_codes, require, write_clusters, writing
 from cryodc.star import find_particle_block, read_star, write_star
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """A cluster for every particle.
-
-    Parameters
-    ----------
-    names
-        Particle names, in input order.
-    labels
-        ``(n,)`` 0-based; cluster 0 is the largest. ``rlnClassNumber = label + 1``. After classification -1 is none.
-    confidence
-        ``(n,)`` posterior probability of the label.
-    stability
-        Mean ARI between these labels and those found on 80 % of the particles; 1 for one cluster.
-    trials
-        What spoke for each number of clusters that was tried; empty where the user gave K.
-    verdict
-        One sentence for the user: what was chosen and why.
-    """
-
-    names: tuple[str, ...]
-    labels: Int[NDArray[np.int64], " n"]
-    confidence: Float[NDArray[np.float64], " n"]
-    stability: float
-    trials: tuple[Trial, ...]
-    verdict: str
-
-    @property
-    def n_clusters(self) -> int:
-        """How many clusters there are."""
-        return int(self.labels.max()) + 1
-
-    @property
-    def n_unassigned(self) -> int:
-        """Particles of no class."""
-        return int((self.labels < 0).sum())
-
-    @property
-    def sizes(self) -> list[int]:
-        """Particles in each cluster."""
-        return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]
 
 
 def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
@@ -115,78 +67,35 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
 def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
     """Cluster a run's codes and write clusters/: clusters.star, one STAR per class, summary.json.
 
+    What an earlier call wrote is replaced as a whole, in one step.
+
     Raises
     ------
     InputError
-        If the run has no codes yet, or its codes and its STAR do not name the same particles.
+        If the run has no codes yet, its codes and its STAR do not name the same particles, or another process writes
+        into it.
     """
-    clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
-    document = read_star(require(run.particles, "cryodc train"))
-    block = find_particle_block(document)
-    if block.n_rows != len(clusters.names):
-        raise InputError(
-            "the run's STAR and its codes differ in length",
-            file=run.particles,
-            expected=f"{len(clusters.names)} particles",
-            found=str(block.n_rows),
-        )
-    classes = with_classes(document, [int(label) + 1 for label in clusters.labels])
-    for stale in run.clusters.glob("class*.star"):
-        stale.unlink()
-    write_star(classes, run.clusters / "clusters.star")
-    for label in range(clusters.n_clusters):
-        rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
-        write_star(
-            classes.with_rows(find_particle_block(classes).name, rows),
-            run.clusters / f"class{label + 1:03d}.star",
-        )
-    summary = {
-        "n_clusters": clusters.n_clusters,
-        "requested": "auto" if n_clusters is None else n_clusters,
-        "sizes": clusters.sizes,
-        "stability": round(clusters.stability, 4),
-        "verdict": clusters.verdict,
-        "trials": [asdict(trial) for trial in clusters.trials],
-        "seed": seed,
-        "names": list(clusters.names),
-        "labels": [int(label) for label in clusters.labels],
-        "confidence": [round(float(value), 4) for value in clusters.confidence],
-    }
-    write_json(run.clusters / "summary.json", summary)
+    with writing(run, "cluster"):
+        made_of = fingerprint_of_codes(run)
+        clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
+        document = read_star(require(run.particles, "cryodc train"))
+        block = find_particle_block(document)
+        if block.n_rows != len(clusters.names):
+            raise InputError(
+                "the run's STAR and its codes differ in length",
+                file=run.particles,
+                expected=f"{len(clusters.names)} particles",
+                found=str(block.n_rows),
+            )
+        classes = with_classes(document, [int(label) + 1 for label in clusters.labels])
+        with replace_folder(run.clusters) as folder:
+            write_star(classes, folder / "clusters.star")
+            for label in range(clusters.n_clusters):
+                rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
+                mine = classes.with_rows(find_particle_block(classes).name, rows)
+                write_star(mine, folder / f"class{label + 1:03d}.star")
+            write_clusters(folder, clusters, made_of, requested=n_clusters, seed=seed)
     return clusters
-
-
-def load_clusters(run: RunFolder) -> Clusters:
-    """The clusters that :func:`cluster_run` wrote.
-
-    Raises
-    ------
-    InputError
-        If the run has not been clustered.
-    """
-    path: Path = require(run.clusters / "summary.json", "cryodc cluster")
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    return Clusters(
-        names=tuple(summary["names"]),
-        labels=np.array(summary["labels"], dtype=np.int64),
-        confidence=np.array(summary["confidence"], dtype=np.float64),
-        stability=summary["stability"],
-        trials=tuple(Trial(**trial) for trial in summary["trials"]),
-        verdict=summary["verdict"],
-    )
-
-
-def are_averages_of(run: RunFolder, clusters: Clusters) -> bool:
-    """Whether a run's averages are of these clusters: clustering again leaves the old maps in place.
-
-    Every particle's class in averages/particles.star is compared; False where there is no such file.
-    """
-    path = run.averages / "particles.star"
-    if not path.exists():
-        return False
-    block = find_particle_block(read_star(path))
-    averaged = block.column("rlnClassNumber") if "rlnClassNumber" in block else []
-    return averaged == [str(label + 1) for label in clusters.labels.tolist()]
 
 
 def _clusters(

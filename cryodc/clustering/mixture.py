@@ -7,7 +7,6 @@ found most often at the ends of its motion, not as far as noise would let it.
 """
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from cryodc.clustering.valley import VALLEY, valley_limit
+from cryodc.runs import Trial
 
 MAX_CLUSTERS = 15
 STABLE = 0.85
@@ -28,37 +28,9 @@ _N_STARTS = 5
 _N_SUBSAMPLES = 10
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What speaks for a number of clusters.
-
-    Parameters
-    ----------
-    n_clusters
-        K.
-    bic
-        Bayesian information criterion of the mixture.
-    valley
-        :func:`valley_limit` of its clusters; 1 for one cluster.
-    silhouette
-        Mean silhouette; 0 for one cluster.
-    stability
-        :func:`subsample_stability`; 1 for one cluster, 0 where the valley or the silhouette has ruled K out.
-    threshold
-        What the valley may be: :func:`valley_threshold`.
-    """
-
-    n_clusters: int
-    bic: float
-    valley: float
-    silhouette: float
-    stability: float
-    threshold: float = VALLEY
-
-    @property
-    def holds(self) -> bool:
-        """Whether every cluster stands apart from every other, and is found again among fewer particles."""
-        return self.valley <= self.threshold and self.silhouette >= SEPARATED and self.stability >= STABLE
+def holds(trial: Trial) -> bool:
+    """Whether every cluster stands apart from every other, and is found again among fewer particles."""
+    return trial.valley <= trial.threshold and trial.silhouette >= SEPARATED and trial.stability >= STABLE
 
 
 def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
@@ -124,7 +96,7 @@ def try_number(
     labels = mixture.predict(features)
     if len(set(labels.tolist())) < max(k, 2):
         # One cluster, or a component that holds nobody.
-        return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0)
+        return Trial(k, bic, 1.0, 0.0, 1.0 if k == 1 else 0.0, VALLEY)
     valley, threshold = valley_limit(features, labels, mixture.precisions_, seed, in_units)
     silhouette = float(silhouette_score(features, labels, sample_size=min(len(features), 5000), random_state=seed))
     # What is out already is not worth ten more fits.
@@ -136,7 +108,7 @@ def choose_number(trials: list[Trial]) -> Trial:
     """The largest number that holds and beats every smaller one in BIC; one cluster if there is none."""
     chosen, lowest_bic = trials[0], trials[0].bic
     for trial in trials[1:]:
-        if trial.holds and trial.bic < lowest_bic:
+        if holds(trial) and trial.bic < lowest_bic:
             chosen = trial
         lowest_bic = min(lowest_bic, trial.bic)
     return chosen

@@ -1,6 +1,5 @@
 """A run against a known truth: composition, poses, and the averages against the true maps."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.evaluation.agreement import MapAgreement, compare_maps
 from cryodc.evaluation.disentanglement import Disentanglement, disentangle
@@ -21,7 +19,7 @@ from cryodc.evaluation.sources import RunSources
 from cryodc.geometry import symmetry_rotations
 from cryodc.io import read_volume
 from cryodc.particles import Poses, read_particles
-from cryodc.runs import RunFolder, load_codes
+from cryodc.runs import RunFolder, current_averages, load_clusters, load_codes
 from cryodc.simulation import Truth, read_map, read_truth
 from cryodc.star import particle_block, read_star, read_whole_numbers
 
@@ -125,12 +123,12 @@ def evaluate_run(
     result = Evaluation(composition_scores(clusters.labels, truth.labels[order]))
     if run.codes.exists():
         result = _with_codes(result, run, truth, truth_file, groups)
-    if not (run.averages / "particles.star").exists():
+    averages = current_averages(run)
+    if averages is None:
         return result
     names, numbers, poses = _final_particles(run)
     order = match_names(names, truth, truth_file)
     labels = truth.labels[order]
-    summary = _average_summary(run)
     classes = []
     for number in np.unique(numbers[numbers > 0]).tolist():
         members = np.flatnonzero(numbers == number)
@@ -140,7 +138,7 @@ def evaluate_run(
         errors = None if poses is None else pose_errors(poses[own], truth.poses[order[own]], groups[protein])
         average = run.averages / f"class{number:03d}.mrc"
         true_map = (maps or {}).get(protein, truth_file.parent / "maps" / f"{protein}.mrc")
-        found = summary.get(number, {})
+        found = averages.of_class(number)
         classes.append(
             ClassEvaluation(
                 number,
@@ -150,8 +148,8 @@ def evaluate_run(
                 len(own) / len(members),
                 errors,
                 _compare_files(average, true_map, required=protein in (maps or {})),
-                found.get("resolution_angstrom"),
-                found.get("aligned"),
+                None if found is None else found.resolution_angstrom,
+                None if found is None else found.aligned,
             )
         )
     return replace(result, final_classes=composition_scores(numbers, labels), classes=classes)
@@ -204,14 +202,6 @@ def _final_particles(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.int64]
     document = read_star(path)
     numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
     return particles.names, numbers, particles.poses
-
-
-def _average_summary(run: RunFolder) -> dict[int, dict[str, Any]]:
-    path = run.averages / "summary.json"
-    if not path.exists():
-        return {}
-    classes = json.loads(path.read_text(encoding="utf-8"))["classes"]
-    return {int(entry["class"]): entry for entry in classes}
 
 
 def _compare_files(average: Path, true_map: Path, required: bool) -> MapAgreement | None:

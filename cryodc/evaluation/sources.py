@@ -1,6 +1,5 @@
 """What a run's files say of its particles, in the order of its codes; read once."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.fourier import missing_moments, wedge_from_tilt_range
 from cryodc.io import ImageFinder, ImageReference, find_by_name, read_weight, split_image_name
 from cryodc.particles import ParticleSet, Poses, read_metadata, read_particles
-from cryodc.runs import RunFolder, input_options, load_config, require
+from cryodc.runs import RunFolder, classes_if_any, current_averages, input_options, load_config, require
 from cryodc.star import StarBlock, find_particle_block, numbers_of, particle_block, read_star, read_whole_numbers
 
 _MAX_WEDGES = 50
@@ -50,24 +48,25 @@ class RunSources:
 
     @cached_property
     def classes(self) -> Int[NDArray[np.int64], " n"] | None:
-        """rlnClassNumber, from 1 up; None before clustering."""
-        if not (self.run.clusters / "summary.json").exists():
-            return None
-        clusters = load_clusters(self.run)
-        return clusters.labels[self._places(clusters.names)] + 1
+        """Class of each particle now, from 1 up, 0 for none; None before clustering."""
+        classes = classes_if_any(self.run)
+        return None if classes is None else classes.labels[self._places(classes.names)] + 1
 
     def found_poses(self) -> tuple[Poses, Int[NDArray[np.int64], " n"]] | None:
-        """Poses that averaging found, and the class of each; −1 where that could not be aligned. None without any."""
-        path = self.run.averages / "particles.star"
-        if not path.exists():
+        """Poses that averaging found, and the class of each; −1 where that could not be aligned.
+
+        None without any, or where they are of earlier classes.
+        """
+        averages = current_averages(self.run)
+        if averages is None:
             return None
+        path = require(self.run.averages / "particles.star", "cryodc average")
         found = read_particles(path, check_images=False)
         if found.poses is None:
             return None
         document = read_star(path)
         numbers = read_whole_numbers(document, particle_block(document), "rlnClassNumber")
-        summary = json.loads(require(self.run.averages / "summary.json", "cryodc average").read_text(encoding="utf-8"))
-        aligned = [row["class"] for row in summary["classes"] if row["aligned"]]
+        aligned = [row.class_number for row in averages.classes if row.aligned]
         places = self._places(found.names)
         return found.poses[places], np.where(np.isin(numbers, aligned), numbers, -1)[places]
 

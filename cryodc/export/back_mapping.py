@@ -22,7 +22,16 @@ from cryodc.export.placements import Placements, load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, plan_volume, require_room
 from cryodc.figures import surface_threshold
 from cryodc.fourier import low_pass
-from cryodc.io import Tomogram, file_names, read_volume, require_empty, tomogram_stem, write_array, write_text
+from cryodc.io import (
+    Tomogram,
+    file_names,
+    new_folder,
+    read_volume,
+    require_empty,
+    tomogram_stem,
+    write_array,
+    write_text,
+)
 from cryodc.picks import match_tomograms
 from cryodc.runs import RunFolder
 from cryodc.volumes import Volume
@@ -39,6 +48,11 @@ class MappedTomogram:
     n_placed: int
     outside: tuple[int, ...]
     n_unassigned: int
+
+    def within(self, folder: Path) -> "MappedTomogram":
+        """The same, its files in another folder."""
+        density, labels, *points = (folder / path.name for path in (self.density, self.labels, *self.points))
+        return replace(self, density=density, labels=labels, points=tuple(points))
 
 
 @dataclass(frozen=True)
@@ -128,13 +142,14 @@ def map_back(
     templates = {
         number: load_template(run, number, spacing) for number in sorted(set(placements.classes[of_class].tolist()))
     }
-    return [
-        replace(
-            _map_one(placements, templates, plan, spacing, out),
-            n_unassigned=int((placements.classes[members[plan.name]] == 0).sum()),
-        )
-        for plan in planned
-    ]
+    with new_folder(out) as folder:
+        return [
+            replace(
+                _map_one(placements, templates, plan, spacing, folder).within(out),
+                n_unassigned=int((placements.classes[members[plan.name]] == 0).sum()),
+            )
+            for plan in planned
+        ]
 
 
 def load_template(run: RunFolder, number: int, spacing_angstrom: float) -> Template:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import require_empty, tomogram_stem, write_text
+from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
 from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
@@ -48,7 +48,7 @@ def export_run(
     run
         An averaged run.
     out
-        Folder to make; it may not hold anything.
+        Folder to make; it may not hold anything. It appears whole, when all is written.
     programs
         ``relion``: rows of averages/particles.star, every other character kept. ``warp``: a STAR for WarpTools and M,
         the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms.
@@ -67,7 +67,6 @@ def export_run(
     require_empty(out)
     placements = load_placements(run, coordinate_spacing_angstrom)
     keep = np.flatnonzero(placements.of_classes(classes))
-    star = out / "particles.star"
     notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
     if not {"warp", "dynamo"}.isdisjoint(programs):
         notes.append(f"coordinates of your STAR were read as {placements.coordinates}")
@@ -82,25 +81,29 @@ def export_run(
             texts["dynamo.tomograms.csv"] = tomogram_numbers_table(table.tomogram_numbers)
         notes += table.notes
     files = []
-    if "relion" in programs:
-        document = read_star(placements.picks.source)
-        write_star(document.with_rows(particle_block(document).name, keep), star)
-        files.append(star)
-        notes.append("particles.star names images as your STAR does: start RELION where those names are found")
-    for name, text in texts.items():
-        write_text(out / name, text)
-        files.append(out / name)
-    return Export(tuple(files), _copy_maps(run, out, placements.classes[keep]), len(keep), tuple(notes))
+    with new_folder(out) as folder:
+        if "relion" in programs:
+            document = read_star(placements.picks.source)
+            write_star(document.with_rows(particle_block(document).name, keep), folder / "particles.star")
+            files.append("particles.star")
+            notes.append("particles.star names images as your STAR does: start RELION where those names are found")
+        for name, text in texts.items():
+            write_text(folder / name, text)
+            files.append(name)
+        maps = _copy_maps(run, folder, placements.classes[keep])
+    return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
 
 
-def _copy_maps(run: RunFolder, out: Path, classes: NDArray[np.int64]) -> tuple[Path, ...]:
+def _copy_maps(run: RunFolder, folder: Path, classes: NDArray[np.int64]) -> list[str]:
     copied = []
     for number in sorted(set(classes.tolist())):
         for suffix in _MAPS:
             source = run.averages / f"class{number:03d}{suffix}.mrc"
             if source.exists():
-                copied.append(Path(shutil.copyfile(source, out / source.name)))
-    return tuple(copied)
+                with atomic_path(folder / source.name) as temporary:
+                    shutil.copyfile(source, temporary)
+                copied.append(source.name)
+    return copied
 
 
 def _warp(

@@ -11,7 +11,7 @@ from cryodc.errors import InputError
 from cryodc.io import find_name, read_header
 from cryodc.particles import read_particles
 from cryodc.picks import Picks, read_picks
-from cryodc.runs import RunFolder, require
+from cryodc.runs import RunFolder, require, require_averages
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ def load_placements(run: RunFolder, coordinate_spacing_angstrom: float | None = 
     Raises
     ------
     InputError
-        If the run has no averages, or its STAR no coordinates or no poses.
+        If the run has no averages of the classes it has now, or its STAR no coordinates or no poses.
     """
+    require_averages(run)
     star = require(run.averages / "particles.star", "cryodc average")
     picks = read_picks(star, coordinate_spacing_angstrom)
     rotations, classes = picks.rotations, picks.classes

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from cryodc.averaging import load_final_classes
-from cryodc.clustering import load_clusters
 from cryodc.errors import InputError
 from cryodc.export.image_paths import keep_images_found
 from cryodc.io import find_name
 from cryodc.particles import name_label
-from cryodc.runs import RunFolder, load_config, require
+from cryodc.runs import RunFolder, current_averages, current_classes, load_config, require
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
 
 
@@ -66,9 +64,8 @@ def select_run(
     """
     if out.exists():
         raise InputError("refusing to overwrite", file=out, remedy="choose another --out, or remove this file")
-    found = load_clusters(run)
-    clusters = load_final_classes(run, found)
-    if clusters is found:
+    clusters, averages = current_classes(run), current_averages(run)
+    if averages is None or averages.classification is None or averages.classification.labels is None:
         document = read_star(require(run.clusters / "clusters.star", "cryodc cluster"))
     else:
         document = read_star(require(run.averages / "particles.star", "cryodc average"))

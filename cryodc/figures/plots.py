@@ -11,8 +11,9 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from cryodc.clustering import SEPARATED, Trial
+from cryodc.clustering import SEPARATED
 from cryodc.figures.volumes import class_colour
+from cryodc.runs import Trial
 
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
 _ROUND_RESOLUTIONS = (

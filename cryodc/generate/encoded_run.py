@@ -6,12 +6,10 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from cryodc.averaging import load_final_classes
-from cryodc.clustering import load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.figures import ParticlePreviews, load_previews
-from cryodc.runs import RunFolder, load_codes, load_config, require
+from cryodc.runs import RunFolder, classes_if_any, load_codes, load_config, require
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ def load_encoded(run: RunFolder) -> EncodedRun:
     try:
         codes = codes.select(previews.particles.names)
         labels = None
-        if (run.clusters / "summary.json").exists():
-            clusters = load_final_classes(run, load_clusters(run))
+        clusters = classes_if_any(run)
+        if clusters is not None:
             place = {name: i for i, name in enumerate(clusters.names)}
             labels = clusters.labels[[place[name] for name in codes.names]]
     except KeyError as error:

@@ -1,5 +1,6 @@
 """Files of voxels and atoms: MRC, weights, tomograms, structures; and writing that never leaves half a file."""
 
+from cryodc.io.folders import new_folder, recover_folder, replace_folder
 from cryodc.io.images import ImageFinder, Problem, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
@@ -24,6 +25,7 @@ __all__ = [
     "find_by_name",
     "find_name",
     "last_number",
+    "new_folder",
     "number_of",
     "read_array",
     "read_bytes",
@@ -34,6 +36,8 @@ __all__ = [
     "read_volume",
     "read_weight",
     "read_yaml",
+    "recover_folder",
+    "replace_folder",
     "require_empty",
     "resolve_images",
     "series_name",

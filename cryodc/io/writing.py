@@ -1,11 +1,11 @@
 """Write files that are there whole or not at all."""
 
+import fcntl
 import gzip
 import json
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,19 +16,19 @@ from cryodc.errors import InputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success fsync it and rename it to ``path``.
 
-    Whatever goes wrong, ``path`` keeps its old content and no temporary file stays.
+    Whatever goes wrong, ``path`` keeps its old content. The temporary has one fixed name, so that one left by a killed
+    process is used again by the next, and it is locked, so that of two processes the second waits.
 
     Raises
     ------
     InputError
         If the folder cannot be written, or the disk is full.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    handle: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        handle = _open_alone(temporary)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -43,8 +43,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             remedy="free space or choose a folder you may write to; what was there before is unchanged",
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            # Before the lock is given up: afterwards the name may be another process's.
+            try:
+                temporary.unlink(missing_ok=True)
+            finally:
+                os.close(handle)
+
+
+def _open_alone(path: Path) -> int:
+    """An empty file that no other process writes: wait until the one that has it is done."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            # Some network file systems know no locks.
+            with suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                os.ftruncate(handle, 0)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        # It was renamed to its final name while we waited.
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

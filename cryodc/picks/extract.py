@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise, wedge_from_tilt_range
-from cryodc.io import Tomogram, file_names, find_by_name, require_empty, tomogram_stem, write_array, write_volume
+from cryodc.io import (
+    Tomogram,
+    file_names,
+    find_by_name,
+    new_folder,
+    require_empty,
+    tomogram_stem,
+    write_array,
+    write_volume,
+)
 from cryodc.picks.extracted_files import Dropped, Extracted, write_dropped, write_extracted
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks, match_tomograms
@@ -92,7 +101,7 @@ def extract_subtomograms(
     """Write particles.star, subtomograms/, weights/ and, if any were, dropped.csv; one box is in memory at a time.
 
     Everything is checked before the first box is read: files, picks, tomogram names, spacings, tilt ranges.
-    particles.star is written last, so a folder that has it is complete.
+    The folder appears when all of it is written; what a killed call began is removed by the next.
 
     Raises
     ------
@@ -120,24 +129,30 @@ def extract_subtomograms(
     _require_any(request, picks, tomograms, positions, [rows for _, rows in used])
     spacing = tomograms[0].spacing_angstrom * request.binning
     folders = file_names([path.name for path, _ in used])
-    weights = _write_weights(request, ranges, spacing)
     extracted: list[Extracted] = []
     dropped: list[Dropped] = []
+    star = request.out / "particles.star"
     n_done, n_total = 0, sum(len(rows) for _, rows in used)
-    for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
-        stem = tomogram_stem(path.name)
-        for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
-            name = f"subtomograms/{folders[path.name]}/{folders[path.name]}_{number:06d}.mrc"
-            voxels, why = cut_box(tomogram, place, request)
-            if voxels is None:
-                dropped.append(Dropped(int(picks.rows[pick]), stem, place, why))
-            else:
-                write_volume(request.out / name, Volume(voxels, spacing))
-                extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
-            n_done += 1
-            on_particle(n_done, n_total)
-    if dropped:
-        write_dropped(request.out / "dropped.csv", dropped)
+    with new_folder(request.out) as folder:
+        weights = _write_weights(folder, request, ranges, spacing)
+        for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
+            stem = tomogram_stem(path.name)
+            for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
+                name = f"subtomograms/{folders[path.name]}/{folders[path.name]}_{number:06d}.mrc"
+                voxels, why = cut_box(tomogram, place, request)
+                if voxels is None:
+                    dropped.append(Dropped(int(picks.rows[pick]), stem, place, why))
+                else:
+                    write_volume(folder / name, Volume(voxels, spacing))
+                    extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
+                n_done += 1
+                on_particle(n_done, n_total)
+        if dropped:
+            write_dropped(folder / "dropped.csv", dropped)
+        if extracted:
+            write_extracted(
+                folder / star.name, picks, extracted, request.box_size, spacing, tomograms[0].spacing_angstrom
+            )
     if not extracted:
         raise InputError(
             "no particle is left: every box was dropped",
@@ -145,8 +160,6 @@ def extract_subtomograms(
             found=f"{len(dropped)} of {len(dropped)}: {dropped[0].why}",
             remedy=f"see {request.out / 'dropped.csv'}",
         )
-    star = request.out / "particles.star"
-    write_extracted(star, picks, extracted, request.box_size, spacing, tomograms[0].spacing_angstrom)
     counts = {tomogram_stem(path.name): 0 for path, _ in used}
     for particle in extracted:
         counts[particle.tomogram] += 1
@@ -262,11 +275,11 @@ def _tilt_ranges(request: ExtractRequest, paths: Sequence[Path]) -> dict[Path, t
 
 
 def _write_weights(
-    request: ExtractRequest, ranges: Mapping[Path, tuple[float, float]], spacing_angstrom: float
+    folder: Path, request: ExtractRequest, ranges: Mapping[Path, tuple[float, float]], spacing_angstrom: float
 ) -> dict[tuple[float, float], str]:
     files = {}
     for pair in dict.fromkeys(ranges.values()):
         files[pair] = f"weights/wedge{pair[0]:+g}{pair[1]:+g}.mrc"
         weight = wedge_from_tilt_range(request.box_size, *pair, request.tilt_axis)
-        write_array(request.out / files[pair], weight.numpy(), spacing_angstrom)
+        write_array(folder / files[pair], weight.numpy(), spacing_angstrom)
     return files

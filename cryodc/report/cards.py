@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cryodc.clustering import Clusters
 from cryodc.figures import (
     ParticlePreviews,
     class_colour,
@@ -18,7 +17,7 @@ from cryodc.figures import (
 )
 from cryodc.io import read_volume
 from cryodc.report.decoded import data_uri
-from cryodc.runs import RunFolder
+from cryodc.runs import Clusters, RunFolder
 from cryodc.volumes import Volume
 
 _N_SAMPLES = 4

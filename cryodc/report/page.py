@@ -1,21 +1,16 @@
 """The report: one self-contained HTML page that shows everything a run found."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from cryodc.averaging import load_final_classes
-from cryodc.clustering import Clusters, are_averages_of, load_clusters
-from cryodc.errors import InputError
 from cryodc.evaluation import N_SHUFFLES, LeakageTable, run_leakage
 from cryodc.figures import (
     ParticlePreviews,
@@ -28,7 +23,16 @@ from cryodc.figures import (
 from cryodc.io import write_text
 from cryodc.report.cards import class_cards, class_gallery, sample_cards
 from cryodc.report.decoded import decoded_section
-from cryodc.runs import RunFolder, load_codes, load_config
+from cryodc.runs import (
+    FSC_COLUMNS,
+    Clusters,
+    RunFolder,
+    classes_if_any,
+    current_averages,
+    load_codes,
+    load_config,
+    read_table,
+)
 
 T = TypeVar("T")
 
@@ -53,16 +57,12 @@ def write_report(run: RunFolder) -> Path:
     config = load_config(run)
     previews = load_previews(run)
     particles = previews.particles
-    clusters = _optional(run.clusters / "summary.json", lambda: load_clusters(run))
-    averages = _optional(run.averages / "summary.json", lambda: _read_json(run.averages / "summary.json"))
+    clusters, found = classes_if_any(run), current_averages(run)
+    averages = None if found is None else found.model_dump(by_alias=True)
+    stale = found is None and (run.averages / "summary.json").exists()
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("cryodc.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
     )
-    if clusters is not None:
-        clusters = load_final_classes(run, clusters)
-    stale = averages is not None and (clusters is None or not are_averages_of(run, clusters))
-    if stale:
-        averages = None
     cards = class_cards(run, clusters, averages)
     page = template.render(
         title=" / ".join(run.path.resolve().parts[-2:]),
@@ -108,10 +108,10 @@ def _figures(
         if codes.transformation_told.shape[1] > 0:
             figures["transformation"] = codes_figure(codes.transformation_points, codes.names, groups)
     if run.log.exists():
-        figures["losses"] = loss_figure(pd.read_csv(run.log))
+        figures["losses"] = loss_figure(read_table(run.log, ("epoch", "seconds", "total"), "cryodc train --resume"))
     if averages is not None and (run.averages / "fsc.csv").exists():
         hidden = [row["class"] for row in averages["classes"] if not row["aligned"]]
-        figures["fsc"] = fsc_figure(pd.read_csv(run.averages / "fsc.csv"), hidden)
+        figures["fsc"] = fsc_figure(read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average"), hidden)
     # "</script" would end the script element that holds the JSON, "<!--<script" would keep it from ending.
     return {name: Markup(figure.to_json().replace("<", "\\u003c")) for name, figure in figures.items()}
 
@@ -121,7 +121,7 @@ def _fractions(run: RunFolder, averages: dict[str, Any] | None) -> list[dict[str
     path = run.averages / "fractions.csv"
     if averages is None or not path.exists():
         return []
-    table = pd.read_csv(path, dtype={"tomogram": str}, keep_default_na=False)
+    table = read_table(path, ("class", "n_particles", "fraction", "low", "high"), "cryodc average", ("tomogram",))
     each = [
         {"tomogram": name or "unnamed", "cells": rows.to_dict("records")}
         for name, rows in table.groupby("tomogram", sort=False)
@@ -159,16 +159,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
     return {None: "–", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            "this is not JSON", file=path, found=str(error), remedy="run `cryodc average` again"
-        ) from error
-    return content
 
 
 def _optional(path: Path, load: Callable[[], T]) -> T | None:

@@ -1,6 +1,5 @@
 """The viewer: averages, particles and codes of a run in napari."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cryodc.averaging import load_final_classes
-from cryodc.clustering import Clusters, are_averages_of, load_clusters
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.export import load_placements
@@ -18,7 +15,17 @@ from cryodc.figures import class_colour, principal_plane, read_particle, surface
 from cryodc.generate import read_traversals
 from cryodc.io import read_volume
 from cryodc.particles import ParticleSet
-from cryodc.runs import RunFolder, load_codes, load_config, load_run_particles
+from cryodc.runs import (
+    AverageSummary,
+    Clusters,
+    RunFolder,
+    classes_if_any,
+    current_averages,
+    current_states,
+    load_codes,
+    load_config,
+    load_run_particles,
+)
 
 if TYPE_CHECKING:
     import napari
@@ -53,16 +60,15 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
         import napari
     except ImportError as error:
         raise InputError("napari is not installed", remedy="pip install 'cryodc[view]'") from error
-    codes = load_codes(run)
-    particles = load_run_particles(run)
-    clusters = load_final_classes(run, load_clusters(run)) if (run.clusters / "summary.json").exists() else None
+    codes, particles, clusters = load_codes(run), load_run_particles(run), classes_if_any(run)
     viewer = napari.Viewer(title=f"cryodc · {run.path.resolve().name}", show=show)
     box_angstrom = particles.box_size * particles.spacing_angstrom
     n_averages = 0
     if (run.averages / "summary.json").exists():
-        if clusters is not None and are_averages_of(run, clusters):
-            n_averages = _add_averages(viewer, run, box_angstrom)
-            _add_states(viewer, run, box_angstrom)
+        averages = current_averages(run)
+        if averages is not None:
+            n_averages = _add_averages(viewer, run, averages, box_angstrom)
+            _add_states(viewer, run, box_angstrom, tell)
         else:
             tell("the averages are of an earlier clustering and are left out: run `cryodc average`")
             viewer.title += " · averages of an earlier clustering are left out"
@@ -132,16 +138,14 @@ class _ParticleLayer:
         return read_particle(self.particles.images[row], invert=self.invert, low_pass_voxels=6)
 
 
-def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> int:
+def _add_averages(viewer: "napari.Viewer", run: RunFolder, averages: AverageSummary, box_angstrom: float) -> int:
     """Averages side by side along x; those not aligned are hidden and named so."""
-    summary = run.averages / "summary.json"
-    rows: list[dict[str, Any]] = json.loads(summary.read_text(encoding="utf-8"))["classes"]
-    for position, row in enumerate(rows):
-        number = row["class"]
+    for position, row in enumerate(averages.classes):
+        number = row.class_number
         for suffix, what in (("_mask", "mask"), ("_half1", "half map 1"), ("_half2", "half map 2"), ("", "average")):
             volume = read_volume(run.averages / f"class{number:03d}{suffix}.mrc")
             low, high = np.percentile(volume.voxels, [1, 99.95])
-            aligned = "" if row["aligned"] else " (not aligned)"
+            aligned = "" if row.aligned else " (not aligned)"
             viewer.add_image(
                 volume.voxels,
                 name=f"class {number} {what}{aligned}",
@@ -153,19 +157,22 @@ def _add_averages(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) 
                 rendering="iso",
                 iso_threshold=surface_threshold(volume.voxels),
                 blending="translucent",
-                visible=what == "average" and bool(row["aligned"]),
+                visible=what == "average" and row.aligned,
             )
-    return len(rows)
+    return len(averages.classes)
 
 
-def _add_states(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float) -> None:
+def _add_states(viewer: "napari.Viewer", run: RunFolder, box_angstrom: float, tell: Callable[[str], None]) -> None:
     """States and axes of every class that has them, in the place of its average, with time as the first axis."""
-    for summary in sorted(run.states.glob("class*/summary.json")):
-        found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
-        number, folder = found["class"], summary.parent
+    current = current_states(run)
+    for folder in sorted(path.parent for path in run.states.glob("class*/summary.json")):
+        if folder.name not in {f"class{number:03d}" for number in current}:
+            tell(f"the states in {folder.name} are of earlier averages and are left out: run `cryodc states`")
+    for number, found in current.items():
+        folder = run.states / f"class{number:03d}"
         series = {"states": sorted(folder.glob("state*.mrc"))}
-        for axis in range(1, found["axes"] + 1):
-            supported = "" if axis <= found["axes_supported"] else " (not supported)"
+        for axis in range(1, found.axes + 1):
+            supported = "" if axis <= found.axes_supported else " (not supported)"
             series[f"axis {axis}{supported}"] = sorted(folder.glob(f"axis{axis}_*.mrc"))
         for name, files in series.items():
             if files:

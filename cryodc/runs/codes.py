@@ -1,10 +1,13 @@
 """The codes of a run: codes.npz."""
 
+import zipfile
+
 import numpy as np
 
 from cryodc.codes import Codes
 from cryodc.io import atomic_path
 from cryodc.runs.folder import RunFolder, require
+from cryodc.runs.summaries import damaged
 
 
 def save_codes(run: RunFolder, codes: Codes) -> None:
@@ -31,16 +34,33 @@ def load_codes(run: RunFolder) -> Codes:
     Raises
     ------
     InputError
-        If training has not finished.
+        If training has not finished, or the file is damaged.
     """
-    with np.load(require(run.codes, "cryodc train")) as arrays:
-        return Codes(
-            tuple(str(name) for name in arrays["names"]),
-            arrays["content"],
-            arrays["transformation"],
-            arrays["content_log_variance"],
-            arrays["transformation_log_variance"],
-            bool(arrays["directional"]) if "directional" in arrays else True,
-            arrays.get("template_content"),
-            arrays.get("template_pose"),
-        )
+    path = require(run.codes, "cryodc train")
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return Codes(
+                tuple(str(name) for name in arrays["names"]),
+                arrays["content"],
+                arrays["transformation"],
+                arrays["content_log_variance"],
+                arrays["transformation_log_variance"],
+                bool(arrays["directional"]),
+                arrays.get("template_content"),
+                arrays.get("template_pose"),
+            )
+    # What a damaged archive raises is up to zlib, zipfile and numpy.
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        zipfile.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        MemoryError,
+        SyntaxError,
+    ) as error:
+        raise damaged(path, "cryodc train --resume", str(error) or type(error).__name__) from error

@@ -6,13 +6,30 @@ from typing import Any
 import yaml
 
 from cryodc.dataset import InputOptions
-from cryodc.io import read_tilt_ranges, read_yaml, write_text
+from cryodc.io import read_tilt_ranges, write_text
 from cryodc.runs.folder import RunFolder
+from cryodc.runs.summaries import damaged
+
+_SECTIONS = {"dataset": dict, "input": dict, "model": dict, "image_folders": list, "seed": int}
 
 
 def load_config(run: RunFolder) -> dict[str, Any]:
-    """The run's config.yaml as a dictionary."""
-    return read_yaml(run.config, "the settings of a run")
+    """The run's config.yaml as a dictionary.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is not what `cryodc train` writes.
+    """
+    try:
+        content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise damaged(run.config, "cryodc train", str(error)) from error
+    sections = content if isinstance(content, dict) else {}
+    missing = [name for name, kind in _SECTIONS.items() if not isinstance(sections.get(name), kind)]
+    if missing:
+        raise damaged(run.config, "cryodc train", f"no section {missing[0]}")
+    return dict(sections)
 
 
 def save_config(run: RunFolder, config: dict[str, Any]) -> None:

@@ -1,10 +1,7 @@
 """The particles of one class of an averaged run, in their poses."""
 
-import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +13,17 @@ from cryodc.dataset import SubtomogramDataset
 from cryodc.errors import InputError
 from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
-from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, require
+from cryodc.runs import (
+    FSC_COLUMNS,
+    AverageSummary,
+    RunFolder,
+    damaged,
+    load_run_dataset,
+    load_run_particles,
+    read_table,
+    require,
+    require_averages,
+)
 from cryodc.star import particle_block, read_star, read_whole_numbers
 from cryodc.states.measurements import PosedBatch
 
@@ -66,25 +73,24 @@ class PosedParticles:
             yield volumes.to(device), weights.to(device), self.rotations[c], self.origins_voxels[c]
 
 
-def require_aligned(run: RunFolder, class_number: int) -> dict[str, Any]:
+def require_aligned(run: RunFolder, class_number: int) -> AverageSummary:
     """averages/summary.json of a run in which this class is aligned.
 
     Raises
     ------
     InputError
-        If the run has no averages, no such class, or the class is not aligned.
+        If the run has no averages of the classes it has now, no such class, or the class is not aligned.
     """
-    path = require(run.averages / "summary.json", "cryodc average")
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    entry = next((row for row in summary["classes"] if row["class"] == class_number), None)
+    summary, path = require_averages(run), run.averages / "summary.json"
+    entry = summary.of_class(class_number)
     if entry is None:
-        known = ", ".join(str(row["class"]) for row in summary["classes"])
+        known = ", ".join(str(row.class_number) for row in summary.classes)
         raise InputError("there is no such class", file=path, expected=f"--class {known}", found=str(class_number))
-    if not entry["aligned"]:
+    if not entry.aligned:
         raise InputError(
             f"class {class_number} is not aligned: without poses there are no states to tell apart",
             file=path,
-            found=entry["note"],
+            found=entry.note,
             remedy="average it with poses in the STAR, more particles or more --starts",
         )
     return summary
@@ -136,8 +142,8 @@ def load_posed_particles(run: RunFolder, number: int, fewest: int, device: torch
 
 def _supported_shells(run: RunFolder, number: int) -> int:
     """Shells before the half maps' FSC first falls below 0.143; at least 3."""
-    path = require(run.averages / "fsc.csv", "cryodc average")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["class"]) == number]
-    fsc = np.array([float(row["fsc"]) for row in rows])
+    table = read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average")
+    fsc = table.loc[table["class"] == number, "fsc"].to_numpy(dtype=np.float64)
+    if len(fsc) < 5:
+        raise damaged(run.averages / "fsc.csv", "cryodc average", f"{len(fsc)} shells of class {number}")
     return max(3, min(agreeing_shells(fsc), len(fsc) - 2))

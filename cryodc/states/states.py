@@ -23,10 +23,10 @@ from cryodc.device import choose_device
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
 from cryodc.geometry import symmetry_rotations
-from cryodc.io import read_volume, write_json, write_text, write_volume
+from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
-from cryodc.runs import RunFolder, load_codes, require
+from cryodc.runs import RunFolder, StatesSummary, fingerprint_of_averages, load_codes, require, write_summary, writing
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
@@ -78,56 +78,61 @@ def find_states(
     Raises
     ------
     InputError
-        If the run has no averages, no such class, the class is not aligned or too small, the mask does not fit, there
-        is no such point group, the average has no such axes, or there is no such device.
+        If the run has no averages of the classes it has now, no such class, the class is not aligned or too small, the
+        mask does not fit, there is no such point group, the average has no such axes, there is no such device, or
+        another process writes into the run.
     """
-    tell = progress or (lambda _: None)
-    where = choose_device(device)
     relax = _point_group(relax)
-    summary = require_aligned(run, class_number)
-    mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
-    members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
-    inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
-    tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
-    n_moved = 0
-    if relax != "C1":
-        members, inside = _on_axes(run, members, inside, relax)
-    measured, average = measure(members.batches, inside, members.shells)
-    if relax != "C1":
-        measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
-        members = replace(members, rotations=members.rotations @ mates)
-        n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
-        tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
-    found = find_conformations(measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress)
-    folder = run.states / f"class{class_number:03d}"
-    _clear(folder, tell)
-    states = _write_states(folder, members, found)
-    _write_axes(folder, members, average, found.axes, measured.ball)
-    _write_star(run, folder, members, found, relax != "C1")
-    _write_coordinates(folder, members, found)
-    write_json(
-        folder / "summary.json",
-        {
-            "class": class_number,
-            "n_particles": len(members.rows),
-            "n_states": found.n_states,
-            "requested": "auto" if n_states is None else n_states,
-            "verdict": found.verdict,
-            "stability": round(found.stability, 4),
-            "states": states,
-            "trials": [asdict(trial) for trial in found.trials],
-            "axes": len(found.axes),
-            "axes_supported": found.axes_supported,
-            "axis_steps": list(AXIS_STEPS),
-            "transformation_codes": _code_agreement(run, members, found, seed),
-            "finest_angstrom": round(members.box_size * members.spacing_angstrom / members.shells, 2),
-            "mask": str(mask_file),
-            "relaxed_symmetry": relax,
-            "moved_to_a_mate": n_moved,
-            "half_sets": summary["half_sets"],
-            "seed": seed,
-        },
-    )
+    with writing(run, "states"):
+        summary, made_of = require_aligned(run, class_number), fingerprint_of_averages(run)
+        tell = progress or (lambda _: None)
+        where = choose_device(device)
+        mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
+        members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
+        inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
+        tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
+        n_moved = 0
+        if relax != "C1":
+            members, inside = _on_axes(run, members, inside, relax)
+        measured, average = measure(members.batches, inside, members.shells)
+        if relax != "C1":
+            measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
+            members = replace(members, rotations=members.rotations @ mates)
+            n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
+            tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
+        found = find_conformations(
+            measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress
+        )
+        place = run.states / f"class{class_number:03d}"
+        if place.exists():
+            tell(f"replacing the states in {place}")
+        with replace_folder(place) as folder:
+            states = _write_states(folder, members, found)
+            _write_axes(folder, members, average, found.axes, measured.ball)
+            _write_star(run, folder, members, found, relax != "C1")
+            _write_coordinates(folder, members, found)
+            described = StatesSummary(
+                made_of=made_of,
+                class_number=class_number,
+                n_particles=len(members.rows),
+                n_states=found.n_states,
+                requested="auto" if n_states is None else n_states,
+                verdict=found.verdict,
+                stability=round(found.stability, 4),
+                states=states,
+                trials=[asdict(trial) for trial in found.trials],
+                axes=len(found.axes),
+                axes_supported=found.axes_supported,
+                axis_steps=list(AXIS_STEPS),
+                transformation_codes=_code_agreement(run, members, found, seed),
+                finest_angstrom=round(members.box_size * members.spacing_angstrom / members.shells, 2),
+                mask=str(mask_file),
+                relaxed_symmetry=relax,
+                moved_to_a_mate=n_moved,
+                half_sets=summary.half_sets,
+                seed=seed,
+            )
+            write_summary(folder, described)
     return found
 
 
@@ -146,15 +151,6 @@ def _on_axes(run: RunFolder, members: PosedParticles, inside: Tensor, symmetry: 
     poses = (members.rotations, members.origins_voxels)
     (rotations, origins), mask = put_on_axes(voxels, inside, poses, symmetry, float(members.shells))
     return replace(members, rotations=rotations, origins_voxels=origins), mask
-
-
-def _clear(folder: Path, tell: Callable[[str], None]) -> None:
-    """Remove what an earlier call wrote, saying so; files of others stay."""
-    stale = [path for pattern in ("state*.mrc", "axis*.mrc", "state*.star") for path in folder.glob(pattern)]
-    if stale or (folder / "summary.json").exists():
-        tell(f"replacing the states in {folder}")
-    for path in stale:
-        path.unlink()
 
 
 def _write_states(folder: Path, members: PosedParticles, found: Conformations) -> list[dict[str, Any]]:

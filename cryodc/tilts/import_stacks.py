@@ -24,7 +24,7 @@ from cryodc.fourier import (
     multiply_by_transfer,
     subtract_background,
 )
-from cryodc.io import ImageFinder, file_names, require_empty, write_array, write_json, write_volume
+from cryodc.io import ImageFinder, file_names, new_folder, require_empty, write_array, write_json, write_volume
 from cryodc.particles import COORDINATE_PIXEL, IMAGE_PIXEL, with_subtomograms
 from cryodc.star import read_star, write_star
 from cryodc.tilts.defocus_hand import gradient_sign, gradient_terms
@@ -130,21 +130,22 @@ def import_tilt_stacks(
     on_start(len(stacks))
     files = _file_names(stacks)
     spacing = stacks.spacing_angstrom * binning
-    for rows, result in _backproject_all(stacks, box, binning, hands, where):
-        _write_volumes(out, [files[i] for i in rows], result, spacing)
-        on_batch(len(rows))
-    told = stacks.frame.describe()
-    summary = ImportSummary(
-        out / "particles.star", particle_star, tomogram_star, len(stacks), box, spacing, hands, told
-    )
-    settings = asdict(summary) | {key: str(getattr(summary, key)) for key in ("star", "particles", "tomograms")}
-    write_json(out / "import.json", settings | {"binning": binning})
-    images, weights = ([f"{file}_{kind}.mrc" for file in files] for kind in ("data", "weights"))
-    written = with_subtomograms(document, images, weights, box, spacing, binning)
-    if stacks.frame.stated_by == IMAGE_PIXEL and binning > 1:
-        # Coordinates stay as they are, and count pixels of the images that were: it has to be said.
-        written = written.with_column("optics", COORDINATE_PIXEL, document.block("optics").column(IMAGE_PIXEL))
-    write_star(written, summary.star)
+    with new_folder(out) as folder:
+        for rows, result in _backproject_all(stacks, box, binning, hands, where):
+            _write_volumes(folder, [files[i] for i in rows], result, spacing)
+            on_batch(len(rows))
+        told = stacks.frame.describe()
+        summary = ImportSummary(
+            out / "particles.star", particle_star, tomogram_star, len(stacks), box, spacing, hands, told
+        )
+        settings = asdict(summary) | {key: str(getattr(summary, key)) for key in ("star", "particles", "tomograms")}
+        write_json(folder / "import.json", settings | {"binning": binning})
+        images, weights = ([f"{file}_{kind}.mrc" for file in files] for kind in ("data", "weights"))
+        written = with_subtomograms(document, images, weights, box, spacing, binning)
+        if stacks.frame.stated_by == IMAGE_PIXEL and binning > 1:
+            # Coordinates stay as they are, and count pixels of the images that were: it has to be said.
+            written = written.with_column("optics", COORDINATE_PIXEL, document.block("optics").column(IMAGE_PIXEL))
+        write_star(written, folder / summary.star.name)
     return summary
 
 

@@ -95,10 +95,9 @@ def require_same(run: RunFolder, described: dict[str, Any]) -> None:
     InputError
         Naming each setting that differs, and nothing else.
     """
-    stored = load_config(run)
-    begun = _with_defaults(stored)
+    begun = load_config(run)
     # Images have no section of templates.
-    sections = [s for s in ("dataset", "input", *TrainConfig.model_fields, "seed") if s in described and s in stored]
+    sections = [s for s in ("dataset", "input", *TrainConfig.model_fields, "seed") if s in described and s in begun]
     pairs = [*_differences("pack", _voxels(begun), _voxels(described))]
     pairs += [pair for section in sections for pair in _differences(section, begun[section], described[section])]
     differing = [pair for pair in pairs if not pair[0].startswith(_LATER)]
@@ -138,12 +137,6 @@ def _differences(name: str, begun: Any, found: Any) -> Iterator[tuple[str, Any, 
             yield from _differences(f"{name}.{key}", begun.get(key), found.get(key))
     elif begun != found:
         yield name, begun, found
-
-
-def _with_defaults(described: dict[str, Any]) -> dict[str, Any]:
-    """Settings that config.yaml does not name are the defaults."""
-    sections = {section: described[section] for section in TrainConfig.model_fields if section in described}
-    return described | TrainConfig.model_validate(sections).model_dump(mode="json")
 
 
 def _voxels(described: dict[str, Any]) -> dict[str, Any]:

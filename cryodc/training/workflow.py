@@ -1,5 +1,6 @@
 """Train a run: from a STAR file to a run folder with a model and the codes of every particle."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ from cryodc.errors import InputError
 from cryodc.io import ImageFinder
 from cryodc.models import TrainConfig
 from cryodc.particles import holds_images, read_image_particles, read_images, read_particles
-from cryodc.runs import RunFolder, open_run_dataset, save_codes, save_config
+from cryodc.runs import RunFolder, open_run_dataset, save_codes, save_config, writing
 from cryodc.star import read_star, write_star
 from cryodc.templates import add_template_code
 from cryodc.training.description import describe_pack, describe_run
@@ -114,10 +115,10 @@ def train_run(request: TrainRequest, listener: Listener | None = None) -> tuple[
     Raises
     ------
     InputError
-        As :func:`prepare_run` and :func:`cryodc.training.loop.train`.
+        As :func:`prepare_run` and :func:`cryodc.training.loop.train`; or if another process writes into the folder.
     """
     device = choose_device(request.device)
-    with join_team(device) as team:
+    with join_team(device) as team, writing(RunFolder(request.out), "train") if team.leads else nullcontext():
         prepared = prepare_run(request, team, listener)
         return prepared.run, fit_run(prepared, request, device, team, listener)
 

@@ -14,9 +14,9 @@ from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
 from cryodc.alignment import balanced_halves
-from cryodc.averaging import average_run, load_final_classes
+from cryodc.averaging import AverageRequest, average_run
 from cryodc.averaging.place import symmetry_of
-from cryodc.clustering import load_clusters
+from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.evaluation import evaluate_run
 from cryodc.fourier import (
@@ -33,15 +33,16 @@ from cryodc.fourier import (
     wedge_from_tilt_range,
 )
 from cryodc.geometry import matrices_from_euler, random_rotations
-from cryodc.io import read_volume, write_json, write_volume
+from cryodc.io import read_volume, write_volume
 from cryodc.maps import average_particles, average_sums, half_maps
 from cryodc.models import preset_config
 from cryodc.particles import read_particles, with_poses
-from cryodc.runs import RunFolder, load_run_particles, save_config
+from cryodc.runs import RunFolder, current_classes, load_run_particles, save_codes, save_config
 from cryodc.simulation import SimulationConfig, phantom, read_truth, write_simulation
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.training import TrainRequest, describe_run
 from cryodc.volumes import Volume
+from tests.made_runs import make_clusters
 
 BOX = 32
 CENTRES = torch.tensor([[0.0, 1.0, -5.0], [4.0, -2.0, 1.0], [-2.0, 4.5, 2.0], [1.0, 5.0, -1.0], [-6.0, -1.0, 0.5]])
@@ -220,20 +221,8 @@ def run(tmp_path: Path) -> RunFolder:
     folder.particles.write_bytes(posed.read_bytes())
     labels = truth.labels.copy()
     labels[:2] = 2
-    write_json(
-        folder.clusters / "summary.json",
-        {
-            "n_clusters": 3,
-            "requested": 3,
-            "sizes": np.bincount(labels).tolist(),
-            "stability": 1.0,
-            "verdict": "3 classes",
-            "trials": [],
-            "names": list(table.names),
-            "labels": labels.tolist(),
-            "confidence": [1.0] * len(labels),
-        },
-    )
+    save_codes(folder, Codes(table.names, *[np.zeros((len(labels), 2), np.float32)] * 4))
+    make_clusters(folder, table.names, labels.tolist())
     return folder
 
 
@@ -280,7 +269,7 @@ def test_particles_keep_their_half_sets_however_these_are_written(run: RunFolder
 
 def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolder) -> None:
     told: list[str] = []
-    results = average_run(run, ignore_poses=True, n_starts=1, low_pass_angstrom=80.0, progress=told.append)
+    results = average_run(run, AverageRequest(ignore_poses=True, n_starts=1, low_pass_angstrom=80.0), told.append)
     assert not results[2].aligned
     assert "too few particles" in results[2].note
     assert results[2].resolution_angstrom is None
@@ -299,7 +288,7 @@ def test_the_command_prints_a_table(run: RunFolder) -> None:
 
 
 def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: RunFolder) -> None:
-    results = average_run(run, ignore_poses=True, n_starts=1, classify=True)
+    results = average_run(run, AverageRequest(ignore_poses=True, n_starts=1, classify=True))
     rows = list(csv.DictReader((run.averages / "assignments.csv").read_text().splitlines()))
     block = particle_block(read_star(run.averages / "particles.star"))
     assert block.column("rlnClassNumber") == [row["class"] for row in rows]
@@ -316,7 +305,7 @@ def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: 
     scores = evaluate_run(run, run.path.parent / "sim/truth.csv").final_classes
     assert scores is not None
     assert scores.ari == 1.0
-    classes = load_final_classes(run, load_clusters(run))
+    classes = current_classes(run)
     assert (classes.labels + 1).tolist() == [int(row["class"]) for row in rows]
 
 
@@ -326,7 +315,7 @@ def test_the_mask_of_a_class_takes_the_place_of_its_automatic_one(run: RunFolder
     given = (1 - torch.linspace(0, 1, BOX)[:, None, None].expand(BOX, BOX, BOX)) * soft_sphere(BOX, 9, 4)
     path = tmp_path / "half.mrc"
     write_volume(path, Volume(given.contiguous().numpy(), load_run_particles(run).spacing_angstrom))
-    average_run(run, masks={1: path})
+    average_run(run, AverageRequest(masks={1: path}))
     np.testing.assert_allclose(read_volume(run.averages / "class001_mask.mrc").voxels, given, atol=1e-6)
     np.testing.assert_array_equal(read_volume(run.averages / "class002_mask.mrc").voxels, automatic[1])
     assert json.loads((run.averages / "summary.json").read_text())["masks"] == {"1": str(path)}
@@ -336,15 +325,15 @@ def test_a_low_pass_that_nothing_can_start_at_is_refused(run: RunFolder) -> None
     """Box 32 at 10 Å: halves are judged by shells 10 to 12, the last before 0.8 of Nyquist, if not before."""
     for coarse_or_fine in (110.0, 31.9, 15.0):
         with pytest.raises(InputError, match=r"Nyquist is 20 Å"):
-            average_run(run, ignore_poses=True, low_pass_angstrom=coarse_or_fine)
+            average_run(run, AverageRequest(ignore_poses=True, low_pass_angstrom=coarse_or_fine))
     with pytest.raises(InputError, match="taken as they are"):
-        average_run(run, low_pass_angstrom=60.0)
+        average_run(run, AverageRequest(low_pass_angstrom=60.0))
     assert not run.averages.exists()
 
 
 def test_symmetry_of_a_class_that_is_not_there_is_refused(run: RunFolder) -> None:
     with pytest.raises(InputError, match="not there"):
-        average_run(run, symmetries={4: "C2"})
+        average_run(run, AverageRequest(symmetries={4: "C2"}))
     assert not run.averages.exists()
 
 

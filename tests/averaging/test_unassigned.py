@@ -15,9 +15,8 @@ from cryodc_cli.take_away.map_back import map_back
 from cryodc_cli.take_away.select import select
 
 from cryodc.averaging.final_classes import FinalClasses
-from cryodc.clustering import load_clusters
 from cryodc.report import write_report
-from cryodc.runs import RunFolder
+from cryodc.runs import RunFolder, load_clusters
 from cryodc.simulation import read_truth
 from cryodc.star import particle_block, read_star
 

@@ -216,7 +216,7 @@ def test_a_file_that_is_no_particle_star_is_one_problem(tmp_path: Path) -> None:
 def test_a_tilt_range_that_is_none_is_refused_at_once(star: Path) -> None:
     result = CliRunner().invoke(check, [str(star), "--tilt-range", "60", "-60"])
     assert result.exit_code == 2
-    assert "tilt range" in result.output
+    assert "expected MIN below MAX" in result.output
 
 
 def test_the_table_says_what_training_needs(star: Path) -> None:

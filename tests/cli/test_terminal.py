@@ -171,3 +171,9 @@ def test_no_bar_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, caps
     said = refusal(["train", "nothing.star"], monkeypatch, capsys)
     assert said.startswith("Error:")
     assert "Reading" not in said
+
+
+def test_here_is_a_folder_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--out .`` has no last part whose length could be judged."""
+    monkeypatch.chdir(tmp_path)
+    assert OutPath().convert(".", None, None) == Path()

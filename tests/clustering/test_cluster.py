@@ -11,13 +11,12 @@ from cryodc.clustering import (
     cluster_run,
     content_features,
     fit_mixture,
-    load_clusters,
     valley_between,
 )
 from cryodc.clustering.valley import valley_limit, valley_threshold
 from cryodc.codes import Codes
 from cryodc.errors import InputError
-from cryodc.runs import RunFolder, load_codes, save_codes
+from cryodc.runs import RunFolder, load_clusters, load_codes, save_codes
 from cryodc.star import particle_block, read_star
 
 

@@ -164,7 +164,7 @@ def test_whitened_particles_are_cropped_as_the_whole_of_them(particles: Particle
 
 
 def test_a_run_on_a_cropped_pack_averages_at_the_spacing_of_the_pack(tmp_path: Path) -> None:
-    from cryodc.averaging import average_run
+    from cryodc.averaging import AverageRequest, average_run
     from cryodc.clustering import cluster_run
 
     fine = tmp_path / "fine"
@@ -177,7 +177,7 @@ def test_a_run_on_a_cropped_pack_averages_at_the_spacing_of_the_pack(tmp_path: P
     run, _ = train_run(TrainRequest(warp, tmp_path / "run", overrides=OVERRIDES, pack=tmp_path / "p"))
     cluster_run(run, 2)
     # Classes too small to align keep the poses they were given, and these are written.
-    averages = average_run(run, ignore_poses=True)
+    averages = average_run(run, AverageRequest(ignore_poses=True))
     volume = read_volume(run.averages / "class001.mrc")
     assert (volume.box_size, volume.spacing_angstrom) == (16, pytest.approx(22.5))
     assert all(result.resolution_angstrom is None or result.resolution_angstrom >= 45 for result in averages)

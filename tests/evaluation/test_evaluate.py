@@ -15,12 +15,13 @@ from cryodc.errors import InputError
 from cryodc.evaluation import compare_maps, composition_scores, evaluate_run, match_names, pose_errors
 from cryodc.evaluation.agreement import map_mask
 from cryodc.geometry import geodesic_degrees, matrices_from_euler, symmetry_rotations
-from cryodc.io import read_volume, write_json, write_volume
+from cryodc.io import read_volume, write_volume
 from cryodc.particles import Poses, read_particles, with_classes, with_poses
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, phantom, read_truth, write_simulation
 from cryodc.star import read_star, write_star
 from cryodc.volumes import Volume
+from tests.made_runs import make_averages, make_clusters
 
 GLOBAL = matrices_from_euler([[33.0, 71.0, -140.0]])[0]
 OFFSET = np.array([6.0, -11.0, 4.0])
@@ -200,20 +201,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]
     wheel = truth.proteins.index("wheel")
     labels = np.where(truth.labels == wheel, 0, 1)
     labels[:2] = 1 - labels[:2]
-    write_json(
-        run.clusters / "summary.json",
-        {
-            "n_clusters": 2,
-            "requested": 2,
-            "sizes": np.bincount(labels).tolist(),
-            "stability": 1.0,
-            "verdict": "2 classes",
-            "trials": [],
-            "names": list(truth.names),
-            "labels": labels.tolist(),
-            "confidence": [1.0] * 20,
-        },
-    )
+    make_clusters(run, truth.names, labels.tolist())
     star = folder / "sim/particles.star"
     document = with_poses(read_star(star), estimate_of(truth.poses), read_particles(star))
     write_star(
@@ -222,8 +210,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]
     for number, name in ((1, "wheel"), (2, "clamp")):
         average, _ = turned_copy(name, 0.1)
         write_volume(run.averages / f"class{number:03d}.mrc", average)
-    classes = [{"class": 1, "resolution_angstrom": 41.0, "aligned": True}, {"class": 2, "aligned": False}]
-    write_json(run.averages / "summary.json", {"poses": "aligned", "classes": classes})
+    make_averages(run, {1: 41.0, 2: None})
     return run, folder / "sim/truth.csv"
 
 

@@ -32,7 +32,8 @@ from cryodc.evaluation.probes import areas
 from cryodc.fourier import missing_moments, wedge_from_tilt_range
 from cryodc.geometry import symmetry_rotations
 from cryodc.report import write_report
-from cryodc.runs import RunFolder, load_codes, save_codes
+from cryodc.runs import RunFolder, load_clusters, load_codes, save_codes
+from tests.made_runs import make_clusters
 
 
 def rotations(n: int, seed: int = 0) -> np.ndarray:
@@ -194,12 +195,13 @@ def run(small_run: Path, tmp_path: Path) -> RunFolder:
 
 def holding(run: RunFolder, quantity: np.ndarray) -> None:
     """Give the run content codes that hold this."""
-    codes = load_codes(run)
+    codes, clusters = load_codes(run), load_clusters(run)
     content = encoded(quantity, codes.content.shape[1]).astype(np.float32)
     save_codes(
         run,
         type(codes)(codes.names, content, codes.transformation, content, codes.transformation_log_variance),
     )
+    make_clusters(run, clusters.names, clusters.labels.tolist())
 
 
 def test_a_run_that_learned_its_tomograms_is_told_so(run: RunFolder) -> None:
@@ -273,8 +275,8 @@ def test_evaluate_without_truth_prints_the_table_alone(run: RunFolder) -> None:
     found = json.loads(CliRunner().invoke(evaluate, [str(run.path), "--json"]).stdout)
     assert {row["name"] for row in found["leakage_without_truth"]["rows"]} >= {"orientation", "tomogram", "identity"}
     assert json.loads(run.leakage.read_text())["rows"] == found["leakage_without_truth"]["rows"]
-    assert CliRunner().invoke(evaluate, [str(run.path), "--symmetry", "wheel=D7"]).exit_code == 2
-    assert CliRunner().invoke(evaluate, [str(run.path), "--map", "wheel=a.mrc"]).exit_code == 2
+    assert CliRunner().invoke(evaluate, [str(run.path), "--symmetry", "wheel:D7"]).exit_code == 2
+    assert CliRunner().invoke(evaluate, [str(run.path), "--map", "wheel:a.mrc"]).exit_code == 2
 
 
 def test_evaluate_with_truth_judges_codes_by_protein(run: RunFolder, small_run: Path) -> None:

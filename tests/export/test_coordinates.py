@@ -25,6 +25,8 @@ from cryodc.errors import InputError
 from cryodc.export import export_run, load_placements, map_back
 from cryodc.picks import ExtractRequest, convert_picks, extract_subtomograms
 from cryodc.runs import RunFolder
+from cryodc.star import particle_block, read_star
+from tests.made_runs import make_averages, make_clusters
 
 Array = NDArray[np.float64]
 
@@ -244,7 +246,11 @@ def _averaged(name: str, folder: Path) -> tuple[RunFolder, Layout]:
         with mrcfile.new(star.parent / file, voxels) as mrc:
             mrc.voxel_size = layout.image_pixel
     (folder / "run/config.yaml").write_text("{}")
-    return RunFolder(folder / "run"), layout
+    run = RunFolder(folder / "run")
+    names = particle_block(read_star(star)).column("rlnImageName")
+    make_clusters(run, names, [0] * len(names))
+    make_averages(run, {1: 2 * layout.image_pixel})
+    return run, layout
 
 
 def _assert_at_places(found_xyz_angstrom: Array, tolerance: float = 0.01) -> None:

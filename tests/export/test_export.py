@@ -21,6 +21,7 @@ from cryodc.io import write_array, write_volume
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, phantom, write_simulation
 from cryodc.volumes import Volume
+from tests.made_runs import make_averages, make_clusters
 
 BOX, SPACING = 32, 10.0
 NAME = "wheel"
@@ -44,6 +45,9 @@ def averaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_volume(averages / "class001.mrc", Volume(truth().astype(np.float32), SPACING))
     write_volume(averages / "class001_mask.mrc", Volume((truth() > 0.05).astype(np.float32), SPACING))
     (folder / "run/config.yaml").write_text("{}")
+    names = [line.split()[0] for line in text if "subtomograms/" in line]
+    make_clusters(RunFolder(folder / "run"), names, [0] * len(names))
+    make_averages(RunFolder(folder / "run"), {1: 20.0})
     return folder
 
 

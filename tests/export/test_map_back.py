@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.export import describe_bytes, map_back
 from cryodc.runs import RunFolder
+from tests.made_runs import make_averages, make_clusters
 
 BOX, SPACING = 8, 20.0
 
@@ -32,7 +33,10 @@ def _run(folder: Path, rows: list[tuple[str, float, float, float]]) -> RunFolder
         with mrcfile.new(averages / name, (distance < 2.5).astype(np.float32)) as mrc:
             mrc.voxel_size = SPACING
     (folder / "run/config.yaml").write_text("{}")
-    return RunFolder(folder / "run")
+    run = RunFolder(folder / "run")
+    make_clusters(run, [f"{i}.mrc" for i in range(len(rows))], [0] * len(rows))
+    make_averages(run, {1: 2 * SPACING})
+    return run
 
 
 def _places(folder: Path) -> dict[str, list[list[float]]]:

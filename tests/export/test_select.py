@@ -1,7 +1,6 @@
 """``cryodc select``: the particles asked for, and not a character of their rows changed."""
 
 import gzip
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from cryodc.export import parse_classes, select_run
 from cryodc.particles import read_particles
 from cryodc.runs import RunFolder
 from cryodc.star import compare_stars, read_star
+from tests.made_runs import make_clusters, make_config
 
 CLASSES = [1, 2, 1, 3, 2, 1]
 CONFIDENCE = [0.99, 0.6, 0.7, 0.95, 0.9, 0.5]
@@ -24,19 +24,11 @@ def run(tmp_path: Path) -> RunFolder:
     """A clustered run of six particles in three tomograms, one named like a number."""
     folder = RunFolder(tmp_path / "run")
     folder.clusters.mkdir(parents=True)
-    (folder.path / "config.yaml").write_text("seed: 0\n")
+    make_config(folder)
     rows = [f"p{i}.mrc  {t}\t{c}   # {i}" for i, (t, c) in enumerate(zip(TOMOGRAMS, CLASSES, strict=True))]
     head = "# by hand\ndata_particles\n\nloop_ \n_rlnImageName #1\n_rlnTomoName #2\n_rlnClassNumber #3\n"
     (folder.clusters / "clusters.star").write_text(head + "\n".join(rows) + "\n\n# end\n")
-    summary = {
-        "names": [f"p{i}.mrc" for i in range(6)],
-        "labels": [c - 1 for c in CLASSES],
-        "confidence": CONFIDENCE,
-        "stability": 1.0,
-        "trials": [],
-        "verdict": "3 classes",
-    }
-    (folder.clusters / "summary.json").write_text(json.dumps(summary))
+    make_clusters(folder, [f"p{i}.mrc" for i in range(6)], [c - 1 for c in CLASSES], CONFIDENCE)
     return folder
 
 
@@ -145,7 +137,7 @@ def _with_images(run: RunFolder, folder: Path) -> None:
     folder.mkdir(parents=True)
     for i in range(6):
         (folder / f"p{i}.mrc").write_bytes(bytes([i]))
-    (run.path / "config.yaml").write_text(f"seed: 0\nimage_folders: [{folder}]\n")
+    make_config(run, [folder])
 
 
 def test_images_are_found_from_wherever_the_selection_is_written(

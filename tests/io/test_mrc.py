@@ -277,7 +277,7 @@ def _raise(code: int) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("function", "code", "message"),
     [
-        ("tempfile.mkstemp", errno.EACCES, "Permission denied"),
+        ("os.open", errno.EACCES, "Permission denied"),
         ("os.fsync", errno.ENOSPC, "No space left on device"),
         ("os.fsync", errno.EROFS, "Read-only file system"),
     ],

@@ -430,3 +430,22 @@ def test_a_shift_and_its_opposite_give_the_volume_back(shift: tuple[float, float
     smooth = low_pass(volume, 4.0, 1.0)
     there = fourier_shift(smooth, torch.tensor(shift))
     torch.testing.assert_close(fourier_shift(there, -torch.tensor(shift)), smooth, atol=1e-4, rtol=0)
+
+
+class _Killed(BaseException):
+    """What ends a process, and no one catches."""
+
+
+def test_an_extraction_that_was_killed_is_begun_again(tomogram: Path, tmp_path: Path) -> None:
+    request = ExtractRequest([tomogram], _write_picks("csv", tmp_path), tmp_path / "out", 16, tilt_range=(-60, 50))
+
+    def kill(n_done: int, n_total: int) -> None:
+        if n_done == 2:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        extract_subtomograms(request, kill)
+    assert not request.out.exists()
+    result = extract_subtomograms(request)
+    assert sum(result.n_extracted.values()) == len(list(request.out.glob("subtomograms/*/*.mrc"))) == 4
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cryodc.clustering import cluster_run, load_clusters
+from cryodc.clustering import cluster_run
 from cryodc.figures import class_colour
 from cryodc.report import write_report
-from cryodc.runs import RunFolder
+from cryodc.runs import RunFolder, load_clusters
 
 
 class Links(HTMLParser):

@@ -22,8 +22,9 @@ from cryodc.errors import InputError
 from cryodc.export import select_run
 from cryodc.particles import ParticleSet, read_particles, with_classes
 from cryodc.picks import read_picks
-from cryodc.runs import RunFolder, save_codes, save_config
+from cryodc.runs import RunFolder, save_codes
 from cryodc.star import particle_block, read_star, write_star
+from tests.made_runs import make_config
 
 SETTINGS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
@@ -212,7 +213,7 @@ def test_no_name_in_a_star_makes_a_command_write_outside_its_folder(tmp_path: Pa
     run.particles.write_text(f"data_particles\n\nloop_\n_rlnImageName #1\n_rlnTomoName #2\n{rows}")
     names = tuple(particle_block(read_star(run.particles)).column("rlnImageName"))
     content = np.random.default_rng(0).standard_normal((len(names), 4)).astype(np.float32)
-    save_config(run, {"seed": 0})
+    make_config(run)
     save_codes(run, Codes(names, content, content[:, :2], content * 0, content[:, :2] * 0))
     before = _everything(tmp_path)
     outside = Path("/tmp/cryodc_escaped.mrc").exists()
@@ -221,7 +222,7 @@ def test_no_name_in_a_star_makes_a_command_write_outside_its_folder(tmp_path: Pa
     made = _everything(tmp_path) - before
     assert {str(path) for path in made} == {
         "work/run/clusters", "work/run/clusters/clusters.star", "work/run/clusters/class001.star",
-        "work/run/clusters/class002.star", "work/run/clusters/summary.json", "work/run/kept.star",
+        "work/run/.lock", "work/run/clusters/class002.star", "work/run/clusters/summary.json", "work/run/kept.star",
     }  # fmt: skip
     assert Path("/tmp/cryodc_escaped.mrc").exists() == outside
 

@@ -15,7 +15,7 @@ from cryodc.averaging import average_run
 from cryodc.errors import InputError
 from cryodc.fourier import apply_weight, ball_spectra, fourier_ball, wedge_from_tilt_range
 from cryodc.geometry import random_rotations, resample
-from cryodc.io import read_volume, write_json, write_volume
+from cryodc.io import read_volume, write_volume
 from cryodc.models import preset_config
 from cryodc.particles import read_particles
 from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, save_config
@@ -26,6 +26,7 @@ from cryodc.states.missing_data import AxisModel, Measurements, StateModel, stat
 from cryodc.states.states import STATE_LABEL
 from cryodc.training import TrainRequest, describe_run
 from cryodc.volumes import Volume
+from tests.made_runs import make_clusters
 
 BOX, SPACING, SHELLS = 24, 14.0, 6
 
@@ -190,20 +191,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     request = TrainRequest(star=star, out=made.path, tilt_range=(-60.0, 60.0))
     save_config(made, describe_run(request, table, preset_config("default", BOX)))
     made.particles.write_bytes(star.read_bytes())
-    write_json(
-        made.clusters / "summary.json",
-        {
-            "n_clusters": 2,
-            "requested": 2,
-            "sizes": [21, 3],
-            "stability": 1.0,
-            "verdict": "2 classes",
-            "trials": [],
-            "names": list(table.names),
-            "labels": [0] * 21 + [1] * 3,
-            "confidence": [1.0] * len(table),
-        },
-    )
+    make_clusters(made, table.names, [0] * 21 + [1] * 3)
     return made
 
 
@@ -268,8 +256,8 @@ def test_poses_of_a_relaxed_class_show_the_states_maps(averaged: RunFolder) -> N
 
 
 def test_a_class_too_small_to_judge_says_so(averaged: RunFolder) -> None:
-    found = find_states(averaged, 2)
-    assert "too few to judge" in found.verdict
+    with pytest.raises(InputError, match="too few particles to judge: 3, at least 8"):
+        find_states(averaged, 2)
 
 
 def test_what_cannot_be_used_is_refused(averaged: RunFolder, tmp_path: Path) -> None:

@@ -451,7 +451,7 @@ def test_codes_without_templates_are_those_of_the_network(tmp_path: Path) -> Non
     np.testing.assert_array_equal(loaded.content_points, codes.content_points)
     assert loaded.template_pose is None
     np.testing.assert_array_equal(loaded.transformation_told, codes.transformation)
-    with pytest.raises(ValueError, match="matched: expected 2 rows of finite values"):
+    with pytest.raises(ValueError, match="template_content: expected 2 rows of finite values"):
         codes_of(("a", "b"), np.full((2, 1), np.nan, dtype=np.float32))
 
 

@@ -1,0 +1,129 @@
+"""Write folders that are there whole or not at all: built beside their place under a hidden name, then put there."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cryodc.errors import InputError
+from cryodc.io.writing import require_empty
+
+_AT_CWD = -2 if sys.platform == "darwin" else -100
+_EXCHANGE = 2
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path``; on success it takes the place of ``path``, whose old content goes.
+
+    Old and new change places in one step of the file system. So a reader finds the old folder whole or the new one
+    whole, whenever this process is killed. What a killed process left is removed by the next one.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or the disk is full.
+    """
+    with _built(path) as building:
+        yield building
+        _put(building, path)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """As :func:`replace_folder`, for a folder that may not exist yet, or must be empty.
+
+    Raises
+    ------
+    InputError
+        If ``path`` holds anything, or the folder cannot be written.
+    """
+    require_empty(path)
+    with _built(path) as building:
+        yield building
+        require_empty(path)
+        building.rename(path)
+
+
+def recover_folder(path: Path) -> None:
+    """Put back a folder that a killed process had moved aside, where a file system cannot exchange two folders."""
+    for aside in [] if path.exists() else sorted(path.parent.glob(f".{path.name}.aside.*")):
+        with suppress(OSError):
+            aside.rename(path)
+            return
+
+
+@contextmanager
+def _built(path: Path) -> Iterator[Path]:
+    building: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        recover_folder(path)
+        _remove_leftovers(path)
+        building = Path(tempfile.mkdtemp(prefix=f".{path.name}.building.", dir=path.parent))
+        held = os.open(building, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            umask = os.umask(0)
+            os.umask(umask)
+            building.chmod(0o777 & ~umask)
+            yield building
+        finally:
+            os.close(held)
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror or error}",
+            file=path,
+            remedy="free space or choose a folder you may write to; what was there before is unchanged",
+        ) from error
+    finally:
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _put(building: Path, path: Path) -> None:
+    """Put a folder in the place of another; the other is then where the first was."""
+    if not path.exists():
+        building.rename(path)
+    elif not _exchange(building, path):
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.aside.", dir=path.parent))
+        path.rename(aside)
+        building.rename(path)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    function = getattr(library, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
+    if function is None:
+        return False
+    sys.audit("os.rename", str(first), str(second), -1, -1)
+    if function(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes built in vain. Who still builds holds a lock, which dies with the process."""
+    for leftover in path.parent.glob(f".{path.name}.building.*"):
+        with suppress(OSError):
+            held = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(leftover, ignore_errors=True)
+            finally:
+                os.close(held)
+    for aside in path.parent.glob(f".{path.name}.aside.*") if path.exists() else []:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""The classes of the particles of a run, whoever found them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What speaks for a number of clusters.
+
+    Parameters
+    ----------
+    n_clusters
+        K.
+    bic
+        Bayesian information criterion of the mixture.
+    valley
+        How far the density of the codes falls at least between two clusters; 1 for one cluster.
+    silhouette
+        Mean silhouette; 0 for one cluster.
+    stability
+        Mean ARI with clusters of fewer particles; 1 for one cluster, 0 where the valley or the silhouette has ruled K
+        out.
+    threshold
+        What the valley may be.
+    """
+
+    n_clusters: int
+    bic: float
+    valley: float
+    silhouette: float
+    stability: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A cluster for every particle.
+
+    Parameters
+    ----------
+    names
+        Particle names, in input order.
+    labels
+        ``(n,)`` 0-based; cluster 0 is the largest. ``rlnClassNumber = label + 1``. After classification -1 is none.
+    confidence
+        ``(n,)`` posterior probability of the label.
+    stability
+        Mean ARI between these labels and those found on 80 % of the particles; 1 for one cluster.
+    trials
+        What spoke for each number of clusters that was tried; empty where the user gave K.
+    verdict
+        One sentence for the user: what was chosen and why.
+    """
+
+    names: tuple[str, ...]
+    labels: Int[NDArray[np.int64], " n"]
+    confidence: Float[NDArray[np.float64], " n"]
+    stability: float
+    trials: tuple[Trial, ...]
+    verdict: str
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters there are."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def n_unassigned(self) -> int:
+        """Particles of no class."""
+        return int((self.labels < 0).sum())
+
+    @property
+    def sizes(self) -> list[int]:
+        """Particles in each cluster."""
+        return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]

@@ -1,0 +1,181 @@
+"""What a run has now: codes → clusters → averages → states, each made of the one before, and none of an earlier one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cryodc.errors import InputError
+from cryodc.runs.classes import Clusters
+from cryodc.runs.folder import RunFolder, require
+from cryodc.runs.summaries import (
+    SUMMARY,
+    AverageSummary,
+    ClusterSummary,
+    StatesSummary,
+    fingerprint,
+    read_summary,
+    write_summary,
+)
+
+
+def fingerprint_of_codes(run: RunFolder) -> str:
+    """What clusters are made of."""
+    return fingerprint([require(run.codes, "cryodc train")])
+
+
+def fingerprint_of_clusters(run: RunFolder) -> str:
+    """What averages are made of."""
+    return fingerprint([require(run.clusters / SUMMARY, "cryodc cluster")])
+
+
+def fingerprint_of_averages(run: RunFolder) -> str:
+    """What states are made of."""
+    return fingerprint([require(run.averages / name, "cryodc average") for name in (SUMMARY, "particles.star")])
+
+
+def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+    """Write summary.json of clusters.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    clusters
+        Every particle has one.
+    made_of
+        :func:`fingerprint_of_codes` of the codes that were clustered.
+    requested
+        How many were asked for; None where that was left open.
+    seed
+        That they were found with.
+    """
+    summary = ClusterSummary(
+        made_of=made_of,
+        n_clusters=clusters.n_clusters,
+        requested="auto" if requested is None else requested,
+        sizes=clusters.sizes,
+        stability=round(clusters.stability, 4),
+        verdict=clusters.verdict,
+        trials=list(clusters.trials),
+        seed=seed,
+        names=list(clusters.names),
+        labels=clusters.labels.tolist(),
+        confidence=[round(float(value), 4) for value in clusters.confidence],
+    )
+    write_summary(folder, summary)
+
+
+def load_clusters(run: RunFolder) -> Clusters:
+    """The clusters of a run's codes, as `cryodc cluster` found them.
+
+    Most want :func:`current_classes`.
+
+    Raises
+    ------
+    InputError
+        If the run has not been clustered, or since then its codes have changed.
+    """
+    summary = read_summary(run.clusters, ClusterSummary, "cryodc cluster")
+    if run.codes.exists() and summary.made_of != fingerprint_of_codes(run):
+        raise InputError(
+            "these clusters are of earlier codes", file=run.clusters / SUMMARY, remedy="run `cryodc cluster` again"
+        )
+    return Clusters(
+        names=tuple(summary.names),
+        labels=np.array(summary.labels, dtype=np.int64),
+        confidence=np.array(summary.confidence, dtype=np.float64),
+        stability=summary.stability,
+        trials=tuple(summary.trials),
+        verdict=summary.verdict,
+    )
+
+
+def current_classes(run: RunFolder) -> Clusters:
+    """The classes a run has now: the final classes of `cryodc average --classify`, else the clusters.
+
+    Final classes of an earlier clustering do not count.
+
+    Raises
+    ------
+    InputError
+        If the run has not been clustered, or since then its codes have changed.
+    """
+    clusters = load_clusters(run)
+    averages = current_averages(run)
+    final = None if averages is None else averages.classification
+    if final is None or final.labels is None or final.confidence is None:
+        return clusters
+    return Clusters(
+        names=clusters.names,
+        labels=np.array(final.labels, dtype=np.int64),
+        confidence=np.array(final.confidence, dtype=np.float64),
+        stability=clusters.stability,
+        trials=clusters.trials,
+        verdict=final.verdict,
+    )
+
+
+def classes_if_any(run: RunFolder) -> Clusters | None:
+    """As :func:`current_classes`; None where the run has not been clustered.
+
+    Raises
+    ------
+    InputError
+        If since the clustering the codes have changed.
+    """
+    return current_classes(run) if (run.clusters / SUMMARY).exists() else None
+
+
+def current_averages(run: RunFolder) -> AverageSummary | None:
+    """averages/summary.json; None where there is none, or it is of an earlier clustering.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    if not ((run.averages / SUMMARY).exists() and (run.clusters / SUMMARY).exists()):
+        return None
+    averages = read_summary(run.averages, AverageSummary, "cryodc average")
+    if averages.made_of != fingerprint_of_clusters(run):
+        return None
+    load_clusters(run)
+    return averages
+
+
+def require_averages(run: RunFolder) -> AverageSummary:
+    """averages/summary.json of the classes that the run has now.
+
+    Raises
+    ------
+    InputError
+        If there is none, it is of an earlier clustering, or it is damaged.
+    """
+    require(run.averages / SUMMARY, "cryodc average")
+    averages = current_averages(run)
+    if averages is None:
+        raise InputError(
+            "these averages are of an earlier clustering",
+            file=run.averages,
+            remedy="run `cryodc average` again",
+        )
+    return averages
+
+
+def current_states(run: RunFolder) -> dict[int, StatesSummary]:
+    """summary.json of every class that has states of the averages the run has now.
+
+    Raises
+    ------
+    InputError
+        If one is damaged.
+    """
+    if current_averages(run) is None:
+        return {}
+    made_of = fingerprint_of_averages(run)
+    found = {}
+    for path in sorted(run.states.glob(f"class*/{SUMMARY}")):
+        summary = read_summary(path.parent, StatesSummary, "cryodc states")
+        if summary.made_of == made_of:
+            found[summary.class_number] = summary
+    return found

@@ -1,0 +1,70 @@
+"""One writer a run folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cryodc.errors import InputError
+from cryodc.runs.folder import RunFolder
+
+_NAME = ".lock"
+
+
+@contextmanager
+def writing(run: RunFolder, verb: str) -> Iterator[None]:
+    """Hold a run folder while a verb writes into it; a crash holds nothing.
+
+    Parameters
+    ----------
+    run
+        Its folder is made if it is not there.
+    verb
+        Named to whoever comes second.
+
+    Raises
+    ------
+    InputError
+        If another process writes into it, or it cannot be written.
+    """
+    path = run.path / _NAME
+    handle = _open(path)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            held_by = os.read(handle, 200).decode(errors="replace").strip()
+            raise InputError(
+                "another process is writing into this run",
+                file=run.path,
+                found=held_by or None,
+                remedy="wait until it is done, or stop it",
+            ) from error
+        except OSError:
+            # Some network file systems know no locks.
+            pass
+        os.ftruncate(handle, 0)
+        os.write(handle, f"cryodc {verb}, process {os.getpid()}".encode())
+        yield
+    finally:
+        _leave_nothing_of_nothing(run.path)
+        os.close(handle)
+
+
+def _leave_nothing_of_nothing(folder: Path) -> None:
+    """Remove a folder that holds the lock and nothing else: what a refused first step leaves."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [_NAME]:
+            (folder / _NAME).unlink()
+            folder.rmdir()
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"cannot write: {error.strerror or error}", file=path.parent, remedy="make the run folder writable"
+        ) from error

@@ -1,0 +1,200 @@
+"""The summaries of a run, one for each folder that a verb writes: their fields, and what each was made of."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cryodc.errors import InputError
+from cryodc.io import write_text
+from cryodc.runs.classes import Trial
+from cryodc.runs.folder import require
+
+SUMMARY = "summary.json"
+_CLASS = AliasChoices("class", "class_number")
+
+
+class Summary(BaseModel):
+    """What every summary says.
+
+    Parameters
+    ----------
+    version
+        Of its fields.
+    made_of
+        :func:`fingerprint` of the files it was made of.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    made_of: str
+
+
+class ClusterSummary(Summary):
+    """clusters/summary.json; made of codes.npz."""
+
+    n_clusters: int = Field(ge=1)
+    requested: int | Literal["auto"]
+    sizes: list[int]
+    stability: float
+    verdict: str
+    trials: list[Trial]
+    seed: int
+    names: list[str]
+    labels: list[int]
+    confidence: list[float]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ClusterSummary":
+        if not len(self.names) == len(self.labels) == len(self.confidence):
+            raise ValueError("names, labels and confidence differ in length")
+        if any(not 0 <= label < self.n_clusters for label in self.labels):
+            raise ValueError("a label is of no cluster")
+        return self
+
+
+class ClassSummary(BaseModel):
+    """One class in averages/summary.json; see docs/averages.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    class_number: int = Field(validation_alias=_CLASS, serialization_alias="class", ge=1)
+    n_particles: int
+    fraction: float
+    fraction_interval: tuple[float, float]
+    resolution_angstrom: float | None
+    b_factor: float | None
+    fourier_measured: float
+    fourier_efficiency: float
+    fourier_evenness: float
+    aligned: bool
+    score: float
+    note: str
+
+
+class ClassificationSummary(BaseModel):
+    """What classification made of the clusters; only ``verdict`` where no cluster could be aligned.
+
+    Parameters
+    ----------
+    labels, confidence
+        Final class of each particle in the order of the clusters, 0-based, −1 for none, and its probability.
+    warnings
+        What to look at before the classes are believed, a sentence each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: str
+    settled: bool = False
+    changed: int = 0
+    unassigned: int = 0
+    unaligned_clusters: list[int] = []
+    false_positive_rate: float | None = None
+    excess_threshold: float | None = None
+    cluster_to_class: list[list[int]] = []
+    cluster_to_unassigned: list[int] = []
+    labels: list[int] | None = None
+    confidence: list[float] | None = None
+    warnings: list[str] = []
+
+
+class AverageSummary(Summary):
+    """averages/summary.json; made of clusters/summary.json."""
+
+    poses: Literal["star", "aligned"]
+    half_sets: str
+    seed: int
+    classes: list[ClassSummary]
+    masks: dict[str, str] = {}
+    classification: ClassificationSummary | None = None
+
+    def of_class(self, number: int) -> ClassSummary | None:
+        """What is said of a class; None where there is no such class."""
+        return next((entry for entry in self.classes if entry.class_number == number), None)
+
+
+class StatesSummary(Summary):
+    """states/classKKK/summary.json; made of averages/summary.json and averages/particles.star."""
+
+    class_number: int = Field(validation_alias=_CLASS, serialization_alias="class", ge=1)
+    n_particles: int
+    n_states: int = Field(ge=1)
+    requested: int | Literal["auto"]
+    verdict: str
+    stability: float
+    states: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
+    axes: int = Field(ge=0)
+    axes_supported: int = Field(ge=0)
+    axis_steps: list[float]
+    transformation_codes: dict[str, Any] | None
+    finest_angstrom: float
+    mask: str
+    relaxed_symmetry: str
+    moved_to_a_mate: int
+    half_sets: str
+    seed: int
+
+
+S = TypeVar("S", bound=Summary)
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Write summary.json into the folder it is of."""
+    write_text(folder / SUMMARY, summary.model_dump_json(indent=2, by_alias=True) + "\n")
+
+
+def read_summary(folder: Path, kind: type[S], made_by: str) -> S:
+    """The summary in a folder.
+
+    Parameters
+    ----------
+    folder
+        Of the run, or of what is being written.
+    kind
+        What it must be.
+    made_by
+        The command that makes it, for whoever has none or a damaged one.
+
+    Raises
+    ------
+    InputError
+        If there is none, it cannot be read, or it is not of this kind or version.
+    """
+    path = require(folder / SUMMARY, made_by)
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        found = f"{where}: {first['msg']}" if where else first["msg"]
+    except OSError as error:
+        found = str(error.strerror)
+    raise damaged(path, made_by, found)
+
+
+def damaged(path: Path, made_by: str, found: str) -> InputError:
+    """What to say of a file of the run that is not as it was written."""
+    return InputError(
+        "this file of the run is damaged, or another version wrote it",
+        file=path,
+        expected=f"as `{made_by}` writes it",
+        found=found.splitlines()[0] if found else None,
+        remedy=f"run `{made_by}` again",
+    )
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """SHA-256 over the content of files, in this order."""
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"cannot read: {error.strerror}", file=path) from error
+    return digest.hexdigest()

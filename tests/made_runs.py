@@ -1,0 +1,59 @@
+"""Run folders of which a test makes only what it needs: clusters and averages that nothing was computed for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cryodc.runs import (
+    AverageSummary,
+    ClassSummary,
+    Clusters,
+    RunFolder,
+    fingerprint_of_clusters,
+    fingerprint_of_codes,
+    save_config,
+    write_clusters,
+    write_summary,
+)
+
+
+def make_config(run: RunFolder, image_folders: Sequence[str | Path] = ()) -> None:
+    """config.yaml, of a run that no one trained."""
+    folders = [str(folder) for folder in image_folders]
+    save_config(run, {"dataset": {}, "input": {}, "model": {}, "image_folders": folders, "seed": 0})
+
+
+def make_clusters(
+    run: RunFolder, names: Sequence[str], labels: Sequence[int], confidence: Sequence[float] | None = None
+) -> None:
+    """clusters/summary.json, of the codes that the run has."""
+    sure = np.ones(len(names)) if confidence is None else np.array(confidence)
+    clusters = Clusters(tuple(names), np.array(labels, dtype=np.int64), sure, 1.0, (), "as the test says")
+    made_of = fingerprint_of_codes(run) if run.codes.exists() else "no codes"
+    write_clusters(run.clusters, clusters, made_of, requested=None, seed=0)
+
+
+def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> None:
+    """averages/summary.json, of the clusters that the run has: each class's resolution; aligned where there is one."""
+    classes = [
+        ClassSummary(
+            class_number=number,
+            n_particles=1,
+            fraction=1 / len(resolutions),
+            fraction_interval=(0.0, 1.0),
+            resolution_angstrom=resolution,
+            b_factor=None,
+            fourier_measured=1.0,
+            fourier_efficiency=1.0,
+            fourier_evenness=1.0,
+            aligned=resolution is not None,
+            score=1.0,
+            note="as the test says",
+        )
+        for number, resolution in resolutions.items()
+    ]
+    summary = AverageSummary(
+        made_of=fingerprint_of_clusters(run), poses="aligned", half_sets="none", seed=0, classes=classes
+    )
+    write_summary(run.averages, summary)

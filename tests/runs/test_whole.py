@@ -1,0 +1,205 @@
+"""A result is there whole or not at all, whenever a verb is killed; and one process writes into a run at a time."""
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cryodc.averaging import AverageRequest, average_run
+from cryodc.clustering import cluster_run
+from cryodc.errors import InputError
+from cryodc.export import export_run
+from cryodc.io import atomic_path, write_text
+from cryodc.io.folders import new_folder, replace_folder
+from cryodc.runs import RunFolder, current_classes, require_averages, writing
+from cryodc.states import find_states
+from cryodc.training import TrainRequest, train_run
+from tests.kills import Killed, at_every_operation, content, hidden, killed_at
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> RunFolder:
+    """The small run, whose files may be changed."""
+    return RunFolder(Path(shutil.copytree(small_run, tmp_path / "run")))
+
+
+def average_again(run: RunFolder) -> None:
+    """Other maps, and fewer of them aligned than before."""
+    average_run(run, AverageRequest(ignore_poses=True, n_starts=1, seed=3))
+
+
+def states(n_states: int) -> Callable[[RunFolder], None]:
+    def find(run: RunFolder) -> None:
+        find_states(run, 1, n_states, n_starts=1)
+
+    return find
+
+
+VERBS = {
+    "average": (None, average_again, "averages"),
+    "cluster": (None, lambda run: cluster_run(run, 3), "clusters"),
+    "states": (states(2), states(1), "states/class001"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_at_every_file_operation_of_a_second_result_the_first_or_the_second_is_there_whole(
+    verb: str, run: RunFolder
+) -> None:
+    before, again, name = VERBS[verb]
+    if before is not None:
+        before(run)
+    folder, seen = run.path / name, []
+    old = content(folder)
+    with at_every_operation(run.path, lambda: seen.append(content(folder))) as operations:
+        again(run)
+    new = content(folder)
+    assert new.keys()
+    assert new != old
+    assert len(operations) > 20
+    assert [state for state in seen if state not in (old, new)] == []
+    assert old in seen
+    assert new in seen
+    assert hidden(run.path) == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_killed_verb_is_run_again_and_nothing_of_it_is_left(verb: str, run: RunFolder) -> None:
+    before, again, name = VERBS[verb]
+    if before is not None:
+        before(run)
+    old = content(run.path / name)
+    with at_every_operation(run.path, lambda: None) as operations:
+        again(run)
+    new, n_operations = content(run.path / name), len(operations)
+    for k in (n_operations // 2, n_operations - 2):
+        with killed_at(run.path, k):
+            again(run)
+        assert content(run.path / name) in (old, new)
+    again(run)
+    assert content(run.path / name) == new
+    assert hidden(run.path) == []
+
+
+def test_an_export_is_there_whole_or_not_at_all_and_a_killed_one_is_begun_again(
+    small_run: Path, tmp_path: Path
+) -> None:
+    run, out = RunFolder(small_run), tmp_path / "out"
+    seen: list[dict[str, bytes]] = []
+    with at_every_operation(tmp_path, lambda: seen.append(content(out))) as operations:
+        export_run(run, out, ["relion"])
+    whole, n_operations = content(out), len(operations)
+    assert {"particles.star", "class001.mrc", "class002_half2.mrc"} <= whole.keys()
+    assert n_operations > 20
+    assert [state for state in seen if state not in ({}, whole)] == []
+    for k in range(1, n_operations + 1, 7):
+        shutil.rmtree(out, ignore_errors=True)
+        with killed_at(tmp_path, k):
+            export_run(run, out, ["relion"])
+        assert content(out) in ({}, whole)
+        if not out.exists():
+            export_run(run, out, ["relion"])
+        assert content(out) == whole
+        assert hidden(tmp_path) == []
+
+
+def test_a_folder_with_files_of_others_stays_refused(small_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="refusing to overwrite"):
+        export_run(RunFolder(small_run), tmp_path, ["relion"])
+    assert content(tmp_path) == {"mine.txt": b"mine"}
+
+
+def test_a_second_writer_is_refused_and_changes_nothing(run: RunFolder) -> None:
+    before = content(run.path)
+    # A lock of another open file, as another process has it.
+    with (run.path / ".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for verb in (lambda: cluster_run(run, 2), lambda: average_run(run), lambda: find_states(run, 1)):
+            with pytest.raises(InputError, match="another process is writing"):
+                verb()
+    assert content(run.path) == before
+    cluster_run(run, 2)
+
+
+def test_a_writer_that_failed_holds_nothing(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(Killed), writing(run, "train"):
+        raise Killed
+    with writing(run, "cluster"), pytest.raises(InputError, match="cryodc cluster, process"), writing(run, "average"):
+        pass
+
+
+def test_a_second_training_into_one_folder_is_refused(tmp_path: Path, small_run: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    with (out / ".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is writing"):
+            train_run(TrainRequest(small_run.parent / "sim/particles.star", out))
+    assert content(out) == {}
+
+
+def test_a_refused_training_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        train_run(TrainRequest(tmp_path / "nothere.star", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_temporaries_of_killed_processes_do_not_pile_up(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    for _ in range(3):
+        # Renaming is the operation after making and filling the temporary.
+        with killed_at(tmp_path, 4), atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+    assert len(hidden(tmp_path)) <= 1
+    write_text(path, "whole")
+    assert path.read_text() == "whole"
+    assert hidden(tmp_path) == []
+
+
+def test_where_two_folders_cannot_change_places_the_old_one_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cryodc.io.folders._exchange", lambda first, second: False)
+    folder = tmp_path / "averages"
+    for k in range(1, 15):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        (folder / "a").write_text("old")
+        with killed_at(tmp_path, k), replace_folder(folder) as building:
+            (building / "a").write_text("new")
+        with replace_folder(folder):
+            found = content(folder)
+        assert found in ({"a": b"old"}, {"a": b"new"})
+        assert hidden(tmp_path) == []
+
+
+def test_what_another_process_is_building_is_left_alone(tmp_path: Path) -> None:
+    with replace_folder(tmp_path / "out") as first, replace_folder(tmp_path / "out") as second:
+        assert first.exists()
+        assert second.exists()
+        (second / "a").write_text("whole")
+        (first / "a").write_text("whole")
+    with pytest.raises(InputError, match="refusing"), new_folder(tmp_path / "out"):
+        pass
+
+
+def test_half_sets_that_leave_one_half_empty_are_split_anew_and_the_summary_says_so(run: RunFolder) -> None:
+    assert "rlnRandomSubset" not in require_averages(run).half_sets
+    lines = run.particles.read_text().splitlines()
+    labels = [i for i, line in enumerate(lines) if line.startswith("_rln")]
+    block = [i for i in labels if labels[-1] - i < 40]
+    n_labels = int(lines[block[-1]].split("#")[1])
+    lines.insert(block[-1] + 1, f"_rlnRandomSubset #{n_labels + 1}")
+    rows = [line + "\t1" if "subtomograms/" in line else line for line in lines]
+    run.particles.write_text("\n".join(rows) + "\n")
+    average_run(run)
+    told = require_averages(run).half_sets
+    assert "not gold standard" in told
+    assert "leaves one half empty" in told
+    halves = "\t2"
+    assert any(line.endswith(halves) for line in (run.averages / "particles.star").read_text().splitlines())
+    assert current_classes(run).n_clusters == 2
