@@ -44,7 +44,7 @@ _REMOVED: dict[str, Overrides] = {
     "templates": {"templates": {"n_templates": 0}},
     "wedge correction of scores": {"templates": {"wedge_correction": False}},
     "views of encoding": {"optimisation": {"encoding_views": 1}},
-    "averaged weights": {"optimisation": {"weight_averaging": None}},
+    "averaged weights": {"optimisation": {"ema_decay": None}},
     "residual blocks": {"model": {"blocks_per_level": 1}},
     "hidden squares": {"views": {"cutout_share": 0.0}},
 }

@@ -7,6 +7,7 @@ direction counts: there a squared distance is twice the cosine distance. Transfo
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 _CENTRAL_SHARE = 0.9
 _MOST_ROUNDS = 100
@@ -103,14 +104,14 @@ def principal_axes(
 
     The largest entry of an axis is positive, so that its sign does not hang on rounding.
     """
-    if not codes.size:
+    if not codes.size or np.ptp(codes, axis=0).max() == 0:
         return np.zeros((0, codes.shape[1])), np.zeros(0)
-    centred = codes.astype(np.float64) - codes.astype(np.float64).mean(axis=0)
-    _, s, axes = np.linalg.svd(centred, full_matrices=False)
-    rank = min(n_axes, int((s > 1e-9 * max(float(s[0]), 1e-12)).sum()) if len(s) and s[0] > 1e-9 else 0)
-    axes = axes[:rank]
+    found = PCA(svd_solver="full").fit(codes.astype(np.float64))
+    s = found.singular_values_
+    rank = min(n_axes, int((s > 1e-9 * s[0]).sum()) if s[0] > 1e-9 else 0)
+    axes = found.components_[:rank]
     signs = np.sign(axes[np.arange(rank), np.abs(axes).argmax(axis=1)])
-    return axes * signs[:, None], (s[:rank] ** 2 / max(float((s**2).sum()), 1e-300))
+    return axes * signs[:, None], found.explained_variance_ratio_[:rank]
 
 
 def _drawn_apart(

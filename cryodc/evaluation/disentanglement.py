@@ -21,6 +21,7 @@ from cryodc.evaluation.leakage import MAX_PARTICLES
 from cryodc.simulation import Truth
 
 _N_FOLDS = 5
+_N_REPEATS = 3
 _N_RESAMPLES = 1000
 _N_BINS = 4
 
@@ -88,7 +89,7 @@ class Disentanglement:
 
 
 def disentangle(
-    codes: Codes, truth: Truth, order: Int[NDArray[np.int64], " n"], orientation: Factor, *, n_seeds: int = 3
+    codes: Codes, truth: Truth, order: Int[NDArray[np.int64], " n"], orientation: Factor
 ) -> list[Disentanglement]:
     """Judge both codes by protein, pose and state.
 
@@ -101,8 +102,6 @@ def disentangle(
     orientation
         The true orientation within each protein, as :func:`cryodc.evaluation.true_factors` gives it: pose labels
         are its four k-means bins in each protein. State labels are thirds of the states of a protein that moves.
-    n_seeds
-        Repeats of the cross-validation.
     """
     drawn = np.sort(np.random.default_rng(0).permutation(len(codes))[:MAX_PARTICLES])
     content, transformation = codes.content_points[drawn], codes.transformation_told[drawn]
@@ -116,11 +115,11 @@ def disentangle(
         bins[rows] = _thirds(states[rows])
     still = "no protein has states" if (bins < 0).all() else ""
     return [
-        disentangle_labels("protein", content, transformation, proteins, whole, n_seeds),
-        disentangle_labels("pose", content, transformation, poses, proteins, n_seeds),
+        disentangle_labels("protein", content, transformation, proteins, whole),
+        disentangle_labels("pose", content, transformation, poses, proteins),
         Disentanglement("state", reason=still)
         if still
-        else disentangle_labels("state", content, transformation, bins, proteins, n_seeds),
+        else disentangle_labels("state", content, transformation, bins, proteins),
     ]
 
 
@@ -130,7 +129,6 @@ def disentangle_labels(
     transformation: Float[NDArray[np.float32], "n z"],
     labels: Int[NDArray[np.int64], " n"],
     strata: Int[NDArray[np.int64], " n"],
-    n_seeds: int = 3,
 ) -> Disentanglement:
     """Accuracy of labels from both codes by logistic regression, fitted and judged within each stratum.
 
@@ -144,8 +142,6 @@ def disentangle_labels(
         ``(n,)``; below 0 none. Labels of fewer than 5 particles of a stratum, one for each fold, are left out.
     strata
         ``(n,)`` groups, as proteins are.
-    n_seeds
-        Repeats of the stratified five-fold cross-validation.
     """
     groups = [
         rows[np.isin(labels[rows], _frequent(labels[rows]))]
@@ -155,7 +151,7 @@ def disentangle_labels(
     if not groups:
         return Disentanglement(factor, reason=f"fewer than two labels with {_N_FOLDS} particles each")
     kept = np.concatenate(groups)
-    right = [np.concatenate([_right(codes[rows], labels[rows], n_seeds) for rows in groups], axis=1)
+    right = [np.concatenate([_right(codes[rows], labels[rows]) for rows in groups], axis=1)
              for codes in (content, transformation)]  # fmt: skip
     chance = sum(int(np.unique(labels[rows], return_counts=True)[1].max()) for rows in groups) / len(kept)
     counts = np.random.default_rng(0).multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=_N_RESAMPLES)
@@ -169,9 +165,9 @@ def disentangle_labels(
     )  # fmt: skip
 
 
-def _right(codes: NDArray[np.float32], labels: NDArray[np.int64], n_seeds: int) -> Float[NDArray[np.float64], "s n"]:
+def _right(codes: NDArray[np.float32], labels: NDArray[np.int64]) -> Float[NDArray[np.float64], "s n"]:
     """Whether each particle's label was predicted, for each seed, by a fit that did not see it."""
-    right = np.zeros((n_seeds, len(codes)))
+    right = np.zeros((_N_REPEATS, len(codes)))
     if codes.shape[1] == 0:
         # A code of length 0 tells nothing: the most frequent label is named.
         codes = np.zeros((len(codes), 1), np.float32)
@@ -179,7 +175,7 @@ def _right(codes: NDArray[np.float32], labels: NDArray[np.int64], n_seeds: int) 
     with warnings.catch_warnings():
         # An unfinished fit is a poorer predictor, and is judged as one.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for seed in range(n_seeds):
+        for seed in range(_N_REPEATS):
             folds = StratifiedKFold(_N_FOLDS, shuffle=True, random_state=seed)
             for train, test in folds.split(codes, labels):
                 predicted = model.fit(codes[train], labels[train]).predict(codes[test])

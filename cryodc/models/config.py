@@ -45,7 +45,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
         1 puts one convolution at the full box before the first halving.
     upsampling
         Of the decoder. ``nearest``: every voxel twice along each axis, then a convolution of three, which makes no
-        checkerboard. ``transposed``: transposed convolutions with kernels of four, as in runs that do not name it.
+        checkerboard. ``transposed``: transposed convolutions with kernels of four, as published.
     joint_units
         Of the decoder of DualContrast. 0: each code is projected by a layer of its own, and the projections are added.
         Otherwise two hidden layers of so many units follow, in which one code can turn what the other says.
@@ -69,7 +69,7 @@ class ModelConfig(BaseModel, extra="forbid", frozen=True):
     downsampling: Literal["stride", "blur"] = "stride"
     blocks_per_level: int = Field(default=1, ge=1)
     first_stride: Literal[1, 2] = 2
-    upsampling: Literal["nearest", "transposed"] = "transposed"
+    upsampling: Literal["nearest", "transposed"] = "nearest"
     joint_units: int = Field(default=0, ge=0)
     transformer: Literal["affine", "rigid"] = "affine"
     coordinate_units: int = Field(default=500, ge=8)
@@ -221,7 +221,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
         Step B is taken at every so many batches.
     encoding_views
         Random views a content code is averaged over when particles are encoded.
-    weight_averaging
+    ema_decay
         Particles are encoded with a running mean of the network's weights, which keeps this share of itself at each
         step; None: with the weights as they are after the last step.
     """
@@ -234,7 +234,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     precision: Literal["float32", "bfloat16"] = "float32"
     transformation_every: int = Field(default=2, ge=1)
     encoding_views: int = Field(default=16, ge=1)
-    weight_averaging: float | None = Field(default=None, gt=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
 
 
 class TrainConfig(BaseModel, extra="forbid", frozen=True):

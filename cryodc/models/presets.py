@@ -20,7 +20,7 @@ _AS_RECORDED: dict[str, Any] = {
 }
 # arXiv 2405.16796 and its released code: γ = 3/50, β = 0.01 per voxel, 3 × MSE, Adam 1e-4, batch 50, 150 epochs.
 PAPER: Settings = {
-    "model": {"content_dims": 50, "transformation_dims": 50},
+    "model": {"content_dims": 50, "transformation_dims": 50, "upsampling": "transposed"},
     "loss": {
         "content_loss": "cosine",
         "similarity": "absolute",
@@ -69,6 +69,7 @@ DIGITS: Settings = {
         "max_channels": 256,
         "blocks_per_level": 2,
         "first_stride": 1,
+        "upsampling": "transposed",
         "joint_units": 512,
     },
     "loss": {
@@ -100,11 +101,12 @@ DIGITS: Settings = {
         "learning_rate": 3e-3,
         "transformation_every": 4,
         "encoding_views": 32,
-        "weight_averaging": 0.995,
+        "ema_decay": 0.995,
     },
 }
 # Common to the models the paper compares with: particles as recorded, codes as encoded.
 _RECORDED: Settings = {
+    "model": {"upsampling": "transposed"},
     "loss": {"kl_weight": 2.0},
     "views": _AS_RECORDED,
     "templates": {"n_templates": 0},

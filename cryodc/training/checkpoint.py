@@ -1,15 +1,15 @@
 """The state of a training run, and its checkpoints."""
 
-import copy
 import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cryodc.errors import InputError
 from cryodc.io import atomic_path
@@ -38,24 +38,19 @@ class TrainingState:
     model: Model
     optimisers: dict[str, torch.optim.Optimizer]
     schedulers: dict[str, LambdaLR]
-    average: Model | None = None
+    average: AveragedModel | None = None
     epoch: int = 0
     log: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def encoding_model(self) -> Model:
         """The model that particles are encoded with."""
-        return self.model if self.average is None else self.average
+        return self.model if self.average is None else cast(Model, self.average.module)
 
-    @torch.no_grad()
-    def update_average(self, kept: float | None) -> None:
-        """Move the running mean towards the present weights; what is no weight, batch statistics, is copied."""
-        if self.average is None or kept is None:
-            return
-        for mean, present in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(present, 1 - kept)
-        for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            old.copy_(new)
+    def update_average(self) -> None:
+        """Move the running mean, if one is kept, towards the present weights."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
 
 def start_state(config: TrainConfig, n_steps: int, seed: int, device: torch.device) -> TrainingState:
@@ -83,7 +78,11 @@ def start_state(config: TrainConfig, n_steps: int, seed: int, device: torch.devi
     }
     rate = _schedule(config, n_steps)
     schedulers = {name: LambdaLR(optimiser, rate) for name, optimiser in optimisers.items()}
-    average = None if optimisation.weight_averaging is None else copy.deepcopy(model)
+    average = None
+    if optimisation.ema_decay is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optimisation.ema_decay))
+        # The first update copies: the mean begins at the weights before the first step.
+        average.update_parameters(model)
     return TrainingState(model, optimisers, schedulers, average)
 
 
@@ -92,7 +91,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
     content = {
         "config": config.model_dump(),
         "model": state.model.state_dict(),
-        "average": None if state.average is None else state.average.state_dict(),
+        "average": None if state.average is None else state.average.module.state_dict(),
         **{_KEYS[name]: optimiser.state_dict() for name, optimiser in state.optimisers.items()},
         "schedulers": [scheduler.state_dict() for scheduler in state.schedulers.values()],
         "epoch": state.epoch,
@@ -117,7 +116,7 @@ def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> N
     try:
         state.model.load_state_dict(content["model"])
         if state.average is not None:
-            state.average.load_state_dict(content["average"])
+            state.average.module.load_state_dict(content["average"])
         for name, optimiser in state.optimisers.items():
             optimiser.load_state_dict(content[_KEYS[name]])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

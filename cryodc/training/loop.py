@@ -162,7 +162,7 @@ def train_epoch(
                 counts[name] += 1
         for scheduler in state.schedulers.values():
             scheduler.step()
-        state.update_average(config.optimisation.weight_averaging)
+        state.update_average()
         on_batch(len(images))
     if not math.isfinite(float(sums["total"])):
         raise InputError(

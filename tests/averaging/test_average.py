@@ -280,11 +280,18 @@ def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolde
     assert read_particles(run.averages / "particles.star", check_images=False).poses is not None
 
 
-def test_the_command_prints_a_table(run: RunFolder) -> None:
+def test_the_command_prints_size_resolution_and_alignment_of_every_class(run: RunFolder) -> None:
     command = [sys.executable, "-m", "cryodc_cli.main", "average", str(run.path), "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "resolution" in done.stdout
-    assert "aligned?" in done.stdout
+    lines = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
+    printed = {words[0]: words[1:4] for words in lines if len(words) > 3 and words[0].isdigit() and words[1].isdigit()}
+    classes = json.loads((run.averages / "summary.json").read_text())["classes"]
+    assert list(printed) == [str(found["class"]) for found in classes]
+    for found in classes:
+        size, resolution, *_ = printed[str(found["class"])]
+        assert int(size) == found["n_particles"]
+        known = found["resolution_angstrom"]
+        assert resolution == ("–" if known is None else f"{known:.1f}")
 
 
 def test_classified_averages_lose_no_particle_and_say_where_each_came_from(run: RunFolder) -> None:

@@ -4,14 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from cryodc.dataset import View, ViewConfig, image_dataset, mask_of_views, random_view, through_mask
 from cryodc.dataset.views import cut_out, draw_elastic_fields
 from cryodc.errors import InputError
 from cryodc.fourier import standardise, view_mask
 from cryodc.geometry import resample
-from cryodc.models import Batch, Gaussian, ModelConfig, beta, build_model, preset_config
+from cryodc.models import Batch, Gaussian, ModelConfig, beta, preset_config
 from cryodc.models.dualcontrast import DualContrast, step_a_terms, steps
 from cryodc.models.losses import content_infonce
 from cryodc.models.networks import BlurPool, Upsampling, make_trunk, make_upsampling
@@ -49,16 +48,16 @@ def test_upsampling_repeats_voxels_and_convolves(dims: int) -> None:
     torch.testing.assert_close(layer(features), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_even_and_odd_voxels_of_what_is_flat_are_decoded_alike() -> None:
+def test_even_and_odd_voxels_of_what_is_flat_are_decoded_alike_unless_a_preset_is_published() -> None:
     flat = torch.ones(1, 8, 6, 6, 6)
     spread = {}
-    for upsampling in ("nearest", "transposed"):
+    for preset in ("default", "paper"):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            layer = make_upsampling(8, 1, ModelConfig(box_size=16, upsampling=upsampling))
-        spread[upsampling] = float(layer(flat)[..., 2:-2, 2:-2, 2:-2].detach().std())
-    assert spread["nearest"] < 1e-5
-    assert spread["transposed"] > 1e-2
+            layer = make_upsampling(8, 1, preset_config(preset, 16).model)
+        spread[preset] = float(layer(flat)[..., 2:-2, 2:-2, 2:-2].detach().std())
+    assert spread["default"] < 1e-5
+    assert spread["paper"] > 0.01
 
 
 def test_blurred_features_move_less_under_a_shift() -> None:
@@ -94,7 +93,7 @@ def test_kl_warms_up() -> None:
 
 
 def test_averaged_weights_are_the_running_mean(tmp_path: Path) -> None:
-    config = preset_config("default", BOX, {"model": SMALL, "optimisation": {"weight_averaging": 0.9}})
+    config = preset_config("default", BOX, {"model": SMALL, "optimisation": {"ema_decay": 0.9}})
     state = start_state(config, 1, 0, torch.device("cpu"))
     assert state.average is not None
     first = next(state.model.parameters()).detach().clone()
@@ -102,14 +101,14 @@ def test_averaged_weights_are_the_running_mean(tmp_path: Path) -> None:
     for step in range(3):
         with torch.no_grad():
             next(state.model.parameters()).fill_(step)
-        state.update_average(0.9)
+        state.update_average()
         expected = 0.9 * expected + 0.1 * step
-    torch.testing.assert_close(next(state.average.parameters()).detach(), expected)
+    torch.testing.assert_close(next(state.encoding_model.parameters()).detach(), expected)
 
 
 def test_particles_are_encoded_with_averaged_weights_and_resuming_keeps_them(tmp_path: Path) -> None:
     dataset = image_dataset(noise_images())
-    settings = {"epochs": 3, "batch_size": 4, "weight_averaging": 0.5}
+    settings = {"epochs": 3, "batch_size": 4, "ema_decay": 0.5}
     configs = [
         preset_config("default", BOX, {"model": SMALL, "optimisation": {**settings, "epochs": epochs}})
         for epochs in (3, 1)
@@ -335,42 +334,3 @@ def test_images_of_any_scale_are_the_same_particles() -> None:
     first, second = image_dataset(images), image_dataset((images * 40 + 100)[:, None])
     torch.testing.assert_close(first.images, second.images, atol=1e-4, rtol=0)
     torch.testing.assert_close(first.images.std(dim=(1, 2), correction=0), torch.ones(9))
-
-
-def test_a_checkpoint_from_before_there_were_models_is_a_dualcontrast(tmp_path: Path) -> None:
-    config = preset_config("default", BOX, {"model": {"width": 8, "max_channels": 16}})
-    model = build_model(config.model)
-    settings = config.model_dump()
-    kept = ("box_size", "content_dims", "transformation_dims", "width", "max_channels", "hidden")
-    settings["model"] = {name: settings["model"][name] for name in kept}
-    for section, name in (
-        ("loss", "kl_warm_up_epochs"),
-        ("optimisation", "weight_averaging"),
-        ("views", "fresh_noise"),
-        ("views", "cutout_share"),
-    ):
-        del settings[section][name]
-    path = tmp_path / "last.pt"
-    torch.save({"config": settings, "model": model.state_dict()}, path)
-    loaded, found = load_model(path)
-    assert found == config
-    assert torch.equal(next(loaded.parameters()), next(model.parameters()))
-    # The layers have the names they had, so their weights are found.
-    assert {"encoder.trunk.0.weight", "decoder.from_content.weight", "decoder.ups.0.weight"} <= set(model.state_dict())
-
-
-def test_a_run_from_before_there_were_models_resumes(tmp_path: Path) -> None:
-    from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
-    from cryodc.training import TrainRequest, train_run
-
-    simulation = SimulationConfig(n_per_map=4, snr=0.5, box_size=16, spacing_angstrom=20.0)
-    write_simulation(choose_proteins(["bilobe", "barrel"], []), simulation, tmp_path / "sim")
-    overrides = {"model": {"width": 8, "max_channels": 16}, "optimisation": {"epochs": 1, "batch_size": 4}}
-    request = TrainRequest(tmp_path / "sim" / "particles.star", tmp_path / "run", overrides=overrides)
-    run, codes = train_run(request)
-    described = yaml.safe_load(run.config.read_text())
-    for name in ("name", "dims", "channels", "downsampling", "blocks_per_level", "first_stride", "upsampling"):
-        del described["model"][name]
-    run.config.write_text(yaml.safe_dump(described))
-    _, same = train_run(TrainRequest(**{**request.__dict__, "resume": True}))
-    np.testing.assert_array_equal(codes.content, same.content)
