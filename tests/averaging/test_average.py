@@ -43,15 +43,14 @@ from cryodc.star import particle_block, read_star, write_star
 from cryodc.training import TrainRequest, describe_run
 from cryodc.volumes import Volume
 from tests.made_runs import make_clusters
+from tests.simulated import centred_blobs
 
 BOX = 32
 CENTRES = torch.tensor([[0.0, 1.0, -5.0], [4.0, -2.0, 1.0], [-2.0, 4.5, 2.0], [1.0, 5.0, -1.0], [-6.0, -1.0, 0.5]])
 
 
-def blobs(centres: torch.Tensor, width: float = 1.3) -> torch.Tensor:
-    axis = torch.arange(BOX, dtype=torch.float64) - BOX // 2
-    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-    return sum(torch.exp(-((grid - c) ** 2).sum(dim=-1) / (2 * width**2)) for c in centres.double()).float()
+def blobs(centres: torch.Tensor) -> torch.Tensor:
+    return centred_blobs(centres, BOX, 1.3)
 
 
 def particles(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

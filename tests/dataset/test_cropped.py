@@ -17,6 +17,7 @@ from cryodc.particles import read_particles
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.training import encode_particles, train
+from tests.simulated import centred_blobs
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> SubtomogramDataset:
 
 
 def blob(box: int, width: float) -> torch.Tensor:
-    axis = torch.arange(box) - box // 2
-    radius = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None] ** 2).float()
-    return torch.exp(-radius / (2 * width**2))
+    return centred_blobs(torch.zeros(1, 3), box, width)
 
 
 def test_padding_interpolates_between_the_voxels() -> None:

@@ -27,6 +27,7 @@ from cryodc.picks import ExtractRequest, convert_picks, extract_subtomograms
 from cryodc.runs import RunFolder
 from cryodc.star import particle_block, read_star
 from tests.made_runs import make_averages, make_clusters
+from tests.simulated import blobs
 
 Array = NDArray[np.float64]
 
@@ -219,20 +220,12 @@ def _particles(name: str, folder: Path) -> tuple[Path, Layout]:
     return _write_star(layout, folder / "particles.star", extra), layout
 
 
-def _blob(shape_zyx: tuple[int, ...], centres_xyz: Array, sigma: float) -> NDArray[np.float32]:
-    z, y, x = np.indices(shape_zyx, dtype=np.float64)
-    total = np.zeros(shape_zyx)
-    for cx, cy, cz in centres_xyz:
-        total += np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * sigma**2))
-    return total.astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def tomogram(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A blob at either place, in voxels of 10 Å."""
     path = tmp_path_factory.mktemp("tomogram") / "TS_1.mrc"
     shape = tuple(int(edge) for edge in (SIZE / VOXEL)[::-1])
-    with mrcfile.new(path, _blob(shape, PLACES / VOXEL, 1.5)) as mrc:
+    with mrcfile.new(path, blobs(shape, (PLACES / VOXEL)[:, ::-1], 1.5).astype(np.float32)) as mrc:
         mrc.voxel_size = VOXEL
     return path
 
@@ -241,7 +234,7 @@ def _averaged(name: str, folder: Path) -> tuple[RunFolder, Layout]:
     """The files of an averaged run that export and map-back read: the average is a blob in the middle of its box."""
     star, layout = _particles(name, folder / "run/averages")
     for file in ("class001.mrc", "class001_mask.mrc"):
-        voxels = _blob((BOX,) * 3, np.full((1, 3), BOX // 2), 1.0)
+        voxels = blobs((BOX,) * 3, np.full((1, 3), BOX // 2), 1.0).astype(np.float32)
         voxels = (voxels > 0.02).astype(np.float32) if "mask" in file else voxels
         with mrcfile.new(star.parent / file, voxels) as mrc:
             mrc.voxel_size = layout.image_pixel

@@ -22,6 +22,7 @@ from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, phantom, write_simulation
 from cryodc.volumes import Volume
 from tests.made_runs import make_averages, make_clusters
+from tests.simulated import blobs
 
 BOX, SPACING = 32, 10.0
 NAME = "wheel"
@@ -174,23 +175,18 @@ def test_nothing_is_overwritten_and_unknown_classes_are_named(averaged: Path, tm
     assert not (tmp_path / "out").exists()
 
 
-def blobs(shape: tuple[int, ...], at: np.ndarray, sigma: float) -> np.ndarray:
-    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    heights = np.arange(1, len(at) + 1)
-    return sum(h * np.exp(-((grid - c) ** 2).sum(axis=-1) / (2 * sigma**2)) for h, c in zip(heights, at, strict=True))
-
-
 @pytest.mark.parametrize("scale", [1.0, 1.6])
 def test_an_asymmetric_body_lies_where_its_pose_says_to_a_fraction_of_a_voxel(scale: float) -> None:
     """Gaussians at A c + p, written down; no volume is turned to make them."""
     points = np.array([[0.0, 1, -5], [4, -2, 1], [-2, 4.5, 2], [1, 5, -1]])
-    body = blobs((BOX,) * 3, points + BOX // 2, 2.0)
+    heights = np.arange(1, len(points) + 1)
+    body = blobs((BOX,) * 3, points + BOX // 2, 2.0, heights)
     template = make_template(Volume(body.astype(np.float32), SPACING), np.ones((BOX,) * 3, np.float32), scale * SPACING)
     matrix = Rotation.from_euler("xyz", [25, 130, -70], degrees=True).as_matrix()
     shape, position = (36, 41, 38), np.array([17.3, 21.6, 18.45])
     density = np.zeros(shape, np.float32)
     box, above = place(density, template, matrix, position, scale * SPACING)
-    expected = blobs(shape, points @ matrix.T / scale + position, 2.0 / scale)
+    expected = blobs(shape, points @ matrix.T / scale + position, 2.0 / scale, heights)
     assert np.corrcoef(density.ravel(), expected.ravel())[0, 1] > 0.995
     assert np.abs(density - expected).max() < 0.1 * expected.max()
     centroid = np.argwhere(density[box] * above > 0).mean(axis=0) + [s.start for s in box]

@@ -23,15 +23,13 @@ from cryodc.fourier import (
     wedge_from_tilt_range,
 )
 from cryodc.geometry import geodesic_degrees, random_rotations, rotations_from_vectors
+from tests.simulated import centred_blobs
 
 BOX = 24
 
 
 def blobs(centres: torch.Tensor, box: int = BOX, width: float = 1.6) -> torch.Tensor:
-    """Gaussian blobs: a volume known everywhere, in any pose."""
-    axis = torch.arange(box, dtype=torch.float64) - box // 2
-    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-    return sum(torch.exp(-((grid - c) ** 2).sum(dim=-1) / (2 * width**2)) for c in centres.double()).float()
+    return centred_blobs(centres, box, width)
 
 
 CENTRES = torch.tensor([[0.0, 1.0, -4.0], [3.0, -2.0, 1.0], [-2.0, 3.5, 2.0], [1.0, 4.0, -1.0], [-4.0, -1.0, 0.5]])

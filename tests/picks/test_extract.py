@@ -27,6 +27,7 @@ from cryodc.io import read_volume
 from cryodc.particles import read_particles
 from cryodc.picks import ExtractRequest, extract_subtomograms, read_picks
 from cryodc.star import read_star
+from tests.simulated import blobs
 
 SPACING = 8.0
 SHAPE = (40, 72, 88)
@@ -44,11 +45,7 @@ def _matrices() -> NDArray[np.float64]:
 
 
 def _blobs(shape: tuple[int, ...], centres_xyz: NDArray[np.float64], sigma: float = SIGMA) -> NDArray[np.float32]:
-    z, y, x = np.indices(shape, dtype=np.float64)
-    total = np.zeros(shape)
-    for cx, cy, cz in centres_xyz:
-        total += np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * sigma**2))
-    return total.astype(np.float32)
+    return blobs(shape, centres_xyz[:, ::-1], sigma).astype(np.float32)
 
 
 def _particle(pose: int, box: int, scale: float = 1.0) -> NDArray[np.float32]:

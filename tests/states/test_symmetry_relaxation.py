@@ -18,15 +18,14 @@ from cryodc.fourier import (
 from cryodc.geometry import random_rotations, resample, symmetry_rotations
 from cryodc.states import measure, put_on_axes, relax_symmetry
 from cryodc.states.mates import turned_maps
+from tests.simulated import centred_blobs
 
 BOX, SHELLS = 24, 8
 GROUP = torch.from_numpy(symmetry_rotations("C3")).float()
 
 
 def blob(z: float, y: float, x: float) -> torch.Tensor:
-    axis = torch.arange(BOX) - BOX // 2
-    squares = [(axis - c).square() for c in (z, y, x)]
-    return torch.exp(-(squares[0][:, None, None] + squares[1][:, None] + squares[2]) / (2 * 1.5**2))
+    return centred_blobs(torch.tensor([[z, y, x]]), BOX, 1.5)
 
 
 def symmetric_map() -> torch.Tensor:

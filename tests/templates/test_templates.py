@@ -415,21 +415,30 @@ def test_a_particle_is_decoded_from_its_own_codes_and_not_from_those_of_others(m
     np.testing.assert_allclose(upright[:N_PLACE], [*np.sqrt(3) * np.eye(3).ravel(), 0, 0, 0])
 
 
-def test_no_axes_are_asked_for(two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None) -> None:
-    config = TemplateConfig(n_templates=2, particles_per_template=20, n_axes=0)
-    found = learn_templates(two_phantoms[0], config, seed=0)
+def test_without_axes_particles_of_a_group_in_one_pose_are_decoded_alike(
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None
+) -> None:
+    dataset, labels = two_phantoms
+    found = learn_templates(dataset, TemplateConfig(n_templates=2, particles_per_template=20, n_axes=0), seed=0)
     assert found is not None
-    assert found.placed.shape == (100, N_PLACE)
     assert conformation_axes(found.placed, 2)[0].shape == (0, N_PLACE)
+    content, first_pose = torch.from_numpy(found.points), torch.from_numpy(found.placed[:1]).expand(len(labels), -1)
+    decoded = TemplateDecoder(found.groups).decode(content, first_pose).flatten(1)
+    alike = np.corrcoef(decoded.numpy()) > 0.9999
+    # No more volumes than groups, and the groups are the phantoms.
+    assert len(np.unique(alike, axis=0)) == 2
+    assert (alike == (labels[:, None] == labels)).mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_points(
-    two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None
+    two_phantoms: tuple[SubtomogramDataset, np.ndarray], small_bank: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, _ = two_phantoms
-    particles = particle_spectra(dataset, CPU)
-    first, second = (shapes.shape_points(particles, 4, seed=7) for _ in range(2))
+    monkeypatch.setattr(shapes, "_STEP_DEGREES", 60.0)
+    monkeypatch.setattr(shapes, "_N_CALIBRATING", 20)
+    particles = particle_spectra(two_phantoms[0], CPU)
+    first, second, other = (shapes.shape_points(particles, 4, seed=seed) for seed in (7, 7, 8))
     np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
 
 
 def test_noise_has_no_templates(small_bank: None) -> None:
