@@ -30,7 +30,7 @@ def add_template_code(
     progress: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Codes:
-    """Codes with ``matched`` and ``placed``, where templates can be learned from these particles.
+    """Codes with ``template_content`` and ``template_pose``, where templates can be learned from these particles.
 
     Templates are written to templates/; those of an earlier attempt are removed. Where none can be learned, codes are
     those of the network alone.
