@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.alignment import FALSE_POSITIVES
+from cryodc.alignment import FALSE_POSITIVES, FEWEST
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.classify import classify_particles, score_particles
 from cryodc.dataset import SubtomogramDataset
@@ -103,10 +103,12 @@ def classify_run(
     scores, posterior = torch.empty(2, n, found.scores.shape[1])
     labels[rows], scores[rows], posterior[rows] = found.labels.cpu(), found.scores.cpu(), found.posterior.cpu()
     of_cluster = {cluster: len(found.references) + place for place, cluster in enumerate(found.unaligned)}
+    sampled = torch.from_numpy(clusters.labels)[rows]
+    tried = [cluster for cluster in found.unaligned if int((sampled == cluster).sum()) >= FEWEST]
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
         small = shrink(dataset.gather(some).to(device))
-        idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(found.unaligned)).to(device)
+        idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
         scored = score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)
         labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
         for cluster, label in of_cluster.items():

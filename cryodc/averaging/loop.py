@@ -118,7 +118,10 @@ class ClassLoop:
             found += started
         if not found:
             return False
-        self.idle = torch.isin(self.clusters, torch.tensor(self.unaligned, device=self.clusters.device))
+        # A cluster of fewer particles than make a reference was not tried: its particles compete like all others.
+        sizes = torch.bincount(self.clusters)
+        tried = [cluster for cluster in self.unaligned if sizes[cluster] >= FEWEST]
+        self.idle = torch.isin(self.clusters, torch.tensor(tried, device=self.clusters.device))
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
         self._search(list(range(len(found))))
