@@ -1,4 +1,4 @@
-"""Evidence for and against a class: one protein or two, two classes or one, a particle or nothing known.
+"""Evidence for and against a class: one protein or two, two classes or one.
 
 All of it is held out: particles of one half set against references of the other.
 """
