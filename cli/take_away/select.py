@@ -21,13 +21,16 @@ from cryodc_cli.options import (
     default=0.0,
     help="Keep particles whose class is at least this probable.",
 )
+@click.option("--proteins", is_flag=True, help="Keep classes that average calls protein; see docs/averages.md.")
 @click.option(
     "--out",
     type=OutPath(dir_okay=False),
     required=True,
     help="The STAR to write; refused if it exists.",
 )
-def select(run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_confidence: float, out: Path) -> None:
+def select(
+    run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_confidence: float, proteins: bool, out: Path
+) -> None:
     """Keep particles of some classes, tomograms or confidence as a STAR of their own.
 
     Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
@@ -39,10 +42,17 @@ def select(run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_c
 
     from cryodc.export import parse_classes, select_run
 
-    if keep is None and not tomograms and not min_confidence:
-        raise click.UsageError("say what to keep: --keep, --tomogram or --min-confidence")
+    if keep is None and not tomograms and not min_confidence and not proteins:
+        raise click.UsageError("say what to keep: --keep, --tomogram, --min-confidence or --proteins")
     classes = [] if keep is None else parse_classes(keep)
-    selection = select_run(resolve_run(run), out, classes=classes, tomograms=tomograms, min_confidence=min_confidence)
+    selection = select_run(
+        resolve_run(run),
+        out,
+        classes=classes,
+        tomograms=tomograms,
+        min_confidence=min_confidence,
+        proteins=proteins,
+    )
     table = Table("class", "particles", "kept")
     for number, n_before in selection.n_before.items():
         table.add_row(str(number) if number else "unassigned", str(n_before), str(selection.n_kept[number]))
