@@ -145,6 +145,35 @@ def test_a_writer_that_failed_holds_nothing(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_its_holder_removed_while_it_was_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fails leaves nothing: the next one must not hold a file that nobody else can see."""
+    run, flock, n_calls = RunFolder(tmp_path / "run"), fcntl.flock, 0
+
+    def remove_first(handle: int, how: int) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            shutil.rmtree(run.path)
+        flock(handle, how)
+
+    monkeypatch.setattr("cryodc.runs.lock.fcntl.flock", remove_first)
+    with writing(run, "train"), pytest.raises(InputError, match="another process"), writing(run, "cluster"):
+        pass
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
+    for was_there in (True, False):
+        run = RunFolder(tmp_path / f"run{was_there}")
+        if was_there:
+            run.path.mkdir()
+        with pytest.raises(Killed), writing(run, "train"):
+            raise Killed
+        assert run.path.exists() == was_there
+        assert not was_there or list(run.path.iterdir()) == []
+
+
 def test_a_second_training_into_one_folder_is_refused(tmp_path: Path, small_run: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
