@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from cryodc_cli.main import cli
+from cryodc_cli.learn.average import average
+from cryodc_cli.take_away.select import select
 
 from cryodc.codes import Codes
 from cryodc.report import write_report
@@ -32,16 +33,21 @@ def run(small_run: Path, tmp_path: Path) -> RunFolder:
 
 
 def of_many(run: RunFolder, n: int, n_classes: int) -> RunFolder:
-    """The run with so many particles and classes instead, whose images are those of the small run again and again."""
+    """The run with so many particles and classes instead, all of one image."""
     generator = np.random.default_rng(0)
-    old = read_star(run.particles).block("particles").column("rlnImageName")
+    config = yaml.safe_load(run.config.read_text())
+    image = Path(config["image_folders"][-1]) / read_star(run.particles).block("particles").column("rlnImageName")[0]
+    images = run.path / "images"
+    images.mkdir()
+    for i in range(n):
+        (images / f"p{i:06d}.mrc").symlink_to(image)
     labels = generator.integers(0, n_classes, n)
     labels[:n_classes] = np.arange(n_classes)
     names = tuple(f"{i:06d}@TS_{i % 40:02d}" for i in range(n))
     columns = {
         "rlnTomoName": [f"TS_{i % 40:02d}" for i in range(n)],
         "rlnTomoParticleName": list(names),
-        "rlnImageName": [old[i % len(old)] for i in range(n)],
+        "rlnImageName": [f"p{i:06d}.mrc" for i in range(n)],
         "rlnClassNumber": [str(label + 1) for label in labels],
     }
     for label in ("CoordinateX", "CoordinateY", "CoordinateZ", "AngleRot", "AngleTilt", "AnglePsi", "CtfFigureOfMerit"):
@@ -57,8 +63,8 @@ def of_many(run: RunFolder, n: int, n_classes: int) -> RunFolder:
     clusters = Clusters(names, labels.astype(np.int64), sure, 0.9, (), "made for this test")
     write_clusters(run.clusters, clusters, fingerprint_of_codes(run), requested=n_classes, seed=0)
     shutil.rmtree(run.checkpoints)
-    config = yaml.safe_load(run.config.read_text())
     config["dataset"]["n_particles"] = n
+    config["image_folders"] = [str(images)]
     run.config.write_text(yaml.safe_dump(config))
     return run
 
@@ -114,14 +120,14 @@ def test_a_lasso_drawn_by_the_mouse_becomes_a_list_a_star_and_an_average(
     assert page.messages == []
     runner = CliRunner()
     kept = tmp_path / "kept.star"
-    result = runner.invoke(cli, ["select", str(run.path), "--names", str(listed), "--out", str(kept)])
+    result = runner.invoke(select, [str(run.path), "--names", str(listed), "--out", str(kept)])
     assert result.exit_code == 0, result.output
     assert len(read_star(kept).block("particles").column("rlnImageName")) == len(names)
     picked = tmp_path / "picked"
-    result = runner.invoke(cli, ["select", str(run.path), "--names", str(listed), "--out-run", str(picked)])
+    result = runner.invoke(select, [str(run.path), "--names", str(listed), "--out-run", str(picked)])
     assert result.exit_code == 0, result.output
     assert list(load_clusters(RunFolder(picked)).names) == names
-    result = runner.invoke(cli, ["average", str(picked)])
+    result = runner.invoke(average, [str(picked)])
     assert result.exit_code == 0, result.output
     summary = json.loads((picked / "averages" / "summary.json").read_text())
     assert [entry["n_particles"] for entry in summary["classes"]] == [len(names)]
@@ -149,8 +155,9 @@ def test_a_particle_under_the_mouse_is_shown_with_its_slices(run: RunFolder, pag
 def test_a_surface_is_turned_by_the_mouse(run: RunFolder, page: Page) -> None:
     write_report(run)
     page.open(run.report, 1400)
-    left, top, width, height = page.box(".turned canvas")
+    page.box(".turned")
     page.wait("document.querySelector('.turned').classList.contains('live')")
+    left, top, width, height = page.box(".turned canvas")
     pixels = "document.querySelector('.turned canvas').toDataURL()"
     before = page.run(pixels)
     drawn = (
