@@ -51,7 +51,7 @@ def select(
     Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
     average --classify they are those of averages/particles.star, with its classes, half sets and poses.
 
-    With --out-run and lists of names, averages of just those particles are one command away: cryodc average.
+    With --out-run, lists of names become the classes of a new run, which the verb average takes.
 
     Example: cryodc select run/ --keep 1,3-5 --min-confidence 0.9 --out kept.star
     """
