@@ -22,6 +22,7 @@ from cryodc_cli.options import (
     default=0.0,
     help="Keep particles whose class is at least this probable.",
 )
+@click.option("--proteins", is_flag=True, help="Keep classes that average calls protein; see docs/averages.md.")
 @click.option(
     "--names",
     multiple=True,
@@ -40,6 +41,7 @@ def select(
     keep: str | None,
     tomograms: tuple[str, ...],
     min_confidence: float,
+    proteins: bool,
     names: tuple[Path, ...],
     out: Path | None,
     out_run: Path | None,
@@ -49,7 +51,7 @@ def select(
     Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
     average --classify they are those of averages/particles.star, with its classes, half sets and poses.
 
-    With --out-run and lists of names, averages of just those particles are one command away: cryodc average.
+    With --out-run, lists of names become the classes of a new run, which the verb average takes.
 
     Example: cryodc select run/ --keep 1,3-5 --min-confidence 0.9 --out kept.star
     """
@@ -57,9 +59,9 @@ def select(
 
     from cryodc.export import parse_classes, run_of_names, select_run
 
-    criteria = keep is not None or bool(tomograms) or bool(min_confidence)
+    criteria = keep is not None or bool(tomograms) or bool(min_confidence) or proteins
     if not criteria and not names:
-        raise click.UsageError("say what to keep: --keep, --tomogram, --min-confidence or --names")
+        raise click.UsageError("say what to keep: --keep, --tomogram, --min-confidence, --proteins or --names")
     if (out is None) == (out_run is None):
         raise click.UsageError("say where to: --out for a STAR, or --out-run for a run")
     if out is None and (criteria or not names):
@@ -75,7 +77,13 @@ def select(
     assert out is not None
     classes = [] if keep is None else parse_classes(keep)
     selection = select_run(
-        resolve_run(run), out, classes=classes, tomograms=tomograms, min_confidence=min_confidence, names=names
+        resolve_run(run),
+        out,
+        classes=classes,
+        tomograms=tomograms,
+        min_confidence=min_confidence,
+        proteins=proteins,
+        names=names,
     )
     table = Table("class", "particles", "kept")
     for number, n_before in selection.n_before.items():

@@ -57,7 +57,19 @@ class Points:
 
 
 def make_points(run: RunFolder, codes: Codes, clusters: Clusters | None, previews: ParticlePreviews) -> Points:
-    """Gather what the scatters show, in the order of the run's STAR."""
+    """Gather what the scatters show, in the order of the run's STAR.
+
+    Parameters
+    ----------
+    run
+        Whose STAR has the columns to colour by.
+    codes
+        Drawn along their two principal axes.
+    clusters
+        Classes of the particles; None if there are none.
+    previews
+        Slices of particles, shown where the pointer is.
+    """
     panels, data = [], {}
     kinds = {"content": codes.content_points}
     if codes.transformation_told.shape[1] > 0:
