@@ -54,6 +54,10 @@ def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> No
             aligned=resolution is not None,
             score=1.0,
             note="as the test says",
+            verdict="no-common-structure" if resolution is None else "protein",
+            reason="as the test says",
+            shape={},
+            brightness=0.0,
         )
         for number, resolution in resolutions.items()
     ]

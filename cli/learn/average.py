@@ -109,15 +109,15 @@ def average(
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
         out.print(summary, markup=False, soft_wrap=True)
         return
-    table = Table("class", "particles", "resolution", "aligned?", "note")
+    table = Table("class", "particles", "resolution", "verdict", "note")
     for result in results:
         known = result.resolution_angstrom is not None
         table.add_row(
             str(result.class_number),
             str(result.n_particles),
             f"{result.resolution_angstrom:.1f} Å" if known else "–",
-            "yes" if result.aligned else "no",
-            result.note,
+            result.verdict.kind,
+            result.note if result.verdict.kind in ("protein", "no-common-structure") else result.verdict.reason,
         )
     out.print(table)
     unassigned = int((current_classes(folder).labels < 0).sum())

@@ -16,12 +16,13 @@ from cryodc.averaging.place import on_axes, place_class, symmetry_of
 from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, prepare_average
 from cryodc.clustering import content_features
 from cryodc.io import replace_folder, write_text
-from cryodc.maps import average_particles, class_fractions, fractions_table, mask_of
-from cryodc.particles import Poses, with_classes, with_half_sets, with_poses
+from cryodc.maps import average_particles, class_fractions, fractions_table, judge_class, mask_of, peak_of
+from cryodc.particles import Poses, with_classes, with_half_sets, with_poses, with_verdicts
 from cryodc.runs import AverageSummary, ClassificationSummary, Clusters, RunFolder, load_codes, write_summary, writing
 from cryodc.star import read_star, write_star
 
 Tell = Callable[[str], None]
+_AT_ONCE = 64
 
 
 def average_run(
@@ -62,11 +63,12 @@ def average_run(
 
 @dataclass
 class _Averages:
-    """What is known so far: poses and half sets of every particle, and results and lines of fsc.csv of the classes."""
+    """What is known so far: poses, half sets and peaks of every particle; results and fsc.csv lines of the classes."""
 
     rotations: NDArray[np.float64]
     origins_angstrom: NDArray[np.float64]
     half_sets: NDArray[np.int64]
+    peaks: NDArray[np.float64]
     results: list[ClassAverage] = field(default_factory=list)
     curves: list[str] = field(default_factory=lambda: [CURVE_COLUMNS])
 
@@ -75,9 +77,11 @@ class _Averages:
         """With poses and half sets of the STAR, or none and a random split."""
         n, poses, halves = len(inputs.particles), inputs.particles.poses, inputs.particles.half_sets
         half_sets = np.array(balanced_halves(n, inputs.request.seed) if halves is None else halves)
+        batches = inputs.dataset.batches(torch.arange(n).split(_AT_ONCE))
+        peaks = torch.cat([peak_of(volumes) for volumes, _ in batches]).double().numpy()
         if poses is None:
-            return cls(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), half_sets)
-        return cls(poses.rotations.copy(), poses.origins_angstrom.copy(), half_sets)
+            return cls(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), half_sets, peaks)
+        return cls(poses.rotations.copy(), poses.origins_angstrom.copy(), half_sets, peaks)
 
     def poses(self, rows: NDArray[np.int64], spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:
         """Rotations, and origins in voxels, of some particles."""
@@ -163,7 +167,8 @@ def _average_class(
     )
     found.rotations[rows] = placed.rotations.double().cpu().numpy()
     found.origins_angstrom[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
-    result = write_class(folder, number, maps, found.rotations[rows], spacing, placed.aligned, placed.note)
+    verdict = judge_class(maps, placed.aligned, placed.note, found.peaks[rows], found.peaks)
+    result = write_class(folder, number, maps, found.rotations[rows], spacing, placed.aligned, placed.note, verdict)
     found.results.append(result)
     found.curves += curve_rows(number, maps, spacing)
     tell(result.note)
@@ -185,6 +190,7 @@ def _write_tables(
         document = with_poses(document, Poses(found.rotations, found.origins_angstrom), particles)
     if particles.half_sets is None or bool((particles.half_sets != found.half_sets).any()):
         document = with_half_sets(document, found.half_sets)
+    document = with_verdicts(document, classes.labels, [result.verdict.kind for result in found.results])
     write_star(document, folder / "particles.star")
     fractions = class_fractions(classes.labels, particles.tomograms, classes.n_clusters, request.seed)
     write_text(folder / "fractions.csv", fractions_table(fractions))

@@ -1,7 +1,7 @@
 """What is written of one class: maps, curves, a picture of their quality, and its entry in summary.json."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cryodc.fourier import resolution_angstrom, shell_frequencies
 from cryodc.io import atomic_path, write_volume
-from cryodc.maps import ClassFractions, HalfMaps, quality_png, sharpen, view_directions
+from cryodc.maps import ClassFractions, HalfMaps, Verdict, quality_png, sharpen, view_directions
 from cryodc.runs import ClassSummary
 from cryodc.volumes import Volume
 
@@ -35,6 +35,7 @@ class ClassAverage:
     measured: float
     efficiency: float
     evenness: float
+    verdict: Verdict
 
 
 def write_class(
@@ -45,6 +46,7 @@ def write_class(
     spacing_angstrom: float,
     aligned: bool,
     note: str,
+    verdict: Verdict,
 ) -> ClassAverage:
     """Write the maps and the picture of one class, and say how good they are.
 
@@ -64,6 +66,8 @@ def write_class(
         Of the maps.
     aligned, note
         Whether the poses are to be trusted, and why.
+    verdict
+        What the class is taken for.
     """
     found = resolution_angstrom(maps.fsc, spacing_angstrom)
     # Shells that two noise averages share by chance are no resolution.
@@ -100,6 +104,7 @@ def write_class(
         round(measured, 4),
         round(efficiency, 4),
         round(evenness, 4),
+        verdict,
     )
 
 
@@ -131,4 +136,8 @@ def describe_class(result: ClassAverage, fractions: ClassFractions) -> ClassSumm
         aligned=result.aligned,
         score=result.score,
         note=result.note,
+        verdict=result.verdict.kind,
+        reason=result.verdict.reason,
+        shape={name: round(value, 3) for name, value in asdict(result.verdict.shape).items()},
+        brightness=round(result.verdict.brightness, 2),
     )

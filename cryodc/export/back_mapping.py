@@ -91,7 +91,7 @@ def map_back(
     Parameters
     ----------
     run
-        An averaged run; classes that are not aligned have no structure to place, but are placed if named.
+        An averaged run. Classes that could not be aligned are placed like all others; their maps show no protein.
     out
         Folder to make; it may not hold anything.
     tomograms

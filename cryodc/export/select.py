@@ -1,4 +1,4 @@
-"""Select particles of a clustered run by class, tomogram and confidence, into a STAR of their own."""
+"""Select particles of a clustered run by class, tomogram, confidence and name, into a STAR of their own."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.export.image_paths import keep_images_found
+from cryodc.export.named import particle_names, rows_named
 from cryodc.io import find_name
-from cryodc.particles import name_label
-from cryodc.runs import RunFolder, current_averages, current_classes, load_config, require
+from cryodc.runs import RunFolder, current_averages, current_classes, load_config, require, require_averages
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
 
 
@@ -36,6 +36,8 @@ def select_run(
     classes: Collection[int] = (),
     tomograms: Collection[str] = (),
     min_confidence: float = 0.0,
+    proteins: bool = False,
+    names: Sequence[Path] = (),
 ) -> Selection:
     """Write the rows that meet every criterion; all else of the text stays.
 
@@ -56,15 +58,20 @@ def select_run(
         Tomograms (rlnTomoName, else rlnMicrographName) to keep; empty keeps all.
     min_confidence
         Least posterior probability of the class, 0 to 1; above 0 no unassigned particle is kept.
+    proteins
+        Keep only classes whose verdict is ``protein``; see :func:`cryodc.maps.judge_class`.
+    names
+        Lists of particle names, one a line; a particle of any of them is kept. None keeps all.
 
     Raises
     ------
     InputError
-        If ``out`` exists, the run is not clustered, a class or tomogram is not there, or nothing is left.
+        If ``out`` exists; the run is not clustered, or not averaged though proteins are asked for; a class, tomogram or
+        particle is not there; or nothing is left.
     """
     if out.exists():
         raise InputError("refusing to overwrite", file=out, remedy="choose another --out, or remove this file")
-    clusters, averages = current_classes(run), current_averages(run)
+    clusters, averages = current_classes(run), require_averages(run) if proteins else current_averages(run)
     if averages is None or averages.classification is None or averages.classification.labels is None:
         document = read_star(require(run.clusters / "clusters.star", "cryodc cluster"))
     else:
@@ -75,14 +82,20 @@ def select_run(
     _require_known(document, "class", [str(c) for c in sorted(classes)], [str(c) for c in sorted(present - {0})])
     keep = np.isin(numbers, list(classes)) if classes else np.ones(len(numbers), dtype=bool)
     keep &= _in_tomograms(document, block, tomograms)
+    if proteins and averages is not None:
+        keep &= np.isin(numbers, [entry.class_number for entry in averages.classes if entry.verdict == "protein"])
     if min_confidence > 0:
         confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
-        named = block.columns([label for label in ("rlnTomoParticleName", "rlnImageName") if label in block])
         keep &= numbers > 0
-        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in named[name_label(named)]])
+        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in particle_names(block)])
+    if names:
+        listed = np.concatenate([rows_named(block, path, document.source) for path in names])
+        keep &= np.isin(np.arange(block.n_rows), listed)
     if not keep.any():
         criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []
         criteria += [f"tomogram {', '.join(sorted(tomograms))}"] if tomograms else []
+        criteria += ["a class with the verdict protein"] if proteins else []
+        criteria += [f"a name in {', '.join(map(str, names))}"] if names else []
         criteria += [f"confidence of at least {min_confidence:g}"] if min_confidence else []
         raise InputError(
             "no particle meets every criterion",

@@ -27,7 +27,7 @@ from cryodc.particles.names import name_label, repeated_names, unwritable_names
 from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
 from cryodc.particles.read import read_particles, require_particles
 from cryodc.particles.table import ParticleSet, Poses
-from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms
+from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms, with_verdicts
 
 __all__ = [
     "BOX_ANGLES",
@@ -66,4 +66,5 @@ __all__ = [
     "with_half_sets",
     "with_poses",
     "with_subtomograms",
+    "with_verdicts",
 ]

@@ -15,6 +15,11 @@ from cryodc.star import (
     read_numbers,
 )
 
+VERDICT = "cdcVerdict"
+"""Column of what a particle's class is taken for."""
+UNASSIGNED = "unassigned"
+"""Its value for particles of no class."""
+
 
 def with_classes(document: StarDocument, class_numbers: Sequence[int] | NDArray[np.int64]) -> StarDocument:
     """Set rlnClassNumber, one per row: 1 for the first class, 0 for none.
@@ -68,6 +73,24 @@ def with_poses(document: StarDocument, poses: Poses, particles: ParticleSet) -> 
     # Adding 0 turns a rounded −0 into 0.
     texts = {label: [f"{value:.6f}" for value in np.round(columns[label], 6) + 0.0] for label in order}
     return document.with_columns(block.name, texts)
+
+
+def with_verdicts(
+    document: StarDocument, labels: Sequence[int] | NDArray[np.int64], verdicts: Sequence[str]
+) -> StarDocument:
+    """Set cdcVerdict: what the class of each row is taken for; ``unassigned`` where the label is negative.
+
+    Parameters
+    ----------
+    document
+        The STAR.
+    labels
+        0-based class, one per row.
+    verdicts
+        Of each class.
+    """
+    values = [verdicts[int(label)] if label >= 0 else UNASSIGNED for label in labels]
+    return document.with_column(particle_block(document).name, VERDICT, values)
 
 
 def with_subtomograms(

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from cryodc.errors import InputError
 from cryodc.io import write_text
+from cryodc.maps import Kind
 from cryodc.runs.classes import Trial
 from cryodc.runs.folder import require
 
@@ -73,6 +74,10 @@ class ClassSummary(BaseModel):
     aligned: bool
     score: float
     note: str
+    verdict: Kind
+    reason: str
+    shape: dict[str, float]
+    brightness: float
 
 
 class ClassificationSummary(BaseModel):

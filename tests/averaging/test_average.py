@@ -273,6 +273,10 @@ def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolde
     assert "too few particles" in results[2].note
     assert results[2].resolution_angstrom is None
     assert any(line.startswith("class 1 of 3") for line in told)
+    verdicts = [result.verdict.kind for result in results]
+    assert verdicts[2] == "no-common-structure"
+    block = particle_block(read_star(run.averages / "particles.star"))
+    assert block.column("cdcVerdict") == [verdicts[int(number) - 1] for number in block.column("rlnClassNumber")]
     summary = json.loads((run.averages / "summary.json").read_text())
     assert summary["poses"] == "aligned"
     assert "up to shell 4;" in summary["half_sets"]

@@ -12,7 +12,7 @@ from cryodc.export import parse_classes, select_run
 from cryodc.particles import read_particles
 from cryodc.runs import RunFolder
 from cryodc.star import compare_stars, read_star
-from tests.made_runs import make_clusters, make_config
+from tests.made_runs import make_averages, make_clusters, make_config
 
 CLASSES = [1, 2, 1, 3, 2, 1]
 CONFIDENCE = [0.99, 0.6, 0.7, 0.95, 0.9, 0.5]
@@ -174,3 +174,13 @@ def test_an_image_of_the_same_name_beside_the_selection_is_not_taken_for_it(
     select_run(run, out, classes=[1])
     first = read_star(out).block("particles").column("rlnImageName")[0]
     assert (out.parent / first).read_bytes() == bytes([0])
+
+
+def test_proteins_are_the_classes_with_that_verdict_and_need_averages(run: RunFolder) -> None:
+    with pytest.raises(InputError, match="run `cryodc average`"):
+        select_run(run, run.path / "kept.star", proteins=True)
+    make_averages(run, {1: 20.0, 2: None, 3: 25.0})
+    selection = select_run(run, run.path / "kept.star", proteins=True)
+    assert selection.n_kept == {1: 3, 2: 0, 3: 1}
+    with pytest.raises(InputError, match="a class with the verdict protein"):
+        select_run(run, run.path / "none.star", proteins=True, classes=[2])
