@@ -12,6 +12,7 @@ from cryodc.runs.summaries import (
     AverageSummary,
     ClusterSummary,
     StatesSummary,
+    damaged,
     fingerprint,
     read_summary,
     write_summary,
@@ -105,6 +106,9 @@ def current_classes(run: RunFolder) -> Clusters:
     final = None if averages is None else averages.classification
     if final is None or final.labels is None or final.confidence is None:
         return clusters
+    if not len(final.labels) == len(final.confidence) == len(clusters.names) or min(final.labels) < -1:
+        found = f"{len(final.labels)} labels of {len(clusters.names)} particles"
+        raise damaged(run.averages / SUMMARY, "cryodc average", found)
     return Clusters(
         names=clusters.names,
         labels=np.array(final.labels, dtype=np.int64),
