@@ -68,6 +68,11 @@ class RunFolder:
         return self.path / "states"
 
     @property
+    def identified(self) -> Path:
+        """Folder of what the classes are: candidates.csv, particles.star with names, structures where classes lie."""
+        return self.path / "identified"
+
+    @property
     def generated(self) -> Path:
         """Folder of decoded volumes and pictures: grid, class001 and so on."""
         return self.path / "generated"
