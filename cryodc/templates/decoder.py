@@ -30,7 +30,7 @@ class TemplateDecoder(nn.Module):
     def decode(self, content: Float[Tensor, "b k"], transformation: Float[Tensor, "b p"]) -> Float[Tensor, "b d h w"]:
         """The average of the group nearest in content, at the coordinates and in the pose of the code.
 
-        ``particle(x) = V(Aᵀ (x + o))``. A matrix that is no rotation, as a mean of several, becomes the nearest rotation.
+        ``particle(x) = V(Aᵀ (x + o))``. A matrix that is no rotation (a mean of several) becomes the nearest rotation.
         """
         group = torch.cdist(content, self.parts["centres"]).argmin(dim=1)
         volumes = self.parts["maps"][group]
