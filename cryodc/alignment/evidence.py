@@ -118,6 +118,37 @@ def _same_class(
     both = poses.scores[members][:, list(pair)]
     if float((both[:, 0] - both[:, 1]).abs().median()) > _ALIKE * float(both.max(dim=1).values.median()):
         return False
+    return gain_of_two(particles, halves, references, poses, labels, pair, radius) < SIGNIFICANT
+
+
+def gain_of_two(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    poses: ClassPoses,
+    labels: Int[Tensor, " n"],
+    pair: tuple[int, int],
+    radius: float,
+) -> float:
+    """By how many standard errors two references explain their held-out members better than one average of both.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    poses
+        Of every particle on every class.
+    labels
+        ``(n,)`` class of each particle.
+    pair
+        The two classes.
+    radius
+        Shells that scores look at.
+    """
+    members = (labels == pair[0]) | (labels == pair[1])
+    both = poses.scores[members][:, list(pair)]
     first, second = (Volume(references.maps[k].mean(dim=0).cpu().numpy(), 1.0) for k in pair)
     turn, move, _ = register_map(second, first, radius_shells=radius)
     rotation = torch.from_numpy(turn).float().to(halves.device)
@@ -126,10 +157,9 @@ def _same_class(
     rows = torch.nonzero(labels == pair[1])[:, 0]
     moved = poses.of(rows, pair[1])
     joint.put(rows, 0, PoseSet(moved.rotations @ rotation, moved.shifts - moved.rotations @ shift, moved.scores))
-    finest = particles.finest
-    common = make_references(particles, halves, joint, members.float()[:, None], finest)
+    common = make_references(particles, halves, joint, members.float()[:, None], particles.finest)
     refine_classes(particles, halves, common, radius, joint, n_steps=4, only=members)
-    return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square()) < SIGNIFICANT
+    return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square())
 
 
 def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:

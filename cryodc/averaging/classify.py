@@ -26,6 +26,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop, class_spectra
+from cryodc.averaging.splits import split_classes
 from cryodc.fourier import ParticleStack
 
 _TEMPERATURES = (4.0, 2.0, 1.0)
@@ -86,7 +87,7 @@ def classify_particles(
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
     loop.merge()
     for _ in range(n_splits):
-        if not loop.split():
+        if not split_classes(loop):
             break
         loop.run(n_rounds, (1.0,), ())
         loop.merge()

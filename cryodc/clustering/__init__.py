@@ -1,12 +1,13 @@
 """Clusters of content codes, and how many there are."""
 
 from cryodc.clustering.cluster import cluster_codes, cluster_run
-from cryodc.clustering.mixture import SEPARATED, choose_mixture, content_features, fit_mixture
+from cryodc.clustering.mixture import SEPARATED, STABLE, choose_mixture, content_features, fit_mixture
 from cryodc.clustering.representatives import k_medoids, medoids, middle_code, principal_axes, spread_codes
 from cryodc.clustering.valley import VALLEY, valley_between
 
 __all__ = [
     "SEPARATED",
+    "STABLE",
     "VALLEY",
     "choose_mixture",
     "cluster_codes",

@@ -77,3 +77,14 @@ class Clusters:
     def sizes(self) -> list[int]:
         """Particles in each cluster."""
         return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]
+
+    @property
+    def forced(self) -> bool:
+        """Whether no particle could be elsewhere: one class of all, a class for each, or classes as they were given."""
+        given = not self.trials and self.stability == 1 and bool((self.confidence == 1).all())
+        return given or (self.n_unassigned == 0 and self.n_clusters in (1, len(self.labels)))
+
+    def mean_confidence(self, label: int) -> float | None:
+        """How sure the members of a cluster are; None where that says nothing: there are no others to be in."""
+        members = self.labels == label
+        return None if self.forced or members.sum() < 2 else float(self.confidence[members].mean())

@@ -24,6 +24,7 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
             directional=np.array(codes.directional),
+            awaits_templates=np.array(codes.awaits_templates),
             **of_templates,
         )
 
@@ -48,6 +49,7 @@ def load_codes(run: RunFolder) -> Codes:
                 bool(arrays["directional"]),
                 arrays.get("template_content"),
                 arrays.get("template_pose"),
+                bool(arrays["awaits_templates"]),
             )
     # What a damaged archive raises is up to zlib, zipfile and numpy.
     except (

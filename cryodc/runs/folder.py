@@ -73,6 +73,11 @@ class RunFolder:
         return self.path / "generated"
 
     @property
+    def comparison(self) -> Path:
+        """Picture of the codes of this run beside those of others."""
+        return self.path / "comparison.png"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.path / "report.html"

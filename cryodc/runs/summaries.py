@@ -145,6 +145,43 @@ class StatesSummary(Summary):
     seed: int
 
 
+class DecodedSummary(Summary):
+    """What every summary in generated/ says; made of the codes and the classes that were decoded."""
+
+    view: Literal["slices", "projection"]
+    decoded_codes: Literal["templates", "network"]
+    seed: int
+
+
+class GridSummary(DecodedSummary):
+    """generated/grid/summary.json."""
+
+    content_of: list[str]
+    transformation_of: list[str]
+    variance_by_content: float
+    variance_by_transformation: float
+    variance_by_both_together: float
+
+
+class TraversedAxis(BaseModel):
+    """One axis in generated/classKKK/summary.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variance_share: float
+    change: float
+    direction: list[float]
+
+
+class TraversalSummary(DecodedSummary):
+    """generated/classKKK/summary.json."""
+
+    class_number: int = Field(validation_alias=_CLASS, serialization_alias="class", ge=1)
+    n_particles: int
+    n_steps: int
+    axes: list[TraversedAxis]
+
+
 S = TypeVar("S", bound=Summary)
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cryodc.averaging import AverageRequest, average_run
 from cryodc.clustering import cluster_run
 from cryodc.errors import InputError
 from cryodc.export import export_run
+from cryodc.generate import GenerateRequest, compare_runs, generate_run
 from cryodc.io import atomic_path, write_text
 from cryodc.io.folders import new_folder, replace_folder
 from cryodc.runs import RunFolder, current_classes, require_averages, writing
@@ -37,10 +39,20 @@ def states(n_states: int) -> Callable[[RunFolder], None]:
     return find
 
 
+def decode(*classes: int, seed: int) -> Callable[[RunFolder], None]:
+    def generate(run: RunFolder) -> None:
+        request = GenerateRequest(n_columns=2, n_steps=3, n_axes=1, n_particles=2, device="cpu", n_rows=2)
+        generate_run(run, replace(request, classes=classes, n_steps=3 + 2 * seed, seed=seed))
+
+    return generate
+
+
 VERBS = {
     "average": (None, average_again, "averages"),
     "cluster": (None, lambda run: cluster_run(run, 3), "clusters"),
     "states": (states(2), states(1), "states/class001"),
+    "generate": (decode(seed=0), decode(seed=1), "generated"),
+    "generate one class": (decode(1, seed=0), decode(1, seed=1), "generated/class001"),
 }
 
 
@@ -114,10 +126,11 @@ def test_a_folder_with_files_of_others_stays_refused(small_run: Path, tmp_path: 
 
 def test_a_second_writer_is_refused_and_changes_nothing(run: RunFolder) -> None:
     before = content(run.path)
+    decoders = (lambda: generate_run(run), lambda: compare_runs([run, run]))
     # A lock of another open file, as another process has it.
     with (run.path / ".lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        for verb in (lambda: cluster_run(run, 2), lambda: average_run(run), lambda: find_states(run, 1)):
+        for verb in (lambda: cluster_run(run, 2), lambda: average_run(run), lambda: find_states(run, 1), *decoders):
             with pytest.raises(InputError, match="another process is writing"):
                 verb()
     assert content(run.path) == before
@@ -130,6 +143,35 @@ def test_a_writer_that_failed_holds_nothing(tmp_path: Path) -> None:
         raise Killed
     with writing(run, "cluster"), pytest.raises(InputError, match="cryodc cluster, process"), writing(run, "average"):
         pass
+
+
+def test_a_lock_that_its_holder_removed_while_it_was_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fails leaves nothing: the next one must not hold a file that nobody else can see."""
+    run, flock, n_calls = RunFolder(tmp_path / "run"), fcntl.flock, 0
+
+    def remove_first(handle: int, how: int) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            shutil.rmtree(run.path)
+        flock(handle, how)
+
+    monkeypatch.setattr("cryodc.runs.lock.fcntl.flock", remove_first)
+    with writing(run, "train"), pytest.raises(InputError, match="another process"), writing(run, "cluster"):
+        pass
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
+    for was_there in (True, False):
+        run = RunFolder(tmp_path / f"run{was_there}")
+        if was_there:
+            run.path.mkdir()
+        with pytest.raises(Killed), writing(run, "train"):
+            raise Killed
+        assert run.path.exists() == was_there
+        assert not was_there or list(run.path.iterdir()) == []
 
 
 def test_a_second_training_into_one_folder_is_refused(tmp_path: Path, small_run: Path) -> None:
