@@ -132,7 +132,7 @@ def _average_class(
     start
         Map that its alignment starts from; None to start from nothing.
     progress
-        Told what is being done.
+        Called with a line about each step.
     """
     request, spacing, use_star = inputs.request, inputs.spacing_angstrom, inputs.use_star
     rows, number = np.flatnonzero(classes.labels == label), label + 1
