@@ -1,4 +1,4 @@
-"""The codes of a run that are made of templates, and the templates it keeps."""
+"""Codes of a run that are made of templates, and the files of its templates."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ def add_template_code(
     config, seed, device, progress
         See :func:`cryodc.templates.learn.learn_templates`.
     warn
-        Told why templates were left out.
+        Called with the reason if templates are left out.
     """
     for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS):
         stale.unlink(missing_ok=True)
@@ -75,7 +75,7 @@ def _why_none(found: TemplateCode | None, n_particles: int, config: TemplateConf
 
 
 def load_template_decoder(run: RunFolder, device: torch.device) -> TemplateDecoder | None:
-    """What decodes the codes of a run that are made of templates; None where it has none.
+    """The decoder of a run's codes made of templates; None if it has no such codes.
 
     Raises
     ------
