@@ -59,13 +59,18 @@ class RunFolder:
 
     @property
     def leakage(self) -> Path:
-        """What the codes hold beside identity; a cache that may be deleted."""
+        """The leakage table of the codes; a cache that may be deleted."""
         return self.path / "leakage.json"
 
     @property
     def states(self) -> Path:
         """Folder of the states of each class: class001 and so on."""
         return self.path / "states"
+
+    @property
+    def identified(self) -> Path:
+        """Folder of what the classes are: candidates.csv, particles.star with names, structures where classes lie."""
+        return self.path / "identified"
 
     @property
     def generated(self) -> Path:
@@ -115,7 +120,7 @@ def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """The path, if it exists.
+    """Give the path if it exists.
 
     Raises
     ------
