@@ -1,4 +1,4 @@
-"""Evidence for and against a class: one protein or two, two classes or one.
+"""Evidence for splitting a class into two, or for joining two into one.
 
 All of it is held out: particles of one half set against references of the other.
 """
@@ -39,7 +39,7 @@ def start_reference(
     n_starts: int,
     start_shells: float = START_SHELLS,
 ) -> tuple[References, float] | None:
-    """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned.
+    """Make a reference from a few particles, from nothing, and the evidence for it; None if they cannot be aligned.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def merge_classes(
     radius: float,
     tell: Callable[[str], None],
 ) -> list[int]:
-    """Which classes to keep: of two that explain particles no better than their common average, the larger.
+    """Choose the classes to keep. Of two that explain particles no better than their common average, the larger stays.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def merge_classes(
     radius
         Shells that scores look at.
     tell
-        Told what is joined.
+        Called with a line about each merge.
     """
     sizes = torch.bincount(labels, minlength=len(references))
     kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
@@ -170,5 +170,5 @@ def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
 
 
 def significance(gains: Float[Tensor, " n"]) -> float:
-    """Mean of particles' gains, in its standard errors."""
+    """Mean gain of the particles, in standard errors of this mean."""
     return float(gains.mean() / (gains.std() / math.sqrt(len(gains))).clamp_min(1e-9))

@@ -55,14 +55,14 @@ def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
 
 
 def class_spectra(stack: ParticleStack) -> ClassSpectra:
-    """What scores of classes look at: the masked particles, up to the finest shell."""
+    """The masked particles up to the finest shell, from which scores are computed."""
     box = stack.box_size
     sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
     return ClassSpectra(stack.masked(sphere), _FINEST * (box // 2))
 
 
 class ClassLoop:
-    """The state of a classification: references, poses against each, and whose particles they are."""
+    """The state of a classification: references, poses on each, and the cluster of each particle."""
 
     references: References
     poses: ClassPoses
@@ -133,7 +133,7 @@ class ClassLoop:
         return [] if started is None else [started[0]]
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
-        """Rounds of new references and new poses until hardly a particle changes its class."""
+        """Make new references and poses in rounds, until hardly any particle changes its class."""
         self.settled = False
         for i in range(n_rounds):
             temperature = temperatures[min(i, len(temperatures) - 1)]
@@ -153,7 +153,7 @@ class ClassLoop:
                 return
 
     def merge(self) -> None:
-        """Make one class of two that are the same protein."""
+        """Join two classes that are the same protein."""
         arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
         kept = merge_classes(*arguments, self.tell)
         if len(kept) < len(self.references):

@@ -6,6 +6,9 @@ members better than others; the better and the worse half are each aligned from 
 the reference say little, because it is a lump of two proteins.
 """
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +31,7 @@ _POSE = ("rotations", "shifts", "scores")
 _AXES = 4
 _PARTS = (2, 3)
 _MOST_MEASURED = 2000
-_VALLEY = 0.3
-"""Density of the difference of the two scores between two proteins, over its peaks, at most."""
+_SHALLOWEST, _DEEPEST = 0.5, 0.25
 _AT_ONCE = 32
 
 
@@ -137,8 +139,23 @@ def _pair_of(sub: ClassLoop) -> References | None:
     # Between two conformations of one protein that moves there are particles that fit both.
     difference = (scores[:, 0] - scores[:, 1]).double().cpu().numpy()
     first = (labels == 0).cpu().numpy()
-    if valley_between(difference[first], difference[~first]) > _VALLEY:
+    above, below = difference[first], difference[~first]
+    if valley_between(above, below) > _most_in_between(float(np.median(above) - np.median(below))):
         return None
     radius = sub.references.radius(sub.finest)
     gain = gain_of_two(sub.particles, sub.halves, sub.references, sub.poses, labels, (0, 1), radius)
     return sub.references if gain >= SIGNIFICANT else None
+
+
+def _most_in_between(gap: float) -> float:
+    """How high the density of the difference of two scores may be between two proteins, over its peaks.
+
+    Noise of both scores is 1 each, of their difference at most √2, so it fills the valley to ``2 exp(−gap² / 16)``.
+    Where it fills little, a quarter is allowed, since particles may be few; where it could fill all, half.
+
+    Parameters
+    ----------
+    gap
+        Between the medians of the difference in the two classes.
+    """
+    return min(_SHALLOWEST, max(_DEEPEST, 2 * math.exp(-(gap**2) / 16)))

@@ -107,7 +107,7 @@ def map_back(
     coordinate_spacing_angstrom
         Å per unit of the coordinates, over what the STAR says.
     on_plan
-        Hears what will be written, and how coordinates were read, before anything is.
+        Called before anything is written, with what will be written and how coordinates were read.
 
     Raises
     ------

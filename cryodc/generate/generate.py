@@ -155,7 +155,7 @@ def generate_run(
     request
         What is wanted.
     progress
-        Told what was found, a line at a time.
+        Called with a line about each result.
 
     Returns
     -------

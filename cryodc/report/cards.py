@@ -170,12 +170,8 @@ def _states(run: RunFolder, summary: StatesSummary) -> StatesCard:
 
 
 def _verdict(row: dict[str, Any] | None) -> str:
-    """What a class is, in a few words: as the summary says, or by whether its halves agree."""
-    if row is None:
-        return "not averaged"
-    if row.get("verdict"):
-        return str(row["verdict"])
-    return "a structure: its halves agree" if row["aligned"] else "not a structure: its halves disagree"
+    """What a class is and why, in a few words."""
+    return "not averaged" if row is None else f"{row['verdict']}: {row['reason']}"
 
 
 def _interval(row: dict[str, Any] | None) -> str:

@@ -206,6 +206,8 @@ def _doubts_of_averages(
             f"{_classes(failed)} no structure: the two halves of the particles do not give the same map. More than one "
             "protein, too few particles or too much noise all look like this."
         )
+    odd = [row for row in averages["classes"] if row["aligned"] and row["verdict"] != "protein"]
+    told += [f"Class {row['class']} may be no protein, but {row['verdict']}: {row['reason']}." for row in odd]
     limited = [row["class"] for row in averages["classes"] if at_voxel_limit(row["resolution_angstrom"], spacing)]
     if limited:
         told.append(
@@ -243,14 +245,14 @@ def _steps(
         return [Step("Decode what the network has learned of each class.", f"cryodc generate {where}")]
     if not rows:
         return [Step("Average each class, and see whether its two halves agree.", f"cryodc average {where}")]
-    aligned = [row["class"] for row in rows if row["aligned"]]
+    aligned = [row["class"] for row in rows if row["aligned"] and row["verdict"] == "protein"]
     failed = [row["class"] for row in rows if not row["aligned"]]
     steps = []
     if aligned:
         chosen = ",".join(map(str, aligned))
         steps.append(
             Step(
-                "Refine the classes that are structures in RELION.",
+                "Refine the classes that look like proteins in RELION.",
                 f"cryodc export {where} --relion --class {chosen} --out for_relion",
             )
         )

@@ -31,7 +31,7 @@ from cryodc.runs.summaries import (
     read_summary,
     write_summary,
 )
-from cryodc.runs.tables import FSC_COLUMNS, read_table
+from cryodc.runs.tables import FSC_COLUMNS, read_arrays, read_table
 
 __all__ = [
     "FSC_COLUMNS",
@@ -62,6 +62,7 @@ __all__ = [
     "load_run_dataset",
     "load_run_particles",
     "open_run_dataset",
+    "read_arrays",
     "read_run_particles",
     "read_summary",
     "read_table",

@@ -1,4 +1,4 @@
-"""The classes of the particles of a run, whoever found them."""
+"""The classes of the particles of a run, from clustering or from classification."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Trial:
-    """What speaks for a number of clusters.
+    """The evidence for one number of clusters.
 
     Parameters
     ----------
@@ -18,14 +18,14 @@ class Trial:
     bic
         Bayesian information criterion of the mixture.
     valley
-        How far the density of the codes falls at least between two clusters; 1 for one cluster.
+        Density between the two clusters that are least apart, over that of their peaks: low is good; 1 for one cluster.
     silhouette
         Mean silhouette; 0 for one cluster.
     stability
-        Mean ARI with clusters of fewer particles; 1 for one cluster, 0 where the valley or the silhouette has ruled K
-        out.
+        Mean ARI with clusters of subsamples. It is 1 for one cluster, and 0 if the valley or the silhouette has ruled
+        K out.
     threshold
-        What the valley may be.
+        The largest valley that is allowed.
     """
 
     n_clusters: int
@@ -51,7 +51,7 @@ class Clusters:
     stability
         Mean ARI between these labels and those found on 80 % of the particles; 1 for one cluster.
     trials
-        What spoke for each number of clusters that was tried; empty where the user gave K.
+        The evidence for each number of clusters that was tried; empty if the user gave K.
     verdict
         One sentence for the user: what was chosen and why.
     """

@@ -59,7 +59,7 @@ class RunFolder:
 
     @property
     def leakage(self) -> Path:
-        """What the codes hold beside identity; a cache that may be deleted."""
+        """The leakage table of the codes; a cache that may be deleted."""
         return self.path / "leakage.json"
 
     @property
@@ -120,7 +120,7 @@ def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """The path, if it exists.
+    """Give the path if it exists.
 
     Raises
     ------

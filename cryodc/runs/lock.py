@@ -1,4 +1,4 @@
-"""One writer a run folder."""
+"""Only one process writes into a run folder at a time."""
 
 import fcntl
 import os
@@ -14,14 +14,14 @@ _NAME = ".lock"
 
 @contextmanager
 def writing(run: RunFolder, verb: str) -> Iterator[None]:
-    """Hold a run folder while a verb writes into it; a crash holds nothing.
+    """Hold a run folder while a verb writes into it. A crash leaves no lock.
 
     Parameters
     ----------
     run
-        Its folder is made if it is not there.
+        The run; its folder is made if it is missing.
     verb
-        Named to whoever comes second.
+        Named in the error that a second process gets.
 
     Raises
     ------

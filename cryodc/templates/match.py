@@ -33,7 +33,7 @@ _READ_BATCH = 256
 
 
 def sphere(device: torch.device | None = None) -> Float[Tensor, "d h w"]:
-    """What particles and maps are seen through, in the box :data:`BOX`."""
+    """The soft sphere that masks particles and maps in the box :data:`BOX`."""
     return soft_sphere(BOX, 6.0, 2.0, device)
 
 
@@ -137,7 +137,7 @@ def random_search(generator: torch.Generator, device: torch.device) -> Search:
 def match_map(
     particles: ParticleSpectra, volume: Float[Tensor, "d h w"], search: Search, noise: NoiseModel | None = None
 ) -> PoseSet:
-    """Every particle in the pose in which a map fits it best, scored as :func:`cryodc.fourier.score_poses` does.
+    """Find the pose in which a map fits each particle best, by the score of :func:`cryodc.fourier.score_poses`.
 
     All rotations are tried without a shift, then all shifts in the best four of them.
 
@@ -176,7 +176,7 @@ def match_references(
     search: Search,
     noise: NoiseModel,
 ) -> ClassPoses:
-    """Every particle against every reference, always the one made of the other half set.
+    """Match every particle with every reference, always with the map of the other half set.
 
     Parameters
     ----------

@@ -49,6 +49,6 @@ def test_a_protein_of_one_particle_in_five_becomes_a_class() -> None:
 
 @pytest.mark.parametrize("name", ["wheel", "clamp"])
 def test_one_protein_is_not_split_though_the_clamp_moves(name: str) -> None:
-    loop, _ = class_of({name: 76})
+    loop, _ = class_of({name: 52})
     assert not split_classes(loop)
     assert len(loop.references) == 1

@@ -213,7 +213,8 @@ def test_a_hundred_thousand_particles_are_one_small_page_that_opens_fast(run: Ru
     write_report(of_many(run, 100_000, 6))
     assert run.report.stat().st_size < 12e6
     page.open(run.report, 1400)
-    assert page.loaded_seconds < 5
+    # On a machine with other work the clock says little: what the page itself had to do is asked of Chromium.
+    assert page.busy_seconds() < 5
     left, top, width, height = page.box(".scatter canvas")
     page.draw(around(left, top, width, height))
     assert page.run("document.querySelector('#sets span').textContent").startswith("100,000 particles")

@@ -67,6 +67,8 @@ def test_the_page_says_what_was_found(run: RunFolder) -> None:
     assert len(figure(page, "fsc")["data"]) == 2
     assert "<dt>learning rate</dt><dd>0.001</dd>" in page
     assert "2 classes among 24 particles of 3 tomograms." in page
+    for entry in json.loads((run.averages / "summary.json").read_text())["classes"]:
+        assert f'<td class="words">{entry["verdict"]}: {entry["reason"]}</td>' in page
     assert "Each has an average whose two halves agree, so a structure." in page
 
 
@@ -81,6 +83,17 @@ def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFo
     assert "Surface of class 1" not in page
     assert "Surface of class 2" in page
     assert [curve["name"] for curve in figure(page, "fsc")["data"]] == ["class 2"]
+
+
+def test_a_class_that_looks_like_a_bead_is_not_to_be_trusted_nor_refined(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    for entry, verdict in zip(content["classes"], ("bead-like", "protein"), strict=True):
+        entry |= {"aligned": True, "verdict": verdict, "reason": "as the test says"}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "Class 1 may be no protein, but bead-like: as the test says." in page
+    assert "--relion --class 2 --out for_relion" in page
 
 
 def test_a_run_of_no_structure_has_no_empty_plot(run: RunFolder) -> None:

@@ -1,7 +1,11 @@
 """A result is there whole or not at all, whenever a verb is killed; and one process writes into a run at a time."""
 
 import fcntl
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,3 +249,24 @@ def test_half_sets_that_leave_one_half_empty_are_split_anew_and_the_summary_says
     halves = "\t2"
     assert any(line.endswith(halves) for line in (run.averages / "particles.star").read_text().splitlines())
     assert current_classes(run).n_clusters == 2
+
+
+def test_what_the_system_kills_leaves_the_old_result_or_the_new_one(run: RunFolder) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sigkill", str(run.path)],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert list(found) == ["cluster", "average", "export"]
+    for name, counts in found.items():
+        assert counts["differ"], name
+        assert counts["killed"] == counts["tried"], (name, counts)
+        assert counts["mixed"] == 0, (name, counts)
+        assert counts["old"] >= 1, (name, counts)
+        assert counts["again"] == counts["tried"], (name, counts)
