@@ -4,6 +4,7 @@ from cryodc.export.back_mapping import map_back
 from cryodc.export.export import Program, export_run
 from cryodc.export.placements import load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
+from cryodc.export.rows import write_rows
 from cryodc.export.select import parse_classes, select_run
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "map_back",
     "parse_classes",
     "select_run",
+    "write_rows",
 ]
