@@ -158,12 +158,14 @@ class CodesDock(QWidget):
         return Path(chosen) if chosen else None
 
     def _show_positions(self, tomogram: str) -> None:
+        plane = self.viewer.dims.point
         for layer in [layer for layer in self.viewer.layers if layer.name.startswith("positions ")]:
             self.viewer.layers.remove(layer)
         if tomogram != _NO_TOMOGRAM:
             layer = position_layer(self.session.run, tomogram)
             self._show(layer)
             self.status.setText(f"{tomogram}: {layer[1]['metadata']['coordinates']}")
+        self.viewer.dims.point = plane
 
     def _list_classes(self) -> None:
         self.classes.clear()

@@ -49,4 +49,7 @@ class RunViewer(napari.Viewer):  # type: ignore[misc]
         first[none], last[none], step[none] = 0, 0, 1
         ranges = tuple((float(a), float(b), float(s)) for a, b, s in zip(first, last, step, strict=True))
         if any(not np.allclose(old, new) for old, new in zip(self.dims.range, ranges, strict=True)):
+            before = self.dims.point
             self.dims.range = ranges
+            # With another step napari's sliders would move to another plane.
+            self.dims.point = tuple(np.clip(p, low, high) for p, (low, high, _) in zip(before, ranges, strict=True))

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import shutil
-import time
 import warnings
 from pathlib import Path
 
@@ -163,6 +162,8 @@ def test_home_frames_what_is_shown_and_sliders_go_through_it(viewer, dock, run: 
     assert viewer.dims.range[z].stop < box
     dock.tomograms.textActivated.emit(dock.tomograms.itemText(0))
     assert positions not in viewer.layers
+    # The plane is the central one as before.
+    np.testing.assert_allclose(viewer.dims.point[z], box / 2)
 
 
 def test_the_cube_turns_to_surfaces_and_back(viewer) -> None:
@@ -208,9 +209,7 @@ def test_lassos_are_kept_as_sets_with_names(viewer, dock) -> None:
 
 def test_average_shows_the_map_of_the_set(viewer, dock, run: RunFolder) -> None:
     dock.sets.setCurrentRow(0)
-    before = time.perf_counter()
     _click(dock.average_button)
-    assert time.perf_counter() - before < 2
     layer = viewer.layers["average of set 1"]
     expected = read_volume(run.averages / "class001.mrc")
     assert np.corrcoef(layer.data.ravel(), expected.voxels.ravel())[0, 1] > 0.7
