@@ -28,6 +28,7 @@ VERBS = {
     "generate": "Show what a model has learned: decoded volumes and maps of codes.",
     "export": "Write particles, poses and maps for RELION, Warp and M, or Dynamo.",
     "map-back": "Place each class's average at its particles in their tomograms.",
+    "identify": "Name each class after a known structure, or say that it is none of them.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
@@ -38,7 +39,7 @@ VERBS = {
 GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
     "Learn": ["train", "cluster", "average", "states"],
-    "Look": ["generate", "report", "view"],
+    "Look": ["identify", "generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "evaluate", "demo"],
 }
 
