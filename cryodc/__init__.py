@@ -34,7 +34,7 @@ _HOMES = {
     "generate_run": "generate",
     "import_tilt_stacks": "tilts",
     "open_pack": "dataset",
-    "open_viewer": "report",
+    "open_viewer": "viewer",
     "pack_particles": "dataset",
     "read_particles": "particles",
     "read_volume": "io",

@@ -13,12 +13,13 @@ from cryodc_cli.options import (
 @click.command()
 @run_argument
 def view(run: Path | None) -> None:
-    """Open averages, particles and codes of a run in napari.
+    """Open averages, particles and codes of a run in napari, and act on them.
 
-    Click a content code to see its particle. Needs the extra: pip install 'cryodc[view]'.
+    Click a content code to see its particle; draw a line round codes to average them, make a class of them or write
+    them as a STAR. Needs a display, and napari: in your clone, pip install '.[view]'.
 
     Example: cryodc view run/
     """
-    from cryodc.report import run_viewer
+    from cryodc.viewer import run_viewer
 
     run_viewer(resolve_run(run), lambda line: error_console().print(line, markup=False))

@@ -1,5 +1,6 @@
 """Clusters of content codes, and how many there are."""
 
+from cryodc.clustering.by_hand import separate_class, split_class
 from cryodc.clustering.cluster import cluster_codes, cluster_run
 from cryodc.clustering.mixture import SEPARATED, STABLE, choose_mixture, content_features, fit_mixture
 from cryodc.clustering.representatives import k_medoids, medoids, middle_code, principal_axes, spread_codes
@@ -18,6 +19,8 @@ __all__ = [
     "medoids",
     "middle_code",
     "principal_axes",
+    "separate_class",
+    "split_class",
     "spread_codes",
     "valley_between",
 ]

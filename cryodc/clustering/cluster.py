@@ -85,24 +85,35 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     with writing(run, "cluster"):
         made_of = fingerprint_of_codes(run)
         clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
-        document = read_star(require(run.particles, "cryodc train"))
-        block = find_particle_block(document)
-        if block.n_rows != len(clusters.names):
-            raise InputError(
-                "the run's STAR and its codes differ in length",
-                file=run.particles,
-                expected=f"{len(clusters.names)} particles",
-                found=str(block.n_rows),
-            )
-        classes = with_classes(document, [int(label) + 1 for label in clusters.labels])
-        with replace_folder(run.clusters) as folder:
-            write_star(classes, folder / "clusters.star")
-            for label in range(clusters.n_clusters):
-                rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
-                mine = classes.with_rows(find_particle_block(classes).name, rows)
-                write_star(mine, folder / f"class{label + 1:03d}.star")
-            write_clusters(folder, clusters, made_of, requested=n_clusters, seed=seed)
+        write_classes(run, clusters, made_of, requested=n_clusters, seed=seed)
     return clusters
+
+
+def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+    """Write clusters/ of a run, replaced as a whole, in one step; see :func:`cryodc.runs.write_clusters`.
+
+    Raises
+    ------
+    InputError
+        If the run's STAR and the clusters differ in length.
+    """
+    document = read_star(require(run.particles, "cryodc train"))
+    block = find_particle_block(document)
+    if block.n_rows != len(clusters.names):
+        raise InputError(
+            "the run's STAR and its codes differ in length",
+            file=run.particles,
+            expected=f"{len(clusters.names)} particles",
+            found=str(block.n_rows),
+        )
+    classes = with_classes(document, [int(label) + 1 for label in clusters.labels])
+    with replace_folder(run.clusters) as folder:
+        write_star(classes, folder / "clusters.star")
+        for label in range(clusters.n_clusters):
+            rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
+            mine = classes.with_rows(find_particle_block(classes).name, rows)
+            write_star(mine, folder / f"class{label + 1:03d}.star")
+        write_clusters(folder, clusters, made_of, requested=requested, seed=seed)
 
 
 def _clusters(

@@ -5,6 +5,7 @@ from cryodc.export.export import Program, export_run
 from cryodc.export.named import NamedRun, read_names, run_of_names
 from cryodc.export.placements import load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
+from cryodc.export.rows import write_rows
 from cryodc.export.select import parse_classes, select_run
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "read_names",
     "run_of_names",
     "select_run",
+    "write_rows",
 ]

@@ -1,0 +1,44 @@
+"""Particles of a run that were chosen one by one, as a STAR of their own."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from cryodc.errors import InputError
+from cryodc.export.image_paths import keep_images_found
+from cryodc.runs import RunFolder, current_averages, load_config, require
+from cryodc.star import particle_block, read_star, write_star
+
+
+def write_rows(run: RunFolder, rows: Int[NDArray[np.int64], " k"], out: Path) -> None:
+    """Write some rows with the classes the run has now, and with their half sets and poses where it has averages.
+
+    All else of the text stays. Images that would not be found from where ``out`` lies are named relative to it.
+
+    Parameters
+    ----------
+    run
+        A trained run; clustered or not.
+    rows
+        Of the particles, in the order of the run's STAR.
+    out
+        The STAR to write; it must not exist.
+
+    Raises
+    ------
+    InputError
+        If ``out`` exists, or no row is chosen.
+    """
+    if out.exists():
+        raise InputError("refusing to overwrite", file=out, remedy="choose another name, or remove this file")
+    if len(rows) == 0:
+        raise InputError("no particle is chosen", remedy="draw a line round some codes first")
+    clustered = run.clusters / "clusters.star"
+    star = clustered if clustered.exists() else require(run.particles, "cryodc train")
+    document = read_star(star if current_averages(run) is None else run.averages / "particles.star")
+    block = particle_block(document)
+    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
+    chosen = document.with_rows(block.name, np.unique(rows))
+    write_star(keep_images_found(chosen, block.name, folders, out)[0], out)
