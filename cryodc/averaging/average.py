@@ -144,15 +144,15 @@ def _average_class(
     placed = place_class(
         stack,
         found.poses(rows, spacing, inputs.device),
-        None if inputs.particles.half_sets is None else found.half_sets[rows],
-        use_star,
-        request.seed + label,
-        request.n_starts,
-        start,
-        mask,
-        inputs.start_shells or START_SHELLS,
-        symmetry,
-        tell,
+        half_sets=None if inputs.particles.half_sets is None else found.half_sets[rows],
+        use_star=use_star,
+        seed=request.seed + label,
+        n_starts=request.n_starts,
+        start=start,
+        mask=mask,
+        start_shells=inputs.start_shells or START_SHELLS,
+        symmetry=symmetry,
+        tell=tell,
     )
     found.half_sets[rows] = placed.half_sets
     placed, symmetry = on_axes(stack, placed, symmetry, use_star, mask)

@@ -34,6 +34,7 @@ class PlacedClass:
 def place_class(
     stack: ParticleStack,
     given: tuple[Tensor, Tensor],
+    *,
     half_sets: NDArray[np.int64] | None,
     use_star: bool,
     seed: int,

@@ -134,9 +134,7 @@ class SubtomogramDataset(OfVolumes):
         return ParticleStack(self.volumes[rows], self.weights[distinct], place)
 
 
-def load_dataset(
-    particles: ParticleSet, options: InputOptions | None = None, box_size: int | None = None
-) -> SubtomogramDataset:
+def load_dataset(particles: ParticleSet, options: InputOptions | None = None) -> SubtomogramDataset:
     """Read every particle and its weight into memory.
 
     Raises
@@ -144,7 +142,7 @@ def load_dataset(
     InputError
         If there is no weight for a particle, the set does not fit in memory, or a file is bad.
     """
-    reader = ParticleReader(particles, options, box_size)
+    reader = ParticleReader(particles, options)
     require_memory(reader.particles, len(particles), reader.n_weights)
     volumes, weights = reader.read(0, len(particles))
     return SubtomogramDataset(reader.particles, volumes, weights, torch.from_numpy(reader.weight_index))

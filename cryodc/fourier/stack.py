@@ -116,8 +116,8 @@ class ParticleSpectra:
         return ParticleSpectra(self.ball, self.spectra * own, self.weights * factors, self.weight_index)
 
 
-def stack_spectra(stack: ParticleStack, ball: FourierBall, n_per_batch: int = 256) -> ParticleSpectra:
+def stack_spectra(stack: ParticleStack, ball: FourierBall) -> ParticleSpectra:
     """Spectra of a stack in a ball."""
-    spectra = [ball_spectra(part.volumes, ball) for _, part in stack.batches(n_per_batch)]
+    spectra = [ball_spectra(part.volumes, ball) for _, part in stack.batches(256)]
     joined = torch.cat(spectra) if spectra else torch.zeros(0, len(ball), dtype=torch.complex64, device=stack.device)
     return ParticleSpectra(ball, joined, ball_weights(stack.weights, ball), stack.weight_index)

@@ -68,13 +68,13 @@ def kl_between(
     return 0.5 * (ratio + distance - 1 - log_variance + log_variance_other).sum(dim=1).mean()
 
 
-def kl_rotation(log_variance: Float[Tensor, "b r"], prior: float = math.pi) -> Float[Tensor, ""]:
+def kl_rotation(log_variance: Float[Tensor, "b r"]) -> Float[Tensor, ""]:
     """``−log s + log σ + s²/(2σ²) − ½`` summed over angles, mean over the batch (Bepler et al. 2019, eq. 3).
 
-    The divergence of ``N(θ, s²)`` from ``N(θ, σ²)``: the mean of a rotation is not penalised.
+    The divergence of ``N(θ, s²)`` from ``N(θ, σ²)``, σ = π: the mean of a rotation is not penalised.
     """
     variance = log_variance.exp()
-    return (-0.5 * log_variance + math.log(prior) + variance / (2 * prior**2) - 0.5).sum(dim=1).mean()
+    return (-0.5 * log_variance + math.log(math.pi) + variance / (2 * math.pi**2) - 0.5).sum(dim=1).mean()
 
 
 def similarity(

@@ -88,8 +88,8 @@ class RunFolder:
         return self.path / "report.html"
 
 
-def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
-    """The run folder a user named or, with none named, the latest one in a folder.
+def find_run(run: Path | None) -> RunFolder:
+    """The run folder a user named or, with none named, the latest one in the current folder.
 
     A run folder is one that holds config.yaml.
 
@@ -107,7 +107,7 @@ def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
                 remedy="name the --out of `cryodc train`",
             )
         return RunFolder(run)
-    here = folder or Path.cwd()
+    here = Path.cwd()
     configs = sorted(here.glob("*/config.yaml"), key=lambda config: config.stat().st_mtime)
     if not configs:
         raise InputError(

@@ -106,7 +106,7 @@ def read_map(path: Path) -> Volume:
     return Volume(padded, header.spacing_angstrom)
 
 
-def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: float, symmetry: str = "C1") -> MapSpecimen:
+def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: float) -> MapSpecimen:
     """Centre a map on its mass, resample it, low-pass it and scale it to variance 1 over the box.
 
     The centre is the centre of mass of the density above a fifth of its peak (the 99.9th percentile).
@@ -119,8 +119,6 @@ def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: floa
         The map.
     box_size, spacing_angstrom
         Of the particles.
-    symmetry
-        Point group of the map.
 
     Raises
     ------
@@ -136,7 +134,7 @@ def prepare_map(name: str, volume: Volume, box_size: int, spacing_angstrom: floa
     fine = shift_and_resample(volume, centre, fine_box, spacing_angstrom / OVERSAMPLING)
     fine = low_pass(fine, box_size / 2 - 2, edge_shells=2)
     scale = fourier_crop(fine, box_size).std(correction=0)
-    return MapSpecimen(fine / scale, box_size, spacing_angstrom, symmetry)
+    return MapSpecimen(fine / scale, box_size, spacing_angstrom)
 
 
 def require_fit(

@@ -20,6 +20,7 @@ from cryodc.geometry import symmetrise
 from cryodc.states.missing_data import Measurements, weighted_map
 
 _SETTLED_NATS = 0.01
+_N_ROUNDS = 60
 
 
 def turned_maps(
@@ -53,9 +54,11 @@ def off_symmetric(
 
 
 def fit_mates(
-    particles: Measurements, memberships: Float[Tensor, "n k g"], group: Float[Tensor, "g 3 3"], n_rounds: int = 60
+    particles: Measurements, memberships: Float[Tensor, "n k g"], group: Float[Tensor, "g 3 3"]
 ) -> tuple[Complex[Tensor, "k p"], Float[Tensor, "n k g"], float]:
     """Fit states whose particles may each lie in any mate of their pose, by expectation maximisation.
+
+    Rounds end when the log-likelihood rests.
 
     Parameters
     ----------
@@ -65,15 +68,13 @@ def fit_mates(
         ``(n, k, g)``: probability of each state and mate to start with.
     group
         The point group, its axes in place.
-    n_rounds
-        At most; rounds end when the log-likelihood rests.
 
     Returns
     -------
     Maps of the states, the probability of each state and mate, and the mean log-likelihood per particle, in nats.
     """
     previous = -math.inf
-    for _ in range(n_rounds):
+    for _ in range(_N_ROUNDS):
         maps = _maps_of(particles, memberships, group)
         shares = memberships.sum(dim=2).mean(dim=0)
         memberships, likelihood = mate_posterior(particles, maps, shares, group)

@@ -26,6 +26,7 @@ from cryodc.fourier import FourierBall, ball_spectra, volume_from_ball
 
 _SETTLED_NATS = 0.01
 _N_POWER_STEPS = 12
+_N_STATE_ROUNDS, _N_AXIS_ROUNDS = 50, 30
 _MEASURED = 0.05
 """A voxel of less power than this, in units of its shell's mean, was not measured."""
 
@@ -147,10 +148,10 @@ def weighted_map(
     return particles.masked(data / (power + damping))
 
 
-def fit_states(
-    particles: Measurements, memberships: Float[Tensor, "n k"], n_rounds: int = 50
-) -> tuple[StateModel, float]:
+def fit_states(particles: Measurements, memberships: Float[Tensor, "n k"]) -> tuple[StateModel, float]:
     """Fit states by expectation maximisation, from memberships to start with.
+
+    Rounds end when the log-likelihood rests.
 
     Parameters
     ----------
@@ -158,15 +159,13 @@ def fit_states(
         Relative to their average.
     memberships
         ``(n, k)``: probability of each state, or 0 and 1.
-    n_rounds
-        At most; rounds end when the log-likelihood rests.
 
     Returns
     -------
     The model and its mean log-likelihood per particle, in nats.
     """
     previous = -math.inf
-    for _ in range(n_rounds):
+    for _ in range(_N_STATE_ROUNDS):
         model = states_of(particles, memberships)
         memberships, likelihood = model.posterior(particles)
         mean = float(likelihood.mean())
@@ -187,17 +186,15 @@ def average_of(particles: Measurements) -> Complex[Tensor, " p"]:
     return states_of(particles, torch.ones(len(particles), 1, device=particles.power.device)).maps[0]
 
 
-def fit_axes(
-    particles: Measurements, n_axes: int, generator: torch.Generator, n_rounds: int = 30
-) -> tuple[AxisModel, float]:
+def fit_axes(particles: Measurements, n_axes: int, generator: torch.Generator) -> tuple[AxisModel, float]:
     """Fit principal axes: power iteration from random coordinates, then expectation maximisation.
 
     Parameters
     ----------
     particles
         Relative to their average.
-    generator, n_rounds
-        Of the start, and the most rounds.
+    generator
+        Of the start.
     n_axes
         At most ``n − 1``.
 
@@ -212,7 +209,7 @@ def fit_axes(
         model = AxisModel(maps)
         coordinates = model.posterior(particles)[0]
     previous = -math.inf
-    for _ in range(n_rounds):
+    for _ in range(_N_AXIS_ROUNDS):
         mean, covariance, likelihood = model.posterior(particles)
         total = float(likelihood.mean())
         if abs(total - previous) < _SETTLED_NATS:

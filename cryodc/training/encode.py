@@ -8,6 +8,8 @@ from cryodc.codes import Codes
 from cryodc.dataset import Dataset, ViewConfig, at_box, mask_of_views, random_view, recorded_view
 from cryodc.models import Gaussian, Model
 
+_BATCH = 64
+
 
 @torch.no_grad()
 def encode_particles(
@@ -16,7 +18,6 @@ def encode_particles(
     views: ViewConfig,
     *,
     n_views: int = 1,
-    batch_size: int = 64,
     seed: int = 0,
 ) -> Codes:
     """Codes of every particle; no particle is dropped.
@@ -31,8 +32,6 @@ def encode_particles(
         The network, the particles, and how views of them are made.
     n_views
         Views per particle.
-    batch_size
-        Particles encoded at once.
     seed
         Draws the views.
     """
@@ -42,7 +41,7 @@ def encode_particles(
     mask = mask_of_views(views, dataset.box_size, device, dataset.dims)
     model.eval()
     columns: list[list[Tensor]] = [[], [], [], []]
-    for volumes, weights in dataset.batches(torch.arange(len(dataset)).split(batch_size)):
+    for volumes, weights in dataset.batches(torch.arange(len(dataset)).split(_BATCH)):
         volumes, weights = volumes.to(device), None if weights is None else weights.to(device)
         recorded = model.encode(recorded_view(volumes, weights, mask, views).volumes)
         content = recorded.content

@@ -127,10 +127,11 @@ def test_training_lowers_reconstruction_and_content_loss(tmp_path: Path) -> None
         assert np.mean(losses[-3:]) < 0.97 * np.mean(losses[:3])
 
 
-def test_every_particle_has_a_code_in_input_order(tmp_path: Path) -> None:
+def test_every_particle_has_a_code_in_input_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryodc.training.encode._BATCH", 4)
     dataset = make_dataset(13)
     model = DualContrast(small_config().model).eval()
-    codes = encode_particles(model, dataset, small_config().views, batch_size=4)
+    codes = encode_particles(model, dataset, small_config().views)
     assert codes.names == dataset.particles.names
     last = recorded_view(dataset.volumes[12:], dataset.weights, view_mask(BOX), ViewConfig()).volumes
     with torch.no_grad():
