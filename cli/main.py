@@ -24,6 +24,7 @@ VERBS = {
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
     "states": "Find the conformations within a class, or say that there is one.",
+    "encode": "Give new particles the codes and clusters of a run, without training.",
     "select": "Keep some classes or tomograms as a STAR of their own.",
     "generate": "Show what a model has learned: decoded volumes and maps of codes.",
     "export": "Write particles, poses and maps for RELION, Warp and M, or Dynamo.",
@@ -37,7 +38,7 @@ VERBS = {
 # Each group of `cryodc --help`, and the folder of its verbs.
 GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
-    "Learn": ["train", "cluster", "average", "states"],
+    "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "evaluate", "demo"],
 }

@@ -1,6 +1,7 @@
 """Clusters of content codes, and how many there are."""
 
-from cryodc.clustering.cluster import cluster_codes, cluster_run
+from cryodc.clustering.assign import clusters_of_new
+from cryodc.clustering.cluster import cluster_codes, cluster_run, write_classes
 from cryodc.clustering.mixture import SEPARATED, choose_mixture, content_features, fit_mixture
 from cryodc.clustering.representatives import k_medoids, medoids, middle_code, principal_axes, spread_codes
 from cryodc.clustering.valley import VALLEY, valley_between
@@ -11,6 +12,7 @@ __all__ = [
     "choose_mixture",
     "cluster_codes",
     "cluster_run",
+    "clusters_of_new",
     "content_features",
     "fit_mixture",
     "k_medoids",
@@ -19,4 +21,5 @@ __all__ = [
     "principal_axes",
     "spread_codes",
     "valley_between",
+    "write_classes",
 ]

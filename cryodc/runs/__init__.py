@@ -23,6 +23,7 @@ from cryodc.runs.summaries import (
     ClassificationSummary,
     ClassSummary,
     StatesSummary,
+    Summary,
     damaged,
     write_summary,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Clusters",
     "RunFolder",
     "StatesSummary",
+    "Summary",
     "Trial",
     "classes_if_any",
     "current_averages",
