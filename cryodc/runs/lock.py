@@ -52,6 +52,24 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
         os.close(handle)
 
 
+def written_by(run: RunFolder) -> str | None:
+    """The process that holds a run folder, as it called itself; None where none does."""
+    try:
+        handle = os.open(run.path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(handle, 200).decode(errors="replace").strip() or "another process"
+    except OSError:
+        # Some network file systems know no locks.
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
 def _leave_nothing_of_nothing(folder: Path) -> None:
     """Remove a folder that holds the lock and nothing else: what a refused first step leaves."""
     with suppress(OSError):
