@@ -23,6 +23,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/python -m cryodc_cli.reference > docs/commands.md
+	$(BIN)/python docs/site/troubleshooting.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

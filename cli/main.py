@@ -31,6 +31,7 @@ VERBS = {
     "export": "Write particles, poses and maps for RELION, Warp and M, or Dynamo.",
     "map-back": "Place each class's average at its particles in their tomograms.",
     "status": "Say what a run has, what is stale, who is writing, and what comes next.",
+    "identify": "Name each class after a known structure, or say that it is none of them.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
@@ -41,7 +42,7 @@ VERBS = {
 GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
-    "Look": ["status", "generate", "report", "view"],
+    "Look": ["status", "identify", "generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "evaluate", "demo"],
 }
 

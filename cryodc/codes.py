@@ -28,6 +28,8 @@ class Codes:
     template_pose
         ``(n, p)`` transformation codes made of templates: how each particle lies, and along which axes it differs from
         those like it (:func:`cryodc.templates.groups.place_particles`); None likewise.
+    awaits_templates
+        Whether templates have still to be learned: so it stays where training was stopped before they were.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class Codes:
     directional: bool = True
     template_content: Float[NDArray[np.float32], "n k"] | None = None
     template_pose: Float[NDArray[np.float32], "n p"] | None = None
+    awaits_templates: bool = False
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -80,6 +83,7 @@ class Codes:
             self.directional,
             None if self.template_content is None else self.template_content[keep],
             None if self.template_pose is None else self.template_pose[keep],
+            self.awaits_templates,
         )
 
     @property

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cryodc.models import preset_config
 from cryodc.runs import (
     AverageSummary,
     ClassSummary,
@@ -20,8 +21,11 @@ from cryodc.runs import (
 
 def make_config(run: RunFolder, image_folders: Sequence[str | Path] = ()) -> None:
     """config.yaml, of a run that no one trained."""
-    folders = [str(folder) for folder in image_folders]
-    save_config(run, {"dataset": {}, "input": {}, "model": {}, "image_folders": folders, "seed": 0})
+    particles = {"n_particles": 2, "box_size": 16, "spacing_angstrom": 10.0, "fingerprint": "as the test says"}
+    settings = preset_config("default", 16).model_dump(mode="json")
+    read = {"tilt_range": [-60.0, 60.0], "tilt_ranges": None, "tilt_axis": "y", "invert": False}
+    told = {"command": "cryodc train", "preset": "default", "seed": 0, "dataset": particles, "input": read}
+    save_config(run, {**told, **settings, "image_folders": [str(folder) for folder in image_folders]})
 
 
 def make_clusters(

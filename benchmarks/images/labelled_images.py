@@ -161,7 +161,7 @@ def encode_test(
     seen = image_dataset(training.images, source=arguments.data)
     unseen = image_dataset(test.images, names, source=arguments.data)
     config = checked_config(preset, seen.box_size, overrides)
-    described = describe_run(arguments, run, config, len(seen), unseen)
+    described = {"preset": preset, **describe_run(arguments, run, config, len(seen), unseen)}
     if run.config.exists() and load_config(run) != described:
         raise InputError("the run there had other settings", file=run.config, remedy="choose another --out")
     save_config(run, described)
@@ -182,12 +182,13 @@ def describe_run(
     """The content of config.yaml. A run is one of the images for the test: they are what it has codes of."""
     size = {"n_particles": len(test), "box_size": test.box_size, "spacing_angstrom": 1.0}
     return {
+        "command": "python -m benchmarks",
         "seed": arguments.seed,
         "star": str(run.particles.resolve()),
         "image_folders": [str(run.path.resolve())],
         "n_training": n_training,
         "dataset": size,
-        "input": {"invert": False},
+        "input": {"tilt_range": None, "tilt_ranges": None, "tilt_axis": "y", "invert": False},
         **config.model_dump(mode="json"),
     }
 

@@ -87,7 +87,7 @@ def shape_mixture(particles: SimulatedParticles, n_clusters: int, seed: int) -> 
         volumes = standardise(fourier_crop(particles.volumes[start : start + _BATCH], BOX))
         index = particles.weight_index[start : start + _BATCH]
         batches.append((volumes, crop_weights(particles.weights, BOX)[index]))
-    spectra = spectra_of(batches, particles.volumes.device)
+    spectra = spectra_of(batches, len(particles.volumes), particles.volumes.device)
     # A covariance of each cluster has no more axes than so few particles can fill.
     n_axes = min(_N_SHAPE_AXES, max(n_clusters - 1, len(spectra) // 100))
     return _mixture(shape_points(spectra, n_axes, seed=seed), n_clusters, seed)

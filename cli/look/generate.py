@@ -20,7 +20,7 @@ from cryodc_cli.options import (
 @click.option(
     "--out",
     type=OutPath(file_okay=False),
-    help="Folder to write into; nothing in it is overwritten.  [default: RUN/generated]",
+    help="Another folder to write into; nothing in it is overwritten.  [default: RUN/generated, replaced as a whole]",
 )
 @click.option(
     "--class", "classes", multiple=True, type=click.IntRange(min=1), help="Only the traversal of this class; repeat."
@@ -109,6 +109,7 @@ def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted
 
     Writes generated/: grid/ with every content code decoded with every transformation code, classKKK/ with volumes
     along the principal axes of the class's transformation codes, codes.png and particles.png. Volumes are MRC.
+    With --compare it writes comparison.png into the run folder instead.
 
     Example: cryodc generate run/ --class 1 --steps 9
     """

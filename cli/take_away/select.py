@@ -6,6 +6,7 @@ import rich_click as click
 from cryodc_cli.options import (
     OutPath,
     console,
+    print_next,
     resolve_run,
     run_argument,
 )
@@ -23,27 +24,57 @@ from cryodc_cli.options import (
 )
 @click.option("--proteins", is_flag=True, help="Keep classes that average calls protein; see docs/averages.md.")
 @click.option(
-    "--out",
-    type=OutPath(dir_okay=False),
-    required=True,
-    help="The STAR to write; refused if it exists.",
+    "--names",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="LIST",
+    help="Keep the particles of this list, one name a line, as the lasso of the report writes it; several times.",
+)
+@click.option("--out", type=OutPath(dir_okay=False), help="The STAR to write; refused if it exists.")
+@click.option(
+    "--out-run",
+    type=OutPath(file_okay=False),
+    help="A run to make whose classes are the lists of --names, the first class 1; refused if it holds anything.",
 )
 def select(
-    run: Path | None, keep: str | None, tomograms: tuple[str, ...], min_confidence: float, proteins: bool, out: Path
+    run: Path | None,
+    keep: str | None,
+    tomograms: tuple[str, ...],
+    min_confidence: float,
+    proteins: bool,
+    names: tuple[Path, ...],
+    out: Path | None,
+    out_run: Path | None,
 ) -> None:
-    """Keep particles of some classes, tomograms or confidence as a STAR of their own.
+    """Keep particles of some classes, tomograms, confidence or names as a STAR of their own, or as a run.
 
     Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
     average --classify they are those of averages/particles.star, with its classes, half sets and poses.
+
+    With --out-run, lists of names become the classes of a new run, which the verb average takes.
 
     Example: cryodc select run/ --keep 1,3-5 --min-confidence 0.9 --out kept.star
     """
     from rich.table import Table
 
-    from cryodc.export import parse_classes, select_run
+    from cryodc.export import parse_classes, run_of_names, select_run
 
-    if keep is None and not tomograms and not min_confidence and not proteins:
-        raise click.UsageError("say what to keep: --keep, --tomogram, --min-confidence or --proteins")
+    criteria = keep is not None or bool(tomograms) or bool(min_confidence) or proteins
+    if not criteria and not names:
+        raise click.UsageError("say what to keep: --keep, --tomogram, --min-confidence, --proteins or --names")
+    if (out is None) == (out_run is None):
+        raise click.UsageError("say where to: --out for a STAR, or --out-run for a run")
+    if out is None and (criteria or not names):
+        raise click.UsageError("--out-run makes classes of lists: give --names, and none of the other criteria")
+    if out_run is not None:
+        made = run_of_names(resolve_run(run), names, out_run)
+        table = Table("class", "list", "particles")
+        for number, (path, size) in enumerate(zip(names, made.sizes, strict=True), start=1):
+            table.add_row(str(number), str(path), str(size))
+        console().print(table)
+        print_next("average", out_run)
+        return
+    assert out is not None
     classes = [] if keep is None else parse_classes(keep)
     selection = select_run(
         resolve_run(run),
@@ -52,6 +83,7 @@ def select(
         tomograms=tomograms,
         min_confidence=min_confidence,
         proteins=proteins,
+        names=names,
     )
     table = Table("class", "particles", "kept")
     for number, n_before in selection.n_before.items():

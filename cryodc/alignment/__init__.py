@@ -8,7 +8,7 @@ from cryodc.alignment.align import (
     align_class,
     most_start_shells,
 )
-from cryodc.alignment.evidence import FEWEST, merge_classes, start_reference
+from cryodc.alignment.evidence import FEWEST, SIGNIFICANT, gain_of_two, merge_classes, start_reference
 from cryodc.alignment.halves import balanced_halves
 from cryodc.alignment.null import FALSE_POSITIVES, NoiseNull, make_null, score_noise
 from cryodc.alignment.references import (
@@ -31,6 +31,7 @@ __all__ = [
     "FEWEST",
     "FEWEST_START_SHELLS",
     "JUDGED_SHELLS",
+    "SIGNIFICANT",
     "START_SHELLS",
     "Alignment",
     "ClassPoses",
@@ -43,6 +44,7 @@ __all__ = [
     "cluster_log_prior",
     "empty_poses",
     "estimate_noise",
+    "gain_of_two",
     "join_references",
     "make_null",
     "make_references",

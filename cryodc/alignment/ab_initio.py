@@ -14,9 +14,9 @@ from cryodc.geometry import random_rotations, rotation_grid
 def random_start(
     particles: ClassSpectra, generator: torch.Generator, n_most: int = 60, finest_shells: float = 6.0
 ) -> tuple[Float[Tensor, "d h w"], float]:
-    """One random start on at most ``n_most`` particles: its map and its score, the root mean square over them.
+    """Make a map from one random start with at most ``n_most`` particles, and its score: their root mean square.
 
-    It looks no further than ``finest_shells``, and at most to shell 6.
+    It uses shells up to ``finest_shells``, and at most 6.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def random_start(
     n_most
         At most so many particles are used.
     finest_shells
-        Shells that are looked at, 6 at most.
+        Shells that are used, 6 at most.
     """
     device = particles.device
     rows = torch.randperm(len(particles), generator=generator)[:n_most].to(device)

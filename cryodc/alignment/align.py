@@ -48,7 +48,7 @@ _STILL_DEGREES = 0.3
 
 @dataclass(frozen=True)
 class Alignment:
-    """Poses of the particles of one class, and what speaks for them.
+    """Poses of the particles of one class, and the evidence for them.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ class Alignment:
     fsc
         Between the averages of the independently aligned halves, masked.
     evidence
-        Mean FSC over the three shells beyond those that the halves' start shares.
+        Mean FSC over the three shells beyond those that both halves shared at the start.
     aligned
         Whether the evidence reaches the threshold.
     symmetry
-        The point group references had in the end, its axes in place; C1 where it was not found.
+        The point group of the final references, with its axes in place; C1 if it was not found.
     symmetry_note
-        What was found of the group asked for.
+        Whether the requested group was found, and how well.
     """
 
     rotations: Float[Tensor, "n 3 3"]
@@ -127,7 +127,7 @@ def align_class(
         :func:`cryodc.geometry.axes.find_confirmed_axes`. Whether halves agree is judged without it: it would
         make noise agree more often.
     progress
-        Told what is being done.
+        Called with a line about each step.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Evidence for and against a class: one protein or two, two classes or one.
+"""Evidence for splitting a class into two, or for joining two into one.
 
 All of it is held out: particles of one half set against references of the other.
 """
@@ -39,7 +39,7 @@ def start_reference(
     n_starts: int,
     start_shells: float = START_SHELLS,
 ) -> tuple[References, float] | None:
-    """A reference from nothing out of a few particles, and the evidence for it; None if they cannot be aligned.
+    """Make a reference from a few particles, from nothing, and the evidence for it; None if they cannot be aligned.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def merge_classes(
     radius: float,
     tell: Callable[[str], None],
 ) -> list[int]:
-    """Which classes to keep: of two that explain particles no better than their common average, the larger.
+    """Choose the classes to keep. Of two that explain particles no better than their common average, the larger stays.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def merge_classes(
     radius
         Shells that scores look at.
     tell
-        Told what is joined.
+        Called with a line about each merge.
     """
     sizes = torch.bincount(labels, minlength=len(references))
     kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
@@ -118,6 +118,37 @@ def _same_class(
     both = poses.scores[members][:, list(pair)]
     if float((both[:, 0] - both[:, 1]).abs().median()) > _ALIKE * float(both.max(dim=1).values.median()):
         return False
+    return gain_of_two(particles, halves, references, poses, labels, pair, radius) < SIGNIFICANT
+
+
+def gain_of_two(
+    particles: ClassSpectra,
+    halves: Int[Tensor, " n"],
+    references: References,
+    poses: ClassPoses,
+    labels: Int[Tensor, " n"],
+    pair: tuple[int, int],
+    radius: float,
+) -> float:
+    """By how many standard errors two references explain their held-out members better than one average of both.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, and the half set, 1 or 2, of each.
+    references
+        Of the classes.
+    poses
+        Of every particle on every class.
+    labels
+        ``(n,)`` class of each particle.
+    pair
+        The two classes.
+    radius
+        Shells that scores look at.
+    """
+    members = (labels == pair[0]) | (labels == pair[1])
+    both = poses.scores[members][:, list(pair)]
     first, second = (Volume(references.maps[k].mean(dim=0).cpu().numpy(), 1.0) for k in pair)
     turn, move, _ = register_map(second, first, radius_shells=radius)
     rotation = torch.from_numpy(turn).float().to(halves.device)
@@ -126,10 +157,9 @@ def _same_class(
     rows = torch.nonzero(labels == pair[1])[:, 0]
     moved = poses.of(rows, pair[1])
     joint.put(rows, 0, PoseSet(moved.rotations @ rotation, moved.shifts - moved.rotations @ shift, moved.scores))
-    finest = particles.finest
-    common = make_references(particles, halves, joint, members.float()[:, None], finest)
+    common = make_references(particles, halves, joint, members.float()[:, None], particles.finest)
     refine_classes(particles, halves, common, radius, joint, n_steps=4, only=members)
-    return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square()) < SIGNIFICANT
+    return significance(mixture_gain(both) - 0.5 * joint.scores[members, 0].square())
 
 
 def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
@@ -140,5 +170,5 @@ def mixture_gain(scores: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
 
 
 def significance(gains: Float[Tensor, " n"]) -> float:
-    """Mean of particles' gains, in its standard errors."""
+    """Mean gain of the particles, in standard errors of this mean."""
     return float(gains.mean() / (gains.std() / math.sqrt(len(gains))).clamp_min(1e-9))

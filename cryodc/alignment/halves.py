@@ -1,4 +1,4 @@
-"""Half sets of a class in their poses, each with sums and a reference of its own."""
+"""The half sets of a class, each with poses, sums and a reference of its own."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from cryodc.geometry import RESOLVED, find_confirmed_axes
 
 @dataclass
 class Half:
-    """Particles of one half set, their poses, what these add up to, and the reference they make."""
+    """Particles of one half set, their poses, the sums in these poses, and the reference made of them."""
 
     rows: Tensor
     poses: PoseSet
@@ -41,7 +41,7 @@ def turn_onto_axes(
     fsc: Tensor,
     finest: float,
 ) -> str:
-    """Give both halves the axes of a group and references its symmetry, if it is there; and say what was found.
+    """Turn both halves onto the axes of a group, if it is found, make references symmetric, and say what was found.
 
     Parameters
     ----------

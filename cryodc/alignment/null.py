@@ -1,4 +1,4 @@
-"""What a score is worth: each particle's score on a class beside its own scores on maps of noise.
+"""Significance of a score: each particle's score on a class, compared with its own scores on maps of noise.
 
 A bright particle, a gold bead for example, correlates strongly with any map, and a faint one with none. So a particle
 is judged by its own null: its scores on maps of noise that have the power of the classes' references in every shell.
@@ -23,14 +23,14 @@ _SEARCHES = 2
 
 @dataclass(frozen=True)
 class NoiseNull:
-    """Scores that mean nothing, on maps of noise: as many for each class as for any other, class after class.
+    """Maps of noise, equally many for each class in the order of classes, and the scores of particles on them.
 
     Parameters
     ----------
     references
         The maps of noise.
     n_classes
-        Of how many classes.
+        Number of classes.
     levels
         ``(m,)`` mean score on each map, over the mean on all.
     spread
@@ -47,13 +47,13 @@ class NoiseNull:
     critical: float
 
     def select(self, classes: list[int]) -> "NoiseNull":
-        """Of some classes only."""
+        """The null of these classes only."""
         copies = len(self.levels) // self.n_classes
         maps = [place * copies + copy for place in classes for copy in range(copies)]
         return NoiseNull(self.references.select(maps), len(classes), self.levels[maps], self.spread, self.critical)
 
     def excess(self, scores: Float[Tensor, "n k"], on_noise: Float[Tensor, "n m"]) -> Float[Tensor, "n k"]:
-        """How far scores on the classes lie above what each particle reaches by chance, in standard deviations.
+        """Excess of scores on the classes over the particle's scores on noise, in standard deviations.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ def make_null(
     search_radius: float,
     generator: torch.Generator,
 ) -> tuple[NoiseNull, Float[Tensor, "n m"]]:
-    """Maps of noise for these references, what scores on them are like, and the scores themselves.
+    """Make maps of noise for these references, and score particles on them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Particles of several classes at once: references in two halves, and what each particle says of each of them.
+"""References of several classes in two halves, and the pose and score of each particle on each of them.
 
 A particle is compared only with references made of the *other* half set. So no reference holds the noise of the
 particle it is compared with, a class does not attract its members by what they already gave it, and scores are those
@@ -29,7 +29,7 @@ class ClassPoses:
     ----------
     rotations, shifts, scores
         ``(n, k, 3, 3)``, ``(n, k, 3)`` zyx in voxels, and ``(n, k)`` in units of the noise. Half the square of a score
-        is the log-likelihood gained over no particle.
+        is the log-likelihood gained over pure noise.
     """
 
     rotations: Float[Tensor, "n k 3 3"]
@@ -69,7 +69,7 @@ class References:
         return len(self.maps)
 
     def radius(self, finest: float) -> float:
-        """Shells up to which scores look: those in which most classes' halves agree, and one more."""
+        """Shells that scores use: those in which the halves of most classes agree, and one more."""
         good = torch.tensor([float(agreeing_shells(curve, 0.2)) for curve in self.fsc])
         return min(finest, max(LOWEST_RADIUS, float(good.median()) + 1.0))
 
@@ -166,9 +166,9 @@ def refine_classes(
     n_steps: int = 3,
     only: Bool[Tensor, " n"] | None = None,
 ) -> None:
-    """Refine poses where they are, against every class that is not hopeless; in place.
+    """Refine poses locally and in place, against every class whose score is near the particle's best.
 
-    A class whose score is far behind a particle's best one is only scored, in the pose it has.
+    A class whose score is far below a particle's best is only scored, in its present pose.
 
     Parameters
     ----------
@@ -197,14 +197,14 @@ def refine_classes(
 
 
 def worth_refining(scores: Float[Tensor, "n k"]) -> Bool[Tensor, "n k"]:
-    """Classes whose score is not hopelessly below a particle's best."""
+    """Classes whose score is near a particle's best."""
     return scores > scores.max(dim=1, keepdim=True).values - _HOPELESS
 
 
 def estimate_noise(
     particles: ClassSpectra, halves: Int[Tensor, " n"], references: References, poses: ClassPoses
 ) -> None:
-    """Noise of each shell: what is left of particles without the class that fits them best.
+    """Noise of each shell, from the particles minus the class that fits each of them best.
 
     Parameters
     ----------
@@ -227,12 +227,12 @@ def estimate_noise(
 
 
 def cluster_log_prior(posterior: Float[Tensor, "n k"], clusters: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
-    """Log share of each class among the particles of a particle's cluster, one of each class added to every cluster."""
+    """Log share of each class within each particle's cluster. One particle of each class is added to every cluster."""
     member = torch.nn.functional.one_hot(clusters).to(posterior.dtype)
     counts = member.T @ posterior + 1.0
     return (counts / counts.sum(dim=1, keepdim=True)).log()[clusters]
 
 
 def join_references(parts: list[References]) -> References:
-    """References of several sets as one."""
+    """Join several sets of references."""
     return References(torch.cat([part.maps for part in parts]), torch.cat([part.fsc for part in parts]))

@@ -13,6 +13,7 @@ from cryodc.fourier import (
     FourierBall,
     ParticleSpectra,
     ball_spectra,
+    ball_weights,
     chunks,
     fine_gradient,
     fine_spectrum,
@@ -25,7 +26,12 @@ from cryodc.volumes import Volume
 
 
 def register_map(
-    moving: Volume, fixed: Volume, *, radius_shells: float | None = None, n_candidates: int = 24
+    moving: Volume,
+    fixed: Volume,
+    *,
+    radius_shells: float | None = None,
+    n_candidates: int = 24,
+    weight: Float[Tensor, "d h hw"] | None = None,
 ) -> tuple[Float[NDArray[np.float64], "3 3"], Float[NDArray[np.float64], " 3"], Volume]:
     """Turn and shift one map onto another: a search over all rotations and shifts, then refinement.
 
@@ -40,6 +46,8 @@ def register_map(
         Finest shell compared (default: 80 % of Nyquist).
     n_candidates
         Rotations of the coarse grid that are refined.
+    weight
+        Half-Fourier: what the fixed map shows of a spectrum, 0 to 1; the moving one is seen through it. All by default.
 
     Returns
     -------
@@ -62,8 +70,10 @@ def register_map(
     spectra = spectra * ball.shell_mean(spectra.abs().square())[:, ball.shells].clamp_min(1e-12).pow(-0.25)
     mobile = volume_from_ball(spectra[0], ball)
     coarse = ball.within(min(finest, 6.0))
-    rotations, shifts, _ = _search_all_shifts(spectra[1, ball.mask(min(finest, 6.0))], mobile, coarse, n_candidates)
-    target = ParticleSpectra(ball, spectra[1:], torch.ones(1, len(ball)), torch.zeros(1, dtype=torch.long))
+    seen = torch.ones(1, len(ball)) if weight is None else ball_weights(weight[None].float(), ball)
+    near = ball.mask(min(finest, 6.0))
+    rotations, shifts, _ = _search_all_shifts(spectra[1, near], mobile, coarse, seen[0, near], n_candidates)
+    target = ParticleSpectra(ball, spectra[1:], seen, torch.zeros(1, dtype=torch.long))
     zeros = torch.zeros(len(rotations), dtype=torch.long)
     for radius in (min(finest, 8.0), finest):
         rotations, shifts, scores = refine_poses(
@@ -83,7 +93,7 @@ def register_map(
 
 
 def _search_all_shifts(
-    target: Tensor, mobile: Tensor, ball: FourierBall, n_best: int, step_degrees: float = 15.0
+    target: Tensor, mobile: Tensor, ball: FourierBall, seen: Tensor, n_best: int, step_degrees: float = 15.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The best rotations of a coarse grid, each at its best shift on the Fourier-cropped box's lattice."""
     n = ball.box_size
@@ -92,7 +102,7 @@ def _search_all_shifts(
     fine = fine_spectrum(mobile[None], float(ball.shells.max()))[0]
     found = []
     for rows in chunks(len(grid := rotation_grid(step_degrees).to(mobile.device)), 256):
-        column = slices(fine, ball, grid[rows])
+        column = slices(fine, ball, grid[rows]) * seen
         product = torch.complex(column[:, 0], column[:, 1]) * target.conj()
         norm = column.square().sum(dim=(1, 2)).clamp_min(1e-20).sqrt()
         spectrum = torch.zeros(len(column), small, small, small // 2 + 1, dtype=product.dtype, device=mobile.device)

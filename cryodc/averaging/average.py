@@ -1,4 +1,4 @@
-"""Averages of a run's classes: maps, half maps, FSC, resolution, and poses where none were known."""
+"""Averages of a run's classes: maps, half maps, FSC, resolution, and poses if the STAR has none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,9 +37,9 @@ def average_run(
     run
         A clustered run.
     request
-        What is asked; by default, what :class:`AverageRequest` says.
+        The settings; by default those of :class:`AverageRequest`.
     progress
-        Told what is being done, a line at a time.
+        Called with a line about each step.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _average_class(
     start
         Map that its alignment starts from; None to start from nothing.
     progress
-        Told what is being done.
+        Called with a line about each step.
     """
     request, spacing, use_star = inputs.request, inputs.spacing_angstrom, inputs.use_star
     rows, number = np.flatnonzero(classes.labels == label), label + 1

@@ -1,4 +1,4 @@
-"""What a classification found: the class of every particle, and by what it was judged."""
+"""The result of a classification: the class of every particle, with scores and probabilities."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Classification:
     scores
         ``(n, k)`` held-out score against each class's reference, in units of the noise.
     excess
-        ``(n, k)`` how far each score lies above what the particle reaches on maps of noise, in standard deviations.
+        ``(n, k)`` score minus the particle's scores on maps of noise, in standard deviations.
     references
         ``(k, d, h, w)`` map of each class.
     noise
@@ -36,9 +36,9 @@ class Classification:
     radius
         Shells that scores look at.
     null
-        By which a particle is left unassigned; None if none is.
+        The null that leaves particles unassigned; None if no particle can be.
     claim
-        ``(k,)`` excess with which a class takes a particle of a cluster that gave no reference.
+        ``(k,)`` excess from which a class takes a particle of a cluster that gave no reference.
     unaligned
         Clusters that gave no reference, in the order of their labels.
     settled

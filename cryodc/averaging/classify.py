@@ -1,4 +1,4 @@
-"""Blind classification: which protein each particle is, by alignment to references that start from the clusters.
+"""Blind classification: particles are aligned to references that start from the clusters.
 
 1. *References.* The most confident particles of every cluster are aligned from nothing; a cluster of several proteins
    gives the one that most of them are.
@@ -26,6 +26,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop, class_spectra
+from cryodc.averaging.splits import split_classes
 from cryodc.fourier import ParticleStack
 
 _TEMPERATURES = (4.0, 2.0, 1.0)
@@ -67,17 +68,17 @@ def classify_particles(
     n_splits
         How often every class is tried for a split.
     junk
-        Leave particles unassigned that no reference explains better than references of noise are explained.
+        Leave particles unassigned that fit no reference better than they fit maps of noise.
     start_shells
         Shells that references start in and poses are searched in; by default as many as alignment starts in, and 7.
     points
-        Content codes as they are compared: a cluster that gives no reference is parted by them.
+        Content codes as they are compared. They divide a cluster that gives no reference.
     progress
-        Told what is being done.
+        Called with a line about each step.
 
     Returns
     -------
-    None if no cluster can be aligned: there is nothing to classify with.
+    The classification; None if no cluster can be aligned.
     """
     tell = progress or (lambda text: None)
     loop = ClassLoop(stack, clusters, half_sets, seed, tell, start_shells)
@@ -86,7 +87,7 @@ def classify_particles(
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)
     loop.merge()
     for _ in range(n_splits):
-        if not loop.split():
+        if not split_classes(loop):
             break
         loop.run(n_rounds, (1.0,), ())
         loop.merge()

@@ -1,4 +1,4 @@
-"""What is written of one class: maps, curves, a picture of their quality, and its entry in summary.json."""
+"""The files of one class: maps, curves, a picture of their quality, and its entry in summary.json."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ CURVE_COLUMNS = (
 
 @dataclass(frozen=True)
 class ClassAverage:
-    """What ``summary.json`` says of one class; see docs/averages.md."""
+    """The entry of one class in ``summary.json``; see docs/averages.md."""
 
     class_number: int
     n_particles: int
@@ -48,7 +48,7 @@ def write_class(
     note: str,
     verdict: Verdict,
 ) -> ClassAverage:
-    """Write the maps and the picture of one class, and say how good they are.
+    """Write the maps and the picture of one class, and return figures of their quality.
 
     A map for deposition, ``_postprocess``, is only written where there is a resolution.
 

@@ -30,14 +30,14 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class FinalClasses:
-    """What classification made of the clusters.
+    """The classes that classification made of the clusters.
 
     Parameters
     ----------
     clusters
         Final label of each particle, -1 for none, and its posterior probability.
     starts
-        Map ``(d, h, w)`` of each class at the alignment's box; None for the class of a cluster that gave none.
+        Map ``(d, h, w)`` of each class at the alignment's box; None for a cluster that gave no reference.
     scores, posterior
         ``(n, k)`` of each particle and class that has a map.
     summary

@@ -44,12 +44,6 @@ _SETTLED = 0.005
 _FINEST = 0.7
 
 
-_SPLIT_SAMPLE = 160
-
-
-_SPLIT_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
-
-
 def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
     """Rows of the parts that a cluster falls into by the codes of its particles; none if it is too small."""
     if len(points) < 2 * n_parts * FEWEST:
@@ -61,14 +55,14 @@ def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
 
 
 def class_spectra(stack: ParticleStack) -> ClassSpectra:
-    """What scores of classes look at: the masked particles, up to the finest shell."""
+    """The masked particles up to the finest shell, from which scores are computed."""
     box = stack.box_size
     sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
     return ClassSpectra(stack.masked(sphere), _FINEST * (box // 2))
 
 
 class ClassLoop:
-    """The state of a classification: references, poses against each, and whose particles they are."""
+    """The state of a classification: references, poses on each, and the cluster of each particle."""
 
     references: References
     poses: ClassPoses
@@ -139,7 +133,7 @@ class ClassLoop:
         return [] if started is None else [started[0]]
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
-        """Rounds of new references and new poses until hardly a particle changes its class."""
+        """Make new references and poses in rounds, until hardly any particle changes its class."""
         self.settled = False
         for i in range(n_rounds):
             temperature = temperatures[min(i, len(temperatures) - 1)]
@@ -159,53 +153,45 @@ class ClassLoop:
                 return
 
     def merge(self) -> None:
-        """Make one class of two that are the same protein."""
+        """Join two classes that are the same protein."""
         arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
         kept = merge_classes(*arguments, self.tell)
         if len(kept) < len(self.references):
             self._keep(kept)
             self.run(2, (1.0,), ())
 
-    def split(self) -> bool:
-        """Put two references in the place of one that holds two proteins; whether any does."""
-        labels, kept, found = self.labels, [], []
-        for label in range(len(self.references)):
-            rows = torch.nonzero((labels == label) & ~self.idle)[:, 0]
-            pair = None if self.whole[label] else self._try_split(rows, self.poses.scores[rows, label], label)
-            if pair is None:
-                kept.append(label)
-            else:
-                self.tell(f"a class of {len(rows)} particles is split")
-                found.append(pair)
-        if found:
-            references = join_references([self.references.select(kept), *found])
-            extra = empty_poses(len(self.particles), len(references) - len(kept), self.halves.device)
-            poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
-            self.references, self.whole = references, [True] * len(kept) + [False] * (len(references) - len(kept))
-            self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
-            self._search(list(range(len(kept), len(references))))
-        return bool(found)
+    def begin(self, poses: ClassPoses, labels: Tensor) -> None:
+        """References of particles in poses that are known, one of each label.
 
-    def _try_split(self, rows: Tensor, scores: Tensor, label: int) -> References | None:
-        """The two references that members best and worst explained lead to, if they do not turn out to be one."""
-        if len(rows) < 4 * FEWEST:
-            return None
-        chosen = torch.randperm(len(rows), generator=self.generator)[:_SPLIT_SAMPLE].to(rows.device)
-        worse = (scores[chosen] < scores[chosen].median()).long()
-        rows = rows[chosen]
-        part = ClassLoop(
-            self.stack.select(rows),
-            worse,
-            self.halves[rows],
-            self.seed + 100 * (label + 1),
-            lambda _: None,
-            self.start_shells,
-        )
-        if not part.start(torch.ones(len(rows), device=rows.device), n_starts=2) or len(part.references) < 2:
-            return None
-        part.run(len(_SPLIT_TEMPERATURES) + 2, _SPLIT_TEMPERATURES, ())
-        part.merge()
-        return part.references if len(part.references) == 2 else None
+        Parameters
+        ----------
+        poses
+            Of every particle on every class to be.
+        labels
+            ``(n,)`` of which class each particle is.
+        """
+        shares = torch.nn.functional.one_hot(labels).float()
+        self.poses, self.idle = poses, torch.zeros_like(labels, dtype=torch.bool)
+        self.unaligned, self.whole = [], [False] * shares.shape[1]
+        self.references = make_references(self.particles, self.halves, poses, shares, self.finest)
+        self._refine()
+
+    def replace(self, kept: list[int], references: References) -> None:
+        """Take these references, of which the first are classes that are kept, and search for poses on the others.
+
+        Parameters
+        ----------
+        kept
+            Classes that stay, and need no split.
+        references
+            Theirs, and new ones.
+        """
+        n_new = len(references) - len(kept)
+        extra = empty_poses(len(self.particles), n_new, self.halves.device)
+        poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
+        self.references, self.whole = references, [True] * len(kept) + [False] * n_new
+        self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
+        self._search(list(range(len(kept), len(references))))
 
     def result(self, junk: bool) -> Classification:
         """Classes by size, particles that belong to none, and those of clusters that gave no reference."""

@@ -20,7 +20,7 @@ MIN_PARTICLES_TO_ALIGN = 8
 
 @dataclass(frozen=True)
 class PlacedClass:
-    """Poses of a class, final and as each half set found without the other; and the group whose axes they have."""
+    """Final poses of a class, the poses that each half set found by itself, and the point group of their axes."""
 
     rotations: Float[Tensor, "n 3 3"]
     origins_voxels: Float[Tensor, "n 3"]
@@ -64,7 +64,7 @@ def place_class(
     symmetry
         Point group; as :func:`cryodc.alignment.align.align_class` takes it.
     tell
-        Told of progress, a line at a time.
+        Called with a line about each step.
     """
     n, note = len(stack), ""
     halves = balanced_halves(n, seed) if half_sets is None else half_sets
@@ -116,7 +116,7 @@ def place_class(
 def on_axes(
     stack: ParticleStack, placed: PlacedClass, symmetry: str, use_star: bool, mask: Tensor | None = None
 ) -> tuple[PlacedClass, str]:
-    """Poses whose reference has its axes in the group's place, and the group; C1 where no such axes are found.
+    """Turn poses so that the reference's axes are those of the group; return them and the group, C1 if none is found.
 
     Parameters
     ----------

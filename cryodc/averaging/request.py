@@ -70,12 +70,12 @@ class AverageRequest:
 
 @dataclass(frozen=True)
 class AverageInputs:
-    """A request, and all it is about.
+    """A request with everything it needs: clusters, particles and masks.
 
     Parameters
     ----------
     request
-        What is asked.
+        The request.
     clusters, made_of
         The run's clusters, and their fingerprint.
     particles, dataset
@@ -114,7 +114,7 @@ def takes_poses_of_star(request: AverageRequest, particles: ParticleSet) -> bool
 
 
 def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
-    """Read what a request is about, and check that it can be done.
+    """Read everything that a request needs, and check that it can be done.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
 def half_set_statement(
     inputs: AverageInputs, clusters: Clusters, half_sets: Int[NDArray[np.int64], " n"], start_shells: float
 ) -> str:
-    """What the two halves are, and so what their resolution says.
+    """State how the half sets were made, and so whether their FSC is gold standard.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def half_set_statement(
     clusters
         The classes that were averaged.
     half_sets
-        That they were averaged in.
+        The half sets that were averaged.
     start_shells
         Shells that both halves share a start in, where poses are aligned.
     """

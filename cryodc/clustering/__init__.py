@@ -2,12 +2,13 @@
 
 from cryodc.clustering.assign import clusters_of_new
 from cryodc.clustering.cluster import cluster_codes, cluster_run, write_classes
-from cryodc.clustering.mixture import SEPARATED, choose_mixture, content_features, fit_mixture
+from cryodc.clustering.mixture import SEPARATED, STABLE, choose_mixture, content_features, fit_mixture
 from cryodc.clustering.representatives import k_medoids, medoids, middle_code, principal_axes, spread_codes
 from cryodc.clustering.valley import VALLEY, valley_between
 
 __all__ = [
     "SEPARATED",
+    "STABLE",
     "VALLEY",
     "choose_mixture",
     "cluster_codes",

@@ -1,4 +1,4 @@
-"""How many clusters content codes fall into: mixtures of every size, and what speaks for each.
+"""The number of clusters of content codes: mixtures of every size, and the evidence for each.
 
 A number is right when its clusters are all there and no cluster is cut in two. Codes trained by InfoNCE lie on curved
 arcs, which a Gaussian mixture goes on fitting better the more components it has, so its BIC cannot tell. But where a
@@ -29,7 +29,7 @@ _N_SUBSAMPLES = 10
 
 
 def holds(trial: Trial) -> bool:
-    """Whether every cluster stands apart from every other, and is found again among fewer particles."""
+    """Whether all clusters stand apart from each other and are found again in subsamples."""
     return trial.valley <= trial.threshold and trial.silhouette >= SEPARATED and trial.stability >= STABLE
 
 
@@ -63,7 +63,7 @@ def fit_mixture(
     seed
         Of the starts.
     n_starts
-        Starts, of which the likeliest is kept.
+        Number of starts; the most likely result is kept.
     """
     mixture = GaussianMixture(
         n_clusters,
@@ -82,7 +82,7 @@ def fit_mixture(
 def try_number(
     features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int, in_units: bool = False
 ) -> Trial:
-    """Measure what speaks for a fitted mixture; ``in_units`` as in :func:`choose_mixture`.
+    """Measure the evidence for a fitted mixture.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which particles stand for many: the middle ones of groups, and ones spread over all codes.
+"""Particles that represent many: those in the middle of groups, and those spread over all codes.
 
 Points are content codes as they are compared (:attr:`cryodc.codes.Codes.content_points`), at length 1 where only their
 direction counts: there a squared distance is twice the cosine distance. Transformation codes are compared as they are.

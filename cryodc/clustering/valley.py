@@ -23,7 +23,7 @@ def valley_limit(
     seed: int,
     in_units: bool = False,
 ) -> tuple[float, float]:
-    """What the density between the two clusters that are least apart falls below with 90 % confidence.
+    """Upper 90 % confidence limit of the density between the two clusters that are least apart.
 
     For each pair, members of both are projected on the direction that separates them best (Fisher's), and
     :func:`valley_between` tells how far the density falls; the pair with the shallowest valley, over its
@@ -61,7 +61,7 @@ def valley_limit(
 
 
 def valley_threshold(gap: float) -> float:
-    """How far density must fall between two clusters whose medians are so far apart, in units of what noise does.
+    """Threshold of the valley between two clusters, given the gap between their medians in units of the noise.
 
     Noise fills the valley between two proteins to ``2 exp(−gap² / 8 s²)`` of the peaks, with ``s`` at most 2. Where it
     cannot fill half of it, what does is particles that lie in between: one protein that moves. So 0.7 up to a gap of

@@ -218,7 +218,7 @@ def _require_checksums(folder: Path, recipe: PackRecipe, index: dict[str, Any]) 
 def bad_chunks(
     folder: Path, recipe: PackRecipe, weight_index: NDArray[np.int64], lines: Sequence[dict[str, Any]]
 ) -> Iterator[tuple[str, int]]:
-    """File and number of each chunk whose bytes are not those its checksum was taken of.
+    """File and number of each chunk whose checksum does not fit its bytes.
 
     Parameters
     ----------

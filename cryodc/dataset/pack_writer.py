@@ -59,7 +59,7 @@ def write_pack(
     produce
         Gives each chunk.
     on_progress
-        Told how many more particles are packed.
+        Called with the number of particles packed since the last call.
     replace
         Write over another pack, finished or not.
 

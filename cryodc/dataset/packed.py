@@ -1,4 +1,4 @@
-"""Rows of a pack as tensors, read when they are asked for."""
+"""Rows of a pack as tensors, read on demand."""
 
 import os
 import weakref

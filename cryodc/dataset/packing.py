@@ -20,7 +20,7 @@ from cryodc.particles import ParticleSet
 
 _WEIGHTS_IN_MEMORY_BYTES = 256 * 2**20
 Progress = Callable[[int, int], None]
-"""Told how many more particles are packed, and how many there are."""
+"""Called with the number of particles packed since the last call, and the number of all."""
 
 
 def pack_particles(
@@ -47,7 +47,7 @@ def pack_particles(
     dtype
         Of volumes and weights on disk.
     on_progress
-        Told of progress.
+        Called with the number of particles packed since the last call, and the number of all.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def open_own_pack(
     verify
         Whether check sums are read.
     on_progress
-        Told how many particles are packed, and of how many.
+        Called with the number of particles packed since the last call, and the number of all.
 
     Raises
     ------

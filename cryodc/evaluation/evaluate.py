@@ -41,7 +41,7 @@ class ClassEvaluation:
     agreement
         Of the class average with the true map; None where there is no map.
     half_map_resolution_angstrom, aligned
-        What the run itself says of this class; None where it does not.
+        What the run states itself: the resolution of the half maps, None if there is none, and whether it was aligned.
     """
 
     number: int

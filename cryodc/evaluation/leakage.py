@@ -129,8 +129,9 @@ class LeakageTable:
 def verdict(probe: Probe, wanted: bool) -> str:
     """What a probe found, in words.
 
-    Found is what at most 1 % of the shufflings reach; it is a trace below 0.1 of the way from chance to perfect, strong
-    from 0.3. Chance is the shuffled mean, or R² 0 and AUC 0.5 where that is less, as it is after overfitting.
+    Found is what at most 1 % of the shufflings reach and is better than chance; it is a trace below 0.1 of the way from
+    chance to perfect, strong from 0.3. Chance is the shuffled mean, or R² 0 and AUC 0.5 where that is less, as it is
+    after overfitting.
 
     Parameters
     ----------
@@ -144,9 +145,9 @@ def verdict(probe: Probe, wanted: bool) -> str:
     words = (
         ("not held", "trace held", "held", "well held") if wanted else ("no leak", "trace leak", "leak", "strong leak")
     )
-    if probe.p_value > SIGNIFICANT:
-        return words[0]
     share = min(probe.corrected, probe.value if probe.measure == "R2" else 2 * probe.value - 1)
+    if probe.p_value > SIGNIFICANT or share <= 0:
+        return words[0]
     return words[1 + sum(share >= level for level in _LEVELS)]
 
 

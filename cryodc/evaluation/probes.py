@@ -1,4 +1,4 @@
-"""Linear probes: how well a quantity can be told from codes, against the same with the quantity shuffled.
+"""Linear probes: how well a quantity can be predicted from codes, compared with the shuffled quantity.
 
 The prediction of each particle comes from ridge regressions that did not see it, averaged over repeated
 cross-validation. It is linear in the quantity, so one matrix predicts the quantity and all its shufflings.

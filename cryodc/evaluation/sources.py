@@ -1,4 +1,4 @@
-"""What a run's files say of its particles, in the order of its codes; read once."""
+"""Properties of the particles of a run, from its files, in the order of its codes; read once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

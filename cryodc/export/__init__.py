@@ -2,11 +2,13 @@
 
 from cryodc.export.back_mapping import map_back
 from cryodc.export.export import Program, export_run
+from cryodc.export.named import NamedRun, read_names, run_of_names
 from cryodc.export.placements import load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
 from cryodc.export.select import parse_classes, select_run
 
 __all__ = [
+    "NamedRun",
     "PlannedTomogram",
     "Program",
     "describe_bytes",
@@ -14,5 +16,7 @@ __all__ = [
     "load_placements",
     "map_back",
     "parse_classes",
+    "read_names",
+    "run_of_names",
     "select_run",
 ]

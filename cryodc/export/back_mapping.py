@@ -91,7 +91,7 @@ def map_back(
     Parameters
     ----------
     run
-        An averaged run; classes that are not aligned have no structure to place, but are placed if named.
+        An averaged run. Classes that could not be aligned are placed like all others; their maps show no protein.
     out
         Folder to make; it may not hold anything.
     tomograms
@@ -107,7 +107,7 @@ def map_back(
     coordinate_spacing_angstrom
         Å per unit of the coordinates, over what the STAR says.
     on_plan
-        Hears what will be written, and how coordinates were read, before anything is.
+        Called before anything is written, with what will be written and how coordinates were read.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Placements:
     coordinates: str
 
     def of_classes(self, wanted: Collection[int]) -> Bool[NDArray[np.bool_], " n"]:
-        """Which particles are of these classes; of any class where none is named: not the unassigned, class 0.
+        """Which particles are in these classes. Without classes, all but the unassigned (class 0).
 
         Raises
         ------

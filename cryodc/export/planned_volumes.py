@@ -1,4 +1,4 @@
-"""The volumes that mapping back will write: how large they are, told and checked before anything is written."""
+"""The volumes that mapping back will write; their sizes are reported and checked before anything is written."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Select particles of a clustered run by class, tomogram and confidence, into a STAR of their own."""
+"""Select particles of a clustered run by class, tomogram, confidence and name, into a STAR of their own."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.export.image_paths import keep_images_found
+from cryodc.export.named import particle_names, rows_named
 from cryodc.io import find_name
-from cryodc.particles import name_label
 from cryodc.runs import RunFolder, current_averages, current_classes, load_config, require, require_averages
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
 
@@ -37,6 +37,7 @@ def select_run(
     tomograms: Collection[str] = (),
     min_confidence: float = 0.0,
     proteins: bool = False,
+    names: Sequence[Path] = (),
 ) -> Selection:
     """Write the rows that meet every criterion; all else of the text stays.
 
@@ -59,12 +60,14 @@ def select_run(
         Least posterior probability of the class, 0 to 1; above 0 no unassigned particle is kept.
     proteins
         Keep only classes whose verdict is ``protein``; see :func:`cryodc.maps.judge_class`.
+    names
+        Lists of particle names, one a line; a particle of any of them is kept. None keeps all.
 
     Raises
     ------
     InputError
-        If ``out`` exists; the run is not clustered, or not averaged though proteins are asked for; a class or
-        tomogram is not there; or nothing is left.
+        If ``out`` exists; the run is not clustered, or not averaged though proteins are asked for; a class, tomogram or
+        particle is not there; or nothing is left.
     """
     if out.exists():
         raise InputError("refusing to overwrite", file=out, remedy="choose another --out, or remove this file")
@@ -83,13 +86,16 @@ def select_run(
         keep &= np.isin(numbers, [entry.class_number for entry in averages.classes if entry.verdict == "protein"])
     if min_confidence > 0:
         confidence = dict(zip(clusters.names, clusters.confidence.tolist(), strict=True))
-        named = block.columns([label for label in ("rlnTomoParticleName", "rlnImageName") if label in block])
         keep &= numbers > 0
-        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in named[name_label(named)]])
+        keep &= np.array([confidence.get(name, 0.0) >= min_confidence for name in particle_names(block)])
+    if names:
+        listed = np.concatenate([rows_named(block, path, document.source) for path in names])
+        keep &= np.isin(np.arange(block.n_rows), listed)
     if not keep.any():
         criteria = [f"class {', '.join(map(str, sorted(classes)))}"] if classes else []
         criteria += [f"tomogram {', '.join(sorted(tomograms))}"] if tomograms else []
         criteria += ["a class with the verdict protein"] if proteins else []
+        criteria += [f"a name in {', '.join(map(str, names))}"] if names else []
         criteria += [f"confidence of at least {min_confidence:g}"] if min_confidence else []
         raise InputError(
             "no particle meets every criterion",

@@ -2,7 +2,7 @@
 
 from cryodc.figures.grids import PictureKind, gallery_png, grid_png, maps_png, slices_png, traversal_png
 from cryodc.figures.particles import ParticlePreviews, ShownParticle, load_previews, missing_notice
-from cryodc.figures.plots import class_name, codes_figure, fsc_figure, loss_figure, number_figure, principal_plane
+from cryodc.figures.plots import class_name, fsc_figure, loss_figure, number_figure, principal_plane
 from cryodc.figures.volumes import class_colour, orthoslices_png, read_particle, surface_png, surface_threshold
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "ShownParticle",
     "class_colour",
     "class_name",
-    "codes_figure",
     "fsc_figure",
     "gallery_png",
     "grid_png",

@@ -14,6 +14,7 @@ from cryodc.figures.volumes import scale_bar_angstrom
 _DPI = 130
 _GAP = 0.06
 _EDGE = 0.8
+_READ_AT = 8.0
 INK, SOFT = "#1b1f24", "#5b6570"
 
 
@@ -26,9 +27,13 @@ class PanelPage:
     def __init__(
         self, n_rows: int, n_columns: int, *, left: float, above: float, group: int, lead: int, edge: float = _EDGE
     ) -> None:
-        self.left, self.above, self.group, self.edge, self.lead = left, above, group, edge, lead
-        width = left + self._x(n_columns - 1) + edge + _GAP
-        height = above + n_rows * (edge + _GAP)
+        self.group, self.edge, self.lead = group, edge, lead
+        panels = self._x(n_columns - 1) + edge + _GAP
+        # Pages are shown at one width: where there are many panels, texts are larger, to be read there.
+        self.enlarged = max(1.0, (left + panels) / _READ_AT)
+        self.left, self.above = left * self.enlarged, above * self.enlarged
+        width = self.left + panels
+        height = self.above + n_rows * (edge + _GAP)
         self.pixels = np.ones((round(height * _DPI), round(width * _DPI), 3))
         self.width, self.height = self.pixels.shape[1] / _DPI, self.pixels.shape[0] / _DPI
         self.figure = Figure(figsize=(self.width, self.height), dpi=_DPI)
@@ -55,13 +60,13 @@ class PanelPage:
     def label_row(self, row: int, text: str, colour: str) -> None:
         """A name at the left of a row."""
         place = 0.08 / self.width, 1 - (self._y(row) + self.edge / 2) / self.height
-        self.figure.text(*place, text, color=colour, fontsize=8, va="center", linespacing=1.3)
+        self.figure.text(*place, text, color=colour, fontsize=8 * self.enlarged, va="center", linespacing=1.3)
 
     def title(self, column: int, n_columns: int, text: str) -> None:
         """A title above some columns."""
         middle = self.left + (self._x(column) + self._x(column + n_columns - 1) + self.edge) / 2
         place = middle / self.width, 1 - 0.5 * self.above / self.height
-        self.figure.text(*place, text, color=SOFT, fontsize=8, ha="center", va="center")
+        self.figure.text(*place, text, color=SOFT, fontsize=8 * self.enlarged, ha="center", va="center")
 
     def scale_bar(self, row: int, column: int, box_angstrom: float) -> None:
         """A scale bar in one panel; none where the width of the box is not known."""
@@ -74,7 +79,8 @@ class PanelPage:
         self.pixels[bottom - 5 : bottom + 1, left - 1 : left + n_pixels + 1] = 0
         self.pixels[bottom - 4 : bottom, left : left + n_pixels] = 1
         place = left / _DPI / self.width, 1 - (bottom - 7) / _DPI / self.height
-        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=min(6.5, 12 * self.edge), zorder=3)
+        size = min(6.5 * self.enlarged, 14 * self.edge)
+        self.figure.text(*place, f"{length:g} Å", color="white", fontsize=size, zorder=3)
 
     def png(self) -> bytes:
         """The whole page."""

@@ -1,13 +1,11 @@
 """The interactive plots of the report, as plotly figures; their colours follow the page's light or dark theme."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from jaxtyping import Float
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
@@ -39,55 +37,6 @@ def principal_plane(
     if total > 0:
         shares[:rank] = s[:rank] ** 2 / total
     return plane, (float(shares[0]), float(shares[1]))
-
-
-def codes_figure(
-    codes: Float[NDArray[np.float32], "n dims"],
-    names: Sequence[str],
-    groupings: Mapping[str, Sequence[str | int]],
-) -> go.Figure:
-    """Codes in their principal plane, once per grouping; only the first grouping is visible.
-
-    Parameters
-    ----------
-    codes
-        Content or transformation codes as they are compared, ``(n, dims)``.
-    names
-        Particle names, shown under the mouse.
-    groupings
-        For each button its name (``class``, ``tomogram``) and every particle's group. Groups that are
-        numbers are classes and take their colours. The traces carry the name in ``meta``.
-    """
-    plane, shares = principal_plane(codes)
-    figure = go.Figure()
-    scatter = go.Scattergl if len(codes) > 4000 else go.Scatter
-    size = float(np.clip(9 - np.log10(max(len(codes), 1)) * 1.6, 2.5, 7))
-    for first, (grouping, groups) in enumerate(groupings.items()):
-        distinct = sorted(set(groups))
-        for position, group in enumerate(distinct):
-            rows = [i for i, member in enumerate(groups) if member == group]
-            share = position / max(len(distinct) - 1, 1)
-            colour = to_hex(colormaps["viridis"](0.05 + 0.85 * share))
-            name = str(group) or "unnamed"
-            if isinstance(group, int):
-                colour, name = class_colour(group), class_name(group)
-            figure.add_trace(
-                scatter(
-                    x=plane[rows, 0],
-                    y=plane[rows, 1],
-                    mode="markers",
-                    name=name,
-                    marker={"color": colour, "size": size, "opacity": 0.85},
-                    text=[names[i] for i in rows],
-                    hovertemplate="%{text}<extra>%{fullData.name}</extra>",
-                    meta=grouping,
-                    visible=first == 0,
-                )
-            )
-    figure.update_layout(height=420, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
-    figure.update_xaxes(title=f"PC 1 · {shares[0]:.0%} of the variance", zeroline=False)
-    figure.update_yaxes(title=f"PC 2 · {shares[1]:.0%}", zeroline=False)
-    return figure
 
 
 def loss_figure(log: pd.DataFrame) -> go.Figure:
@@ -126,15 +75,13 @@ def loss_figure(log: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def fsc_figure(fsc: pd.DataFrame, hidden: Sequence[int] = ()) -> go.Figure:
+def fsc_figure(fsc: pd.DataFrame) -> go.Figure:
     """Half-map FSC of each class against resolution, with the line at 0.143.
 
     Parameters
     ----------
     fsc
-        Columns class, shell, frequency_inverse_angstrom, fsc.
-    hidden
-        Classes drawn only when the reader asks for them in the legend: those that are not aligned.
+        Columns class, shell, frequency_inverse_angstrom, fsc; at least one row.
     """
     figure = go.Figure()
     for number in sorted(int(value) for value in fsc["class"].unique()):
@@ -146,17 +93,16 @@ def fsc_figure(fsc: pd.DataFrame, hidden: Sequence[int] = ()) -> go.Figure:
                 x=frequency,
                 y=curve["fsc"],
                 mode="lines",
-                name=class_name(number) + (" (not aligned)" if number in hidden else ""),
+                name=class_name(number),
                 line={"color": class_colour(number), "width": 2.2},
                 text=resolution,
                 hovertemplate="%{text}: %{y:.3f}<extra>%{fullData.name}</extra>",
-                visible="legendonly" if number in hidden else True,
             )
         )
     highest = float(fsc["frequency_inverse_angstrom"].max())
     figure.add_hline(
         y=0.143, line={"dash": "dash", "width": 1.2, "color": "#8a8a8a"},
-        annotation={"text": "0.143", "xanchor": "right", "font": {"size": 12}},
+        annotation={"text": "0.143", "x": 0, "xanchor": "left", "font": {"size": 12}},
     )  # fmt: skip
     ticks = _resolution_ticks(highest)
     figure.update_xaxes(

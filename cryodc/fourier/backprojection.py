@@ -144,7 +144,7 @@ def multiply_by_transfer(
     optics
         Their contrast transfer.
     defocus_offsets_angstrom
-        ``(t,)`` by which the particle lies above the tilt axis.
+        ``(t,)`` added to the defocus of each tilt, because the particle lies above or below the tilt axis.
     spacing_angstrom
         Pixel size.
     """

@@ -1,4 +1,4 @@
-"""What the microscope and the beam leave of each tilt image: contrast transfer, radiation damage, scale.
+"""Transfer of each tilt image: contrast transfer, radiation damage and scale.
 
 RELION's conventions: underfocus is positive, and the CTF is positive at low frequency where protein is white,
 
@@ -59,7 +59,7 @@ class TiltOptics:
     def transfer(
         self, tilt: int, frequencies: Float[Tensor, "*grid 2"], defocus_offsets_angstrom: Float[Tensor, " b"]
     ) -> Float[Tensor, "b *grid"]:
-        """CTF · damage · scale of one tilt: what is left of the protein in each particle's image.
+        """CTF · damage · scale of one tilt: the factor between the protein's slice and each particle's image.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class TiltOptics:
         frequencies
             ``(..., 2)`` yx, Å⁻¹.
         defocus_offsets_angstrom
-            ``(b,)`` what is added to the defocus at the depth of each particle.
+            ``(b,)`` added to the defocus, because each particle lies at a depth of its own.
         """
         return self.ctf(tilt, frequencies, defocus_offsets_angstrom) * self.envelope(tilt, frequencies)
 

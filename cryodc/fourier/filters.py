@@ -63,7 +63,7 @@ def low_pass(
     edge_shells: float = 2.0,
     dims: int = 3,
 ) -> Float[Tensor, "*image"]:
-    """Keep shells up to a radius, one or each volume's own, with a raised-cosine fall over ``edge_shells`` beyond.
+    """Keep shells up to a radius, the same or one for each volume, with a raised-cosine edge of ``edge_shells`` beyond.
 
     ``volumes`` are ``(*batch, d, h, w)``, or with ``dims=2`` ``(*batch, h, w)``.
 
@@ -120,7 +120,7 @@ def fourier_shift(
 ) -> Float[Tensor, "*batch d h w"]:
     """Move each volume by a shift (zyx, voxels), periodically: a phase ramp in Fourier space.
 
-    At the Nyquist frequency, which stands for both signs, the two ramps are averaged, so that the result is real.
+    The Nyquist frequency stands for both signs, so the two ramps are averaged there. This keeps the result real.
     """
     box = volumes.shape[-1]
     frequencies = torch.fft.fftfreq(box, device=volumes.device), torch.fft.rfftfreq(box, device=volumes.device)

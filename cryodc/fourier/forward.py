@@ -1,4 +1,4 @@
-"""The forward model: what a particle shows of a map. Its adjoint: what particles say of the map.
+"""The forward model, which predicts particles from a map, and its adjoint, which sums particles into a map.
 
 A particle with pose ``(A, o)``, ``particle(x) = map(Aᵀ (x + o))``, and weight ``H`` has the spectrum
 
@@ -23,7 +23,7 @@ from cryodc.fourier.grid import fine_spectrum, half_edge, sample_spectrum, sprea
 
 
 def phase_ramps(ball: FourierBall, shifts_voxels: Float[Tensor, "*t 3"]) -> Complex[Tensor, "*t p"]:
-    """``exp(2πi k·o / N)``: what moving a volume by ``−o`` (zyx, voxels) does to its spectrum."""
+    """``exp(2πi k·o / N)``: the factor that multiplies a spectrum if its volume moves by ``−o`` (zyx, voxels)."""
     angle = shifts_voxels @ ball.frequencies.T * (2 * math.pi / ball.box_size)
     return torch.polar(torch.ones_like(angle), angle)
 
@@ -44,7 +44,7 @@ def predict(
     rotations: Float[Tensor, "n 3 3"],
     shifts_voxels: Float[Tensor, "n 3"],
 ) -> Complex[Tensor, "n p"]:
-    """What particles in these poses, with these weights, show of a map: ``H(k) exp(2πi k·o/N) V(Aᵀk)``.
+    """Predict particles with these poses and weights from a map: ``H(k) exp(2πi k·o/N) V(Aᵀk)``.
 
     Parameters
     ----------
@@ -102,10 +102,10 @@ def score_poses(
     ball: FourierBall,
     shifts_voxels: Float[Tensor, "t 3"],
 ) -> Float[Tensor, "n t r"]:
-    """Normalised correlation inside what each particle measured, of every particle, shift and column.
+    """Normalised correlation of every particle, shift and column within what the particle measured.
 
-    ``score = Re Σ conj(F e^(−2πi k·o/N)) H S / √(Σ |H S|²)``, in units of the noise where ``F`` is whitened. Twice the
-    log-likelihood gained over no particle, best scale included, is its square. A shift is a phase ramp of the
+    ``score = Re Σ conj(F e^(−2πi k·o/N)) H S / √(Σ |H S|²)``, in units of the noise if ``F`` is whitened. Half
+    its square is the log-likelihood gained over pure noise, at the best scale. A shift is a phase ramp of the
     particle's row and a rotation is a column, so all pairs are one matrix product.
 
     Parameters
@@ -151,7 +151,7 @@ def score_chosen(
 
 
 def slice_lengths(weights: Float[Tensor, "m p"], columns: Float[Tensor, "r 2 p"]) -> Float[Tensor, "m r"]:
-    """``√(Σ |H S|²)``: how much each weight lets through of each slice."""
+    """``√(Σ |H S|²)``: the length of each slice under each weight."""
     return (weights.square() @ columns.square().sum(dim=1).T).clamp_min(1e-20).sqrt()
 
 
@@ -172,7 +172,7 @@ def backproject_particles(
     spectra, weights
         ``(n, p)`` spectrum ``F`` and weight ``H`` of each particle in the ball.
     ball
-        One shell wider than where the sums are wanted, so that the outermost shell gets all it is due.
+        One shell wider than the sums that are wanted, so that the outermost wanted shell is complete.
     rotations, shifts_voxels
         Pose ``(A, o)`` of each particle, zyx.
     shares
@@ -197,7 +197,7 @@ def sums_in_ball(
     """Numerator and denominator of the average in a ball, from the sums of :func:`backproject_particles`.
 
     For ``F_i = H_i · V_i + white noise``, least squares gives ``V = Σ A_i⁻¹[H_i F_i] / (Σ A_i⁻¹[H_i²] + r)``: Fourier
-    voxels no particle measured stay empty, and no particle's missing wedge pulls the average towards zero.
+    voxels that no particle measured stay empty, and a missing wedge does not pull the average towards zero.
     """
     power = torch.stack([grid[2], torch.zeros_like(grid[2])])
     volumes = unfold_spectrum(torch.stack([grid[:2], power]), ball.box_size) * (2 / ball.box_size**3)
@@ -224,10 +224,10 @@ def turn_back(
     rotations: Float[Tensor, "n 3 3"],
     origins_voxels: Float[Tensor, "n 3"],
 ) -> tuple[Complex[Tensor, "n p"], Float[Tensor, "n p"]]:
-    """What each particle by itself says of each Fourier voxel of the map: ``A⁻¹[H F]``, and how much: ``A⁻¹[H²]``.
+    """Each particle turned into the frame of the map: its weighted spectrum ``A⁻¹[H F]`` and its weight ``A⁻¹[H²]``.
 
     ``H F`` is interpolated at ``A k`` and its shift is undone there; ``H²`` is interpolated in the same way, so both
-    are smoothed alike. Summed over particles this is :func:`sums_in_ball`, but for how each of them interpolates.
+    are smoothed alike. Summed over particles this is :func:`sums_in_ball`, except that the two interpolate differently.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def turn_back(
 def turned_ramps(
     ball: FourierBall, rotations: Float[Tensor, "n 3 3"], origins_voxels: Float[Tensor, "n 3"]
 ) -> Complex[Tensor, "n p"]:
-    """``exp(2πi (A k)·o / N)``: the phase ramp of a particle at the frequencies that lie at ``k`` of the map."""
+    """``exp(2πi (A k)·o / N)``: the phase ramp of a particle, at the frequencies ``k`` of the map."""
     # (A k)·o = k·(Aᵀ o)
     return phase_ramps(ball, torch.einsum("nij,ni->nj", rotations, origins_voxels))
 

@@ -45,7 +45,7 @@ def fourier_shell_correlation(
 def shell_product(
     first: Float[Tensor, "d h w"], second: Float[Tensor, "d h w"]
 ) -> Float[NDArray[np.float64], " shells"]:
-    """``Re Σ F₁ F₂*`` over each Fourier shell, DC to Nyquist: what an FSC is before it is normalised.
+    """``Re Σ F₁ F₂*`` over each Fourier shell, DC to Nyquist: the numerator of an FSC.
 
     Parameters
     ----------

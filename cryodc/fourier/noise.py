@@ -27,23 +27,23 @@ class NoiseModel:
         return self.power[ball.shells]
 
     def whitening(self, ball: FourierBall) -> Float[Tensor, "1 p"]:
-        """What spectra and weights are multiplied by so that the noise has variance 1 everywhere."""
+        """Factors for spectra and weights that give the noise variance 1 everywhere."""
         return self.power.clamp_min(1e-12).rsqrt()[ball.shells][None]
 
     def whiten(self, particles: ParticleSpectra) -> ParticleSpectra:
-        """Particles whose noise has variance 1 everywhere, with the weights that go with them."""
+        """The particles, scaled so that their noise has variance 1 everywhere; their weights are scaled alike."""
         return particles.scaled(self.whitening(particles.ball))
 
 
 def noise_of_residuals(particles: ParticleSpectra, power: Float[Tensor, "n p"]) -> NoiseModel:
-    """The noise of which ``|F − model|²`` are the squares: their mean over each shell, where it was measured.
+    """Noise estimated from residuals ``|F − model|²``: their mean over each shell, where particles measured.
 
     Parameters
     ----------
     particles
-        Whose weights say what was measured.
+        The particles; their weights say what was measured.
     power
-        ``(n, p)`` squared magnitude of what a model leaves of each particle, in the same ball.
+        ``(n, p)`` squared magnitude of the residual of each particle, in the same ball.
     """
     measured = particles.measured.float()[particles.weight_index]
     share = measured.mean(dim=0)
@@ -51,6 +51,6 @@ def noise_of_residuals(particles: ParticleSpectra, power: Float[Tensor, "n p"]) 
 
 
 def mean_noise(parts: list[tuple[NoiseModel, int]]) -> NoiseModel:
-    """The noise of several sets together: their mean, each by its number of particles."""
+    """The mean noise of several sets, weighted by their numbers of particles."""
     total = sum(count for _, count in parts)
     return NoiseModel(torch.stack([noise.power * (count / total) for noise, count in parts]).sum(dim=0))

@@ -63,7 +63,7 @@ def wedge_from_tilt_range(
 def apply_weight(
     volumes: Float[Tensor, "*batch d h w"], weights: Float[Tensor, "*#batch d h hw"]
 ) -> Float[Tensor, "*batch d h w"]:
-    """``F⁻¹ [ W · F(x) ]``: what a microscope with this weight would record of a volume."""
+    """``F⁻¹ [ W · F(x) ]``: a volume as a microscope with this weight records it."""
     spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1)) * weights
     return torch.fft.irfftn(spectrum, s=volumes.shape[-3:], dim=(-3, -2, -1))
 
@@ -79,10 +79,10 @@ def measured_voxels(weights: Float[Tensor, "m *spectrum"]) -> Bool[Tensor, "m *s
 
 
 def missing_moments(weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "3 3"]:
-    """How much is missing, and where: ``Σ k̂ k̂ᵀ`` over the missing voxels within Nyquist, over the number of all.
+    """``Σ k̂ k̂ᵀ`` over the missing voxels within Nyquist, divided by the number of all: how much is missing, and where.
 
-    Its trace is the missing share; turned by ``A`` the wedge has the moments ``A M Aᵀ``. Missing is what
-    :func:`measured_voxels` does not count.
+    Its trace is the missing share. A wedge that is turned by ``A`` has the moments ``A M Aᵀ``. Voxels that
+    :func:`measured_voxels` does not count are missing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Two-dimensional maps of codes, of one run or of several side by side, coloured by what is known of particles."""
+"""Two-dimensional maps of codes, of one run or of several side by side, coloured by class, tomogram or truth."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

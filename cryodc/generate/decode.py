@@ -24,7 +24,7 @@ FIRST_QUANTILE, LAST_QUANTILE = 0.05, 0.95
 
 @runtime_checkable
 class DecodingModel(Protocol):
-    """What is asked of a model: to decode a content code and a transformation code per row."""
+    """A model that decodes a content code and a transformation code per row."""
 
     def decode(self, content: Tensor, transformation: Tensor) -> Tensor:
         """``p(x | c, z)``."""

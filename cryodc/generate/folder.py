@@ -3,8 +3,7 @@
 import csv
 import hashlib
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.codes import Codes
-from cryodc.errors import InputError
 from cryodc.generate.decode import FIRST_QUANTILE, LAST_QUANTILE, TransferGrid, Traversal
-from cryodc.io import write_array, write_json, write_text
-from cryodc.runs import RunFolder
+from cryodc.io import write_array, write_text
+from cryodc.runs import GridSummary, RunFolder, TraversalSummary, TraversedAxis, read_summary, write_summary
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,13 @@ class TraversalFolder:
     current: bool
 
 
-def origin(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> dict[str, str | None]:
-    """What decoded volumes are of: SHA-256 of the codes, and of the clusters where there are some."""
+def fingerprint_of_decoded(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> str:
+    """What decoded volumes are made of: SHA-256 over the codes, and over the classes where there are some."""
     digest = hashlib.sha256("\n".join(codes.names).encode())
-    for values in (codes.content, codes.transformation, codes.template_content, codes.template_pose):
-        if values is None:
-            continue
-        digest.update(np.ascontiguousarray(values).tobytes())
-    clustered = None if labels is None else hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
-    return {"codes": digest.hexdigest(), "clusters": clustered}
+    for values in (codes.content, codes.transformation, codes.template_content, codes.template_pose, labels):
+        # So that what one lacks and another has is told apart.
+        digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def class_folder(folder: Path, class_number: int) -> Path:
@@ -61,7 +57,7 @@ def write_grid(
     codes: Codes,
     class_numbers: Sequence[int],
     spacing_angstrom: float,
-    described: dict[str, Any],
+    described: Mapping[str, Any],
 ) -> None:
     """Write ``row01_column01.mrc`` …, grid.csv and summary.json.
 
@@ -87,21 +83,19 @@ def write_grid(
     head = ["file", "row", "column", "content_of", "transformation_of", "class_of_content"]
     _write_table(folder / "grid.csv", head, lines)
     by_content, by_transformation, rest = grid.shares
-    write_json(
-        folder / "summary.json",
-        {
-            "content_of": [codes.names[row] for row in grid.rows],
-            "transformation_of": [codes.names[column] for column in grid.columns],
-            "variance_by_content": round(by_content, 4),
-            "variance_by_transformation": round(by_transformation, 4),
-            "variance_by_both_together": round(rest, 4),
-            **described,
-        },
+    summary = GridSummary(
+        content_of=[codes.names[row] for row in grid.rows],
+        transformation_of=[codes.names[column] for column in grid.columns],
+        variance_by_content=round(by_content, 4),
+        variance_by_transformation=round(by_transformation, 4),
+        variance_by_both_together=round(rest, 4),
+        **described,
     )
+    write_summary(folder, summary)
 
 
 def write_traversal(
-    folder: Path, traversal: Traversal, class_number: int, spacing_angstrom: float, described: dict[str, Any]
+    folder: Path, traversal: Traversal, class_number: int, spacing_angstrom: float, described: Mapping[str, Any]
 ) -> None:
     """Write ``axis1_01.mrc`` …, traversal.csv and summary.json.
 
@@ -126,21 +120,15 @@ def write_traversal(
             _write_cell(folder / name, cell, spacing_angstrom)
             lines.append([name, a, step, f"{quantile:.4f}", f"{position:.6f}"])
     _write_table(folder / "traversal.csv", ["file", "axis", "step", "quantile", "position"], lines)
-    write_json(
-        folder / "summary.json",
-        {
-            "class": class_number,
-            "axes": [
-                {
-                    "variance_share": round(axis.variance_share, 4),
-                    "change": round(axis.change, 4),
-                    "direction": [round(float(value), 6) for value in axis.axis],
-                }
-                for axis in traversal.axes
-            ],
-            **described,
-        },
-    )
+    axes = [
+        TraversedAxis(
+            variance_share=round(axis.variance_share, 4),
+            change=round(axis.change, 4),
+            direction=[round(float(value), 6) for value in axis.axis],
+        )
+        for axis in traversal.axes
+    ]
+    write_summary(folder, TraversalSummary(class_number=class_number, axes=axes, **described))
 
 
 def read_traversals(
@@ -154,17 +142,13 @@ def read_traversals(
         If a summary.json is damaged.
     """
     found = []
-    today = origin(codes, labels)
+    today = fingerprint_of_decoded(codes, labels)
     for path in sorted(run.generated.glob("class*/summary.json")):
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            n_axes, number, written = len(summary["axes"]), int(summary["class"]), summary["origin"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                "this is no summary of a traversal", file=path, remedy="remove its folder and run `cryodc generate`"
-            ) from error
-        series = tuple(tuple(sorted(path.parent.glob(f"axis{a}_*.mrc"))) for a in range(1, n_axes + 1))
-        found.append(TraversalFolder(number, tuple(files for files in series if files), written == today))
+        summary = read_summary(path.parent, TraversalSummary, "cryodc generate")
+        numbers = range(1, len(summary.axes) + 1)
+        series = tuple(tuple(sorted(path.parent.glob(f"axis{a}_*.mrc"))) for a in numbers)
+        current = summary.made_of == today
+        found.append(TraversalFolder(summary.class_number, tuple(files for files in series if files), current))
     return tuple(found)
 
 

@@ -1,6 +1,7 @@
 """Generate: what a trained model has learned, as volumes decoded from codes and as pictures of them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,14 @@ from cryodc.generate.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.generate.decode import TransferGrid, Traversal, transfer_grid, traverse
 from cryodc.generate.decoders import Decoding, WhoseCodes, load_decoding
 from cryodc.generate.encoded_run import EncodedRun, load_encoded
-from cryodc.generate.folder import class_folder, origin, write_grid, write_traversal
+from cryodc.generate.folder import class_folder, fingerprint_of_decoded, write_grid, write_traversal
 from cryodc.generate.pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
-from cryodc.io import atomic_path, require_empty
-from cryodc.runs import RunFolder
+from cryodc.io import atomic_path, new_folder, replace_folder, require_empty
+from cryodc.runs import RunFolder, writing
 
 GRID = "grid"
 PARTICLES = "particles.png"
 MAPS = "codes.png"
-COMPARISON = "comparison.png"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GenerateRequest:
     Parameters
     ----------
     out
-        Folder to write into; None for the run's generated/.
+        Folder to write into; None for the run's own generated/.
     content_from, transformation_from
         Names of particles, or their rows as in ``1,3-5`` (from 1, in the order of the run's STAR). By default one
         medoid per class, or of ``n_rows`` groups where there are no classes; and ``n_columns`` particles spread over
@@ -155,55 +155,42 @@ def generate_run(
     request
         What is wanted.
     progress
-        Told what was found, a line at a time.
+        Called with a line about each result.
 
     Returns
     -------
-    The folder written into.
+    The folder written into. In the run's generated/ everything, or each class asked for, takes the place of what an
+    earlier call wrote, in one step; in another folder nothing is overwritten.
 
     Raises
     ------
     InputError
-        If the run has no codes or model, a class or particle is not there, or something to be written is there already.
+        If the run has no codes or model, a class or particle is not there, something to be written into another folder
+        is there already, or another process writes into the run.
     """
     request, tell = request or GenerateRequest(), progress or (lambda _: None)
-    folder = request.out or run.generated
-    encoded = load_encoded(run)
-    classes = request.classes or tuple(range(1, encoded.n_classes + 1))
-    sizes = {number: len(encoded.members(number)) for number in classes}
-    for number in classes:
-        require_empty(class_folder(folder, number))
-    if not request.classes:
-        choose_rows(encoded, request)
-        choose_columns(encoded, request)
-        require_empty(folder / GRID)
-        refuse_existing(folder / PARTICLES)
-        refuse_existing(folder / MAPS)
-    decoding = load_decoding(encoded, request.codes, request.device)
-    described: dict[str, Any] = {"view": request.view, "seed": request.seed, "decoded_codes": decoding.codes}
-    described["origin"] = origin(encoded.codes, encoded.labels)
-    if not request.classes:
-        write_picture(folder / MAPS, maps_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
-        _generate_grid(folder, decoding, request, described, tell)
-        _generate_particles(folder, encoded, request, tell)
-    for number, size in sizes.items():
-        _generate_traversal(folder, decoding, number, request, {**described, "n_particles": size}, tell)
-    return folder
+    if request.out is not None:
+        return _generate(run, request.out, request, tell)
+    with writing(run, "generate"):
+        return _generate(run, run.generated, request, tell)
 
 
 def compare_runs(runs: Sequence[RunFolder], request: GenerateRequest | None = None) -> Path:
-    """Draw the codes of several runs side by side: comparison.png in the first run's generated/, or in ``out``.
+    """Draw the codes of several runs side by side: comparison.png of the first run, or in ``out``.
 
     Raises
     ------
     InputError
-        If a run has no codes, the truth does not name its particles, or the picture is there already.
+        If a run has no codes, the truth does not name its particles, the picture is in ``out`` already, or another
+        process writes into the first run.
     """
     request = request or GenerateRequest()
-    path = (request.out or runs[0].generated) / COMPARISON
-    refuse_existing(path)
-    encoded = [load_encoded(run) for run in runs]
-    write_picture(path, comparison_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
+    path = runs[0].comparison if request.out is None else request.out / runs[0].comparison.name
+    with writing(runs[0], "generate") if request.out is None else nullcontext():
+        if request.out is not None:
+            refuse_existing(path)
+        encoded = [load_encoded(run) for run in runs]
+        write_picture(path, comparison_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
     return path
 
 
@@ -225,14 +212,43 @@ def refuse_existing(path: Path) -> None:
         raise InputError("refusing to overwrite", file=path, remedy="choose another --out, or remove this file")
 
 
+def _generate(run: RunFolder, folder: Path, request: GenerateRequest, tell: Callable[[str], None]) -> Path:
+    encoded = load_encoded(run)
+    classes = request.classes or tuple(range(1, encoded.n_classes + 1))
+    sizes = {number: len(encoded.members(number)) for number in classes}
+    if not request.classes:
+        choose_rows(encoded, request)
+        choose_columns(encoded, request)
+    places = [class_folder(folder, number) for number in sizes] if request.classes else [folder]
+    begin = replace_folder if request.out is None else new_folder
+    for place in places if begin is new_folder else []:
+        require_empty(place)
+    decoding = load_decoding(encoded, request.codes, request.device)
+    described: dict[str, Any] = {"view": request.view, "seed": request.seed, "decoded_codes": decoding.codes}
+    described["made_of"] = fingerprint_of_decoded(encoded.codes, encoded.labels)
+    if request.classes:
+        for (number, size), place in zip(sizes.items(), places, strict=True):
+            with begin(place) as here:
+                _generate_traversal(here, decoding, number, request, {**described, "n_particles": size}, tell)
+        return folder
+    with begin(folder) as here:
+        write_picture(here / MAPS, maps_picture(encoded, request.map_kind, truth=request.truth, seed=request.seed))
+        _generate_grid(here / GRID, decoding, request, described, tell)
+        _generate_particles(here, encoded, request, tell)
+        for number, size in sizes.items():
+            place = class_folder(here, number)
+            _generate_traversal(place, decoding, number, request, {**described, "n_particles": size}, tell)
+    return folder
+
+
 def _generate_grid(
     folder: Path, decoding: Decoding, request: GenerateRequest, described: dict[str, Any], tell: Callable[[str], None]
 ) -> None:
     encoded, grid = decoding.encoded, make_grid(decoding, request)
     numbers = [encoded.class_number(row) for row in grid.rows]
-    write_grid(folder / GRID, grid, encoded.codes, numbers, encoded.spacing_angstrom, described)
+    write_grid(folder, grid, encoded.codes, numbers, encoded.spacing_angstrom, described)
     picture, notice = grid_picture(encoded, grid, request.view)
-    write_picture(folder / GRID / "grid.png", picture)
+    write_picture(folder / "grid.png", picture)
     tell(f"grid, {len(grid.rows)} × {len(grid.columns)}: {describe_shares(grid)}")
     if notice:
         tell(notice)
@@ -257,12 +273,11 @@ def _generate_traversal(
     tell: Callable[[str], None],
 ) -> None:
     encoded, traversal = decoding.encoded, make_traversal(decoding, number, request)
-    here = class_folder(folder, number)
-    write_traversal(here, traversal, number, encoded.spacing_angstrom, {**described, "n_steps": request.n_steps})
+    write_traversal(folder, traversal, number, encoded.spacing_angstrom, {**described, "n_steps": request.n_steps})
     if not traversal.axes:
         tell(f"class {number}: all transformation codes are alike, there is nothing to traverse")
         return
-    write_picture(here / "traversal.png", traversal_picture(encoded, traversal, number, request.view))
+    write_picture(folder / "traversal.png", traversal_picture(encoded, traversal, number, request.view))
     for line in describe_axes(traversal):
         tell(f"class {number}, {line}")
 

@@ -21,7 +21,7 @@ _NEIGHBOURS = 3
 
 
 class Axes(NamedTuple):
-    """Where the axes of a point group lie in two half maps, and what speaks for them.
+    """Where the axes of a point group lie in two half maps, and the evidence for them.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def find_confirmed_axes(
     symmetry: str,
     radius_shells: float,
 ) -> Axes:
-    """Axes of a point group in an average, and what the halves say of them.
+    """Find the axes of a point group in an average, and confirm them with the half maps.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
 from cryodc.io.reading import number_of, read_bytes, read_text, read_yaml
 from cryodc.io.reference import ImageReference
-from cryodc.io.structures import Atoms, read_structure
+from cryodc.io.structures import STRUCTURE_SUFFIXES, Atoms, read_structure
 from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
 from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
 from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_json, write_text
@@ -14,6 +14,7 @@ from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_j
 __all__ = [
     "LAYOUTS",
     "MEASURED_MULTIPLICITY",
+    "STRUCTURE_SUFFIXES",
     "Atoms",
     "ImageFinder",
     "ImageReference",

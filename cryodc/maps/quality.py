@@ -37,10 +37,11 @@ def quality_png(
     frequency = shell_frequencies(2 * (len(curves.masked) - 1), spacing_angstrom)
     axes = figure.add_axes((0.045, 0.17, 0.235, 0.70))
     for name, values, colour, width, dash in (
+        # The masked curve runs along the corrected one: thin, and over it.
+        ("corrected", curves.corrected, _INK, 2.6, "-"),
+        ("masked", curves.masked, "#56B4E9", 1.0, "-"),
         ("unmasked", curves.unmasked, _SOFT, 1.2, "-"),
-        ("masked", curves.masked, "#0072B2", 1.2, "-"),
         ("phases random", curves.randomised, "#D55E00", 1.2, "--"),
-        ("corrected", curves.corrected, _INK, 2.0, "-"),
     ):
         axes.plot(frequency[1:], values[1:], label=name, color=colour, lw=width, ls=dash)
     axes.axhline(0.143, color=_SOFT, lw=0.8, ls=":")

@@ -1,4 +1,4 @@
-"""The map to look at and deposit: weighted by what the half maps agree on, sharpened where that can be known.
+"""The map to look at and deposit: weighted by the agreement of the half maps, sharpened if a B-factor can be measured.
 
 Rosenthal & Henderson (2003, J. Mol. Biol. 333:721): the average of all particles agrees with the truth by
 ``C_ref = √(2 FSC / (1 + FSC))``, so each shell is multiplied by it; and the falling of amplitudes with resolution,

@@ -1,4 +1,4 @@
-"""Masks that a user gives for averages: read, checked, and told apart by whether their orientation matters."""
+"""Masks that a user gives for averages: read, checked, and tested for whether their orientation matters."""
 
 from collections.abc import Mapping
 from pathlib import Path

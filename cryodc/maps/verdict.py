@@ -1,4 +1,4 @@
-"""What speaks for a protein in a class: the shape of its average, and how bright its particles are."""
+"""Evidence that a class is a protein: the shape of its average, and the brightness of its particles."""
 
 from dataclasses import dataclass
 from typing import Literal

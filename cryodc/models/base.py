@@ -1,4 +1,4 @@
-"""What every model can do: encode particles, decode codes, and say how its pose places an image."""
+"""The interface of every model: encode particles, decode codes, and place an image by a pose."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
@@ -53,7 +53,7 @@ class Model(nn.Module, ABC):
         """``p(x | c, z)``: mean particles, no wedge missing, shaped as :meth:`encode` takes them."""
 
     def parts(self) -> dict[str, nn.Module]:
-        """What is optimised apart, by name; ``all`` is the whole model."""
+        """The parts that have an optimiser of their own, by name; ``all`` is the whole model."""
         return {"all": self}
 
 
@@ -62,8 +62,8 @@ class PosedModel(Model):
 
     @abstractmethod
     def canonical(self, content: Float[Tensor, "b c"]) -> Float[Tensor, "b *image"]:
-        """What a content code looks like in the pose that the model takes for none."""
+        """The decoded content in the pose that the model takes as zero."""
 
     @abstractmethod
     def placement(self, transformation: Float[Tensor, "b z"]) -> Placement:
-        """Where a transformation code puts it: ``particle(x) = canonical(M x + t)``."""
+        """The placement that a transformation code stands for: ``particle(x) = canonical(M x + t)``."""

@@ -125,7 +125,7 @@ def content_contrast(
     content, content_view
         ``(b, c)`` codes of the particles and of another view of each.
     partner
-        ``(b,)`` the particle that each is told apart from.
+        ``(b,)`` the other particle that is each particle's negative.
     kind
         Of similarity.
     """

@@ -43,7 +43,7 @@ def gaussian(mean: Tensor, log_variance: Tensor) -> Gaussian:
 
 
 def certain(mean: Tensor) -> Gaussian:
-    """The posterior of a code that is told without a spread."""
+    """The posterior of a code without variance."""
     return Gaussian(mean.float(), torch.full_like(mean, LOG_VARIANCE_FLOOR, dtype=torch.float32))
 
 

@@ -67,7 +67,7 @@ def beta(config: TrainConfig, epoch: int) -> float:
 
 
 def transformation_beta(config: TrainConfig, epoch: int) -> float:
-    """The same for the transformation code of DualContrast, whose weight may be another."""
+    """β of the transformation code of DualContrast, which may have a weight of its own."""
     own = config.loss.transformation_kl_weight
     return beta(config, epoch) if own is None else own * _risen(config, epoch) / config.model.n_values
 

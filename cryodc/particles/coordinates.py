@@ -115,7 +115,7 @@ def coordinate_frame(
     Raises
     ------
     InputError
-        If there are no coordinates, a pixel size is no positive number, or rows cannot be told to an optics group.
+        If there are no coordinates, a pixel size is no positive number, or rows name no known optics group.
     """
     if program != "RELION":
         return CoordinateFrame(1.0 if program == "copick" else None, False, program, _FIRST_VOXEL[program])
@@ -193,7 +193,7 @@ def by_optics_group(
     Raises
     ------
     InputError
-        If a size is not positive, or a row cannot be told to a group.
+        If a size is not positive, or a row names no known group.
     """
     rows = optics_rows(document, block, optics)
     told = "rlnOpticsGroup" in block and "rlnOpticsGroup" in optics

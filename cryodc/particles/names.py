@@ -1,4 +1,4 @@
-"""What particles are called: the column of their names, and rows whose name or image cannot be used."""
+"""Names of particles: the column that holds them, and rows whose name or image cannot be used."""
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -33,7 +33,7 @@ def name_label(cells: Mapping[str, Sequence[str]]) -> str:
 
 
 def repeated_names(star: Path, names: Sequence[str], rows: Sequence[int]) -> list[Problem]:
-    """One problem for each row whose name an earlier row has."""
+    """One problem for each row with the name of an earlier row."""
     return [_repeat(star, "name", name, rows, first, i) for name, first, i in _repeats(names)]
 
 

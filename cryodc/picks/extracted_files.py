@@ -16,6 +16,9 @@ from cryodc.particles import COORDINATE_PIXEL
 from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
 
+_MICROSCOPE = {"rlnVoltage": "300.000000", "rlnSphericalAberration": "2.700000", "rlnAmplitudeContrast": "0.100000"}
+"""RELION finds no particles where these are missing; with weight volumes nothing is computed of them."""
+
 
 @dataclass(frozen=True)
 class Extracted:
@@ -49,7 +52,8 @@ def write_extracted(
     """Write particles.star atomically; image names are relative to its folder.
 
     rlnCoordinateX, Y, Z count 0-based voxels of the tomogram, whose size rlnMicrographPixelSize states; shifts are
-    included, so origins are 0. Angles, classes and half sets are those of the picks, where they have them.
+    included, so origins are 0. Angles, classes and half sets are those of the picks, where they have them. Of the
+    microscope nothing is known: 300 kV, 2.7 mm and 0.1 are written, since RELION reads no optics without them.
 
     Parameters
     ----------
@@ -67,6 +71,7 @@ def write_extracted(
     optics = {
         "rlnOpticsGroup": "1",
         "rlnOpticsGroupName": "extracted",
+        **_MICROSCOPE,
         COORDINATE_PIXEL: f"{tomogram_spacing_angstrom:.6f}",
         "rlnImagePixelSize": f"{spacing_angstrom:.6f}",
         "rlnImageSize": str(box_size),

@@ -16,12 +16,44 @@ from cryodc.figures import (
     surface_png,
 )
 from cryodc.io import read_volume
-from cryodc.report.decoded import data_uri
-from cryodc.runs import Clusters, RunFolder
+from cryodc.report.embed import data_uri
+from cryodc.report.findings import resolution_text
+from cryodc.report.surfaces import TurnedVolume, turned_volume
+from cryodc.runs import Clusters, RunFolder, StatesSummary
 from cryodc.volumes import Volume
 
 _N_SAMPLES = 4
 _N_MEMBERS = 12
+_SMALL = 99
+
+
+@dataclass(frozen=True)
+class AxisCard:
+    """The average of a class moved along an axis: a volume of one frame a step."""
+
+    number: int
+    supported: bool
+    volume: TurnedVolume
+
+
+@dataclass(frozen=True)
+class StateCard:
+    """One state of a class."""
+
+    number: int
+    n_particles: int
+    resolution: str
+    slices: str
+    volume: TurnedVolume
+
+
+@dataclass(frozen=True)
+class StatesCard:
+    """The states of a class, the axes along which it varies, and how that was decided."""
+
+    verdict: str
+    states: list[StateCard]
+    axes: list[AxisCard]
 
 
 @dataclass(frozen=True)
@@ -32,15 +64,18 @@ class ClassCard:
     colour: str
     n_particles: int
     share: float
-    confidence: float
+    confidence: str
     aligned: bool | None
     resolution: str
+    verdict: str
     note: str
     slices: str
     surface: str
+    volume: TurnedVolume | None
     quality: str
     interval: str
     coverage: str
+    states: StatesCard | None
 
 
 @dataclass(frozen=True)
@@ -55,8 +90,21 @@ class SampleCard:
     filtered: str
 
 
-def class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, Any] | None) -> list[ClassCard]:
-    """A card for each class; without averages it has no maps."""
+def class_cards(
+    run: RunFolder,
+    clusters: Clusters | None,
+    averages: dict[str, Any] | None,
+    states: dict[int, StatesSummary],
+) -> list[ClassCard]:
+    """A card for each class; without averages it has no maps.
+
+    Parameters
+    ----------
+    run
+        Where the maps are.
+    clusters, averages, states
+        What the run has; none of an earlier one.
+    """
     if clusters is None:
         return []
     rows = {} if averages is None else {row["class"]: row for row in averages["classes"]}
@@ -64,32 +112,66 @@ def class_cards(run: RunFolder, clusters: Clusters | None, averages: dict[str, A
     for label, size in enumerate(clusters.sizes):
         number = label + 1
         row = rows.get(number)
-        resolution, slices, surface, quality = "–", "", "", ""
+        resolution, slices, surface, quality, turned = "–", "", "", "", None
         if row is not None:
             volume = read_volume(run.averages / f"class{number:03d}.mrc")
-            resolution = "–" if row["resolution_angstrom"] is None else f"{row['resolution_angstrom']:.1f} Å"
             slices = data_uri(orthoslices_png(volume))
-            surface = data_uri(surface_png(volume, class_colour(number))) if row["aligned"] else ""
             picture = run.averages / f"class{number:03d}_quality.png"
-            quality = data_uri(picture.read_bytes()) if picture.exists() else ""
+            if row["aligned"]:
+                resolution = resolution_text(row["resolution_angstrom"], volume.spacing_angstrom)
+                surface = data_uri(surface_png(volume, class_colour(number)))
+                turned = turned_volume([volume], [f"class {number}"], len(clusters.sizes))
+                quality = data_uri(picture.read_bytes()) if picture.exists() else ""
+        confidence = clusters.mean_confidence(label)
         cards.append(
             ClassCard(
                 number=number,
                 colour=class_colour(number),
                 n_particles=size,
                 share=size / sum(clusters.sizes),
-                confidence=float(clusters.confidence[clusters.labels == label].mean()),
+                confidence="–" if confidence is None else f"{confidence:.2f}",
                 aligned=None if row is None else row["aligned"],
                 resolution=resolution,
+                verdict=_verdict(row),
                 note="" if row is None else row["note"],
                 slices=slices,
                 surface=surface,
+                volume=turned,
                 quality=quality,
                 interval=_interval(row),
                 coverage=_coverage(row),
+                states=_states(run, states[number]) if number in states else None,
             )
         )
     return cards
+
+
+def _states(run: RunFolder, summary: StatesSummary) -> StatesCard:
+    folder = run.states / f"class{summary.class_number:03d}"
+    maps = [read_volume(folder / entry["map"]) for entry in summary.states]
+    states = [
+        StateCard(
+            number=entry["state"],
+            n_particles=entry["n_particles"],
+            resolution=resolution_text(entry["resolution_angstrom"], volume.spacing_angstrom),
+            slices=data_uri(orthoslices_png(volume)),
+            volume=turned_volume([volume], [f"state {entry['state']}"], len(maps)),
+        )
+        for entry, volume in zip(summary.states, maps, strict=True)
+    ]
+    axes = []
+    for axis in range(1, summary.axes + 1):
+        frames = [
+            read_volume(folder / f"axis{axis}_{frame:02d}.mrc") for frame in range(1, len(summary.axis_steps) + 1)
+        ]
+        names = [f"{step:+g} standard deviations" for step in summary.axis_steps]
+        axes.append(AxisCard(axis, axis <= summary.axes_supported, turned_volume(frames, names, _SMALL)))
+    return StatesCard(summary.verdict, states, axes)
+
+
+def _verdict(row: dict[str, Any] | None) -> str:
+    """What a class is and why, in a few words."""
+    return "not averaged" if row is None else f"{row['verdict']}: {row['reason']}"
 
 
 def _interval(row: dict[str, Any] | None) -> str:

@@ -1,6 +1,5 @@
 """The part of the report that shows what the model has learned: decoded afresh from the run's codes and model."""
 
-import base64
 from dataclasses import dataclass
 
 from cryodc.figures import class_colour
@@ -17,9 +16,11 @@ from cryodc.generate import (
     particles_picture,
     traversal_picture,
 )
-from cryodc.runs import RunFolder
+from cryodc.report.embed import data_uri
+from cryodc.runs import RunFolder, read_table
 
 _REQUEST = GenerateRequest(n_rows=5, n_columns=5, n_steps=5, n_particles=4)
+_LEARNED = 0.03
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class DecodedSection:
         Which particles are not shown, and why.
     clustered
         Whether the rows of the grid are of classes.
+    nothing_learned
+        Why there are no decoded volumes, of a network that has learned nothing.
     """
 
     grid: str
@@ -55,6 +58,7 @@ class DecodedSection:
     traversals: list[TraversalCard]
     particles: str
     particles_notice: str
+    nothing_learned: str = ""
 
 
 def decoded_section(run: RunFolder) -> DecodedSection:
@@ -76,6 +80,9 @@ def decoded_section(run: RunFolder) -> DecodedSection:
     clustered = encoded.labels is not None
     if encoded.codes.template_pose is None and not (run.checkpoints / "last.pt").exists():
         return DecodedSection("", "", "", clustered, [], shown, particles_notice)
+    unlearned = "" if encoded.codes.template_pose is not None else nothing_learned(run)
+    if unlearned:
+        return DecodedSection("", "", "", clustered, [], shown, particles_notice, unlearned)
     decoding = load_decoding(encoded)
     grid = make_grid(decoding, _REQUEST)
     picture, notice = grid_picture(encoded, grid, _REQUEST.view)
@@ -91,9 +98,24 @@ def decoded_section(run: RunFolder) -> DecodedSection:
     )
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def nothing_learned(run: RunFolder) -> str:
+    """Why volumes that the network decodes say nothing; empty where its reconstructions have come nearer to particles.
+
+    A decoder starts near zero, so what it learns is what its loss falls by. Below 3 % that is the mean grey value and
+    the pattern of its own layers.
+    """
+    if not run.log.exists():
+        return ""
+    losses = read_table(run.log, ("epoch", "reconstruction"), "cryodc train --resume")["reconstruction"]
+    first, last = float(losses.iloc[0]), float(losses.iloc[-1])
+    if last < (1 - _LEARNED) * first:
+        return ""
+    epochs = f"{len(losses)} epoch{'' if len(losses) == 1 else 's'}"
+    return (
+        "The network has not learned to reconstruct particles: the term of its loss that says how far they are off "
+        f"went from {first:.3f} to {last:.3f} in {epochs}. Volumes decoded by it say nothing of particles and are not "
+        "shown. Train for more epochs, or with more particles."
+    )
 
 
 def _traversal_card(decoding: Decoding, number: int) -> TraversalCard | None:

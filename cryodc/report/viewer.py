@@ -49,7 +49,7 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     show
         Whether a window appears.
     tell
-        Told what is left out, and in which unit positions were read, a line at a time.
+        Called with a line for everything that is left out, and with the unit of positions.
 
     Raises
     ------

@@ -23,12 +23,16 @@ from cryodc.runs.summaries import (
     AverageSummary,
     ClassificationSummary,
     ClassSummary,
+    GridSummary,
     StatesSummary,
     Summary,
+    TraversalSummary,
+    TraversedAxis,
     damaged,
+    read_summary,
     write_summary,
 )
-from cryodc.runs.tables import FSC_COLUMNS, read_table
+from cryodc.runs.tables import FSC_COLUMNS, read_arrays, read_table
 
 __all__ = [
     "FSC_COLUMNS",
@@ -36,11 +40,14 @@ __all__ = [
     "ClassSummary",
     "ClassificationSummary",
     "Clusters",
+    "GridSummary",
     "RunFolder",
     "RunStatus",
     "StatesSummary",
     "Step",
     "Summary",
+    "TraversalSummary",
+    "TraversedAxis",
     "Trial",
     "classes_if_any",
     "current_averages",
@@ -58,7 +65,9 @@ __all__ = [
     "load_run_dataset",
     "load_run_particles",
     "open_run_dataset",
+    "read_arrays",
     "read_run_particles",
+    "read_summary",
     "read_table",
     "require",
     "require_averages",

@@ -1,4 +1,4 @@
-"""The classes of the particles of a run, whoever found them."""
+"""The classes of the particles of a run, from clustering or from classification."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Trial:
-    """What speaks for a number of clusters.
+    """The evidence for one number of clusters.
 
     Parameters
     ----------
@@ -18,14 +18,14 @@ class Trial:
     bic
         Bayesian information criterion of the mixture.
     valley
-        How far the density of the codes falls at least between two clusters; 1 for one cluster.
+        Density between the two clusters that are least apart, over that of their peaks: low is good; 1 for one cluster.
     silhouette
         Mean silhouette; 0 for one cluster.
     stability
-        Mean ARI with clusters of fewer particles; 1 for one cluster, 0 where the valley or the silhouette has ruled K
-        out.
+        Mean ARI with clusters of subsamples. It is 1 for one cluster, and 0 if the valley or the silhouette has ruled
+        K out.
     threshold
-        What the valley may be.
+        The largest valley that is allowed.
     """
 
     n_clusters: int
@@ -51,7 +51,7 @@ class Clusters:
     stability
         Mean ARI between these labels and those found on 80 % of the particles; 1 for one cluster.
     trials
-        What spoke for each number of clusters that was tried; empty where the user gave K.
+        The evidence for each number of clusters that was tried; empty if the user gave K.
     verdict
         One sentence for the user: what was chosen and why.
     """
@@ -77,3 +77,14 @@ class Clusters:
     def sizes(self) -> list[int]:
         """Particles in each cluster."""
         return [int(size) for size in np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)]
+
+    @property
+    def forced(self) -> bool:
+        """Whether no particle could be elsewhere: one class of all, a class for each, or classes as they were given."""
+        given = not self.trials and self.stability == 1 and bool((self.confidence == 1).all())
+        return given or (self.n_unassigned == 0 and self.n_clusters in (1, len(self.labels)))
+
+    def mean_confidence(self, label: int) -> float | None:
+        """How sure the members of a cluster are; None where that says nothing: there are no others to be in."""
+        members = self.labels == label
+        return None if self.forced or members.sum() < 2 else float(self.confidence[members].mean())

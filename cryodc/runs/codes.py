@@ -1,13 +1,12 @@
 """The codes of a run: codes.npz."""
 
-import zipfile
-
 import numpy as np
 
 from cryodc.codes import Codes
 from cryodc.io import atomic_path
-from cryodc.runs.folder import RunFolder, require
+from cryodc.runs.folder import RunFolder
 from cryodc.runs.summaries import damaged
+from cryodc.runs.tables import read_arrays
 
 
 def save_codes(run: RunFolder, codes: Codes) -> None:
@@ -24,6 +23,7 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
             directional=np.array(codes.directional),
+            awaits_templates=np.array(codes.awaits_templates),
             **of_templates,
         )
 
@@ -36,31 +36,18 @@ def load_codes(run: RunFolder) -> Codes:
     InputError
         If training has not finished, or the file is damaged.
     """
-    path = require(run.codes, "cryodc train")
+    arrays = read_arrays(run.codes, "cryodc train --resume")
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return Codes(
-                tuple(str(name) for name in arrays["names"]),
-                arrays["content"],
-                arrays["transformation"],
-                arrays["content_log_variance"],
-                arrays["transformation_log_variance"],
-                bool(arrays["directional"]),
-                arrays.get("template_content"),
-                arrays.get("template_pose"),
-            )
-    # What a damaged archive raises is up to zlib, zipfile and numpy.
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        zipfile.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        MemoryError,
-        SyntaxError,
-    ) as error:
-        raise damaged(path, "cryodc train --resume", str(error) or type(error).__name__) from error
+        return Codes(
+            tuple(str(name) for name in arrays["names"]),
+            arrays["content"],
+            arrays["transformation"],
+            arrays["content_log_variance"],
+            arrays["transformation_log_variance"],
+            bool(arrays["directional"]),
+            arrays.get("template_content"),
+            arrays.get("template_pose"),
+            bool(arrays["awaits_templates"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(run.codes, "cryodc train --resume", str(error)) from error

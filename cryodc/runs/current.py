@@ -1,4 +1,4 @@
-"""What a run has now: codes → clusters → averages → states, each made of the one before, and none of an earlier one."""
+"""The current codes, clusters, averages and states of a run. Results made from earlier ones do not count."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cryodc.runs.summaries import (
     AverageSummary,
     ClusterSummary,
     StatesSummary,
+    damaged,
     fingerprint,
     read_summary,
     write_summary,
@@ -19,17 +20,17 @@ from cryodc.runs.summaries import (
 
 
 def fingerprint_of_codes(run: RunFolder) -> str:
-    """What clusters are made of."""
+    """Fingerprint of the codes that clusters are made from."""
     return fingerprint([require(run.codes, "cryodc train")])
 
 
 def fingerprint_of_clusters(run: RunFolder) -> str:
-    """What averages are made of."""
+    """Fingerprint of the clusters that averages are made from."""
     return fingerprint([require(run.clusters / SUMMARY, "cryodc cluster")])
 
 
 def fingerprint_of_averages(run: RunFolder) -> str:
-    """What states are made of."""
+    """Fingerprint of the averages that states are made from."""
     return fingerprint([require(run.averages / name, "cryodc average") for name in (SUMMARY, "particles.star")])
 
 
@@ -39,15 +40,15 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
     Parameters
     ----------
     folder
-        Where.
+        The folder to write into.
     clusters
-        Every particle has one.
+        A cluster for every particle.
     made_of
         :func:`fingerprint_of_codes` of the codes that were clustered.
     requested
-        How many were asked for; None where that was left open.
+        The number that the user gave; None for ``auto``.
     seed
-        That they were found with.
+        The seed of the clustering.
     """
     summary = ClusterSummary(
         made_of=made_of,
@@ -68,7 +69,7 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
 def load_clusters(run: RunFolder) -> Clusters:
     """The clusters of a run's codes, as `cryodc cluster` found them.
 
-    Most want :func:`current_classes`.
+    Use :func:`current_classes` unless you need the clusters before classification.
 
     Raises
     ------
@@ -105,6 +106,9 @@ def current_classes(run: RunFolder) -> Clusters:
     final = None if averages is None else averages.classification
     if final is None or final.labels is None or final.confidence is None:
         return clusters
+    if not len(final.labels) == len(final.confidence) == len(clusters.names) or min(final.labels) < -1:
+        found = f"{len(final.labels)} labels of {len(clusters.names)} particles"
+        raise damaged(run.averages / SUMMARY, "cryodc average", found)
     return Clusters(
         names=clusters.names,
         labels=np.array(final.labels, dtype=np.int64),
@@ -116,7 +120,7 @@ def current_classes(run: RunFolder) -> Clusters:
 
 
 def classes_if_any(run: RunFolder) -> Clusters | None:
-    """As :func:`current_classes`; None where the run has not been clustered.
+    """The result of :func:`current_classes`, or None if the run has not been clustered.
 
     Raises
     ------

@@ -59,7 +59,7 @@ class RunFolder:
 
     @property
     def leakage(self) -> Path:
-        """What the codes hold beside identity; a cache that may be deleted."""
+        """The leakage table of the codes; a cache that may be deleted."""
         return self.path / "leakage.json"
 
     @property
@@ -68,9 +68,19 @@ class RunFolder:
         return self.path / "states"
 
     @property
+    def identified(self) -> Path:
+        """Folder of what the classes are: candidates.csv, particles.star with names, structures where classes lie."""
+        return self.path / "identified"
+
+    @property
     def generated(self) -> Path:
         """Folder of decoded volumes and pictures: grid, class001 and so on."""
         return self.path / "generated"
+
+    @property
+    def comparison(self) -> Path:
+        """Picture of the codes of this run beside those of others."""
+        return self.path / "comparison.png"
 
     @property
     def report(self) -> Path:
@@ -110,7 +120,7 @@ def find_run(run: Path | None, folder: Path | None = None) -> RunFolder:
 
 
 def require(path: Path, made_by: str) -> Path:
-    """The path, if it exists.
+    """Give the path if it exists.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One writer a run folder."""
+"""Only one process writes into a run folder at a time."""
 
 import fcntl
 import os
@@ -14,41 +14,28 @@ _NAME = ".lock"
 
 @contextmanager
 def writing(run: RunFolder, verb: str) -> Iterator[None]:
-    """Hold a run folder while a verb writes into it; a crash holds nothing.
+    """Hold a run folder while a verb writes into it. A crash leaves no lock.
 
     Parameters
     ----------
     run
-        Its folder is made if it is not there.
+        The run; its folder is made if it is missing.
     verb
-        Named to whoever comes second.
+        Named in the error that a second process gets.
 
     Raises
     ------
     InputError
         If another process writes into it, or it cannot be written.
     """
-    path = run.path / _NAME
-    handle = _open(path)
+    was_there = run.path.exists()
+    handle = _hold(run)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            held_by = os.read(handle, 200).decode(errors="replace").strip()
-            raise InputError(
-                "another process is writing into this run",
-                file=run.path,
-                found=held_by or None,
-                remedy="wait until it is done, or stop it",
-            ) from error
-        except OSError:
-            # Some network file systems know no locks.
-            pass
         os.ftruncate(handle, 0)
         os.write(handle, f"cryodc {verb}, process {os.getpid()}".encode())
         yield
     finally:
-        _leave_nothing_of_nothing(run.path)
+        _leave_nothing_of_nothing(run.path, was_there)
         os.close(handle)
 
 
@@ -70,12 +57,45 @@ def written_by(run: RunFolder) -> str | None:
     return None
 
 
-def _leave_nothing_of_nothing(folder: Path) -> None:
-    """Remove a folder that holds the lock and nothing else: what a refused first step leaves."""
+def _hold(run: RunFolder) -> int:
+    """The lock's file, which no other process has."""
+    path = run.path / _NAME
+    while True:
+        handle = _open(path)
+        try:
+            _lock(handle, run)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        # Whoever had it left nothing of nothing while we opened it.
+        os.close(handle)
+
+
+def _lock(handle: int, run: RunFolder) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        held_by = os.read(handle, 200).decode(errors="replace").strip()
+        raise InputError(
+            "another process is writing into this run",
+            file=run.path,
+            found=held_by or None,
+            remedy="wait until it is done, or stop it",
+        ) from error
+    except OSError:
+        # Some network file systems know no locks.
+        pass
+
+
+def _leave_nothing_of_nothing(folder: Path, was_there: bool) -> None:
+    """Of a folder that holds the lock and nothing else, what a refused first step leaves, remove what was not there."""
     with suppress(OSError):
         if [path.name for path in folder.iterdir()] == [_NAME]:
             (folder / _NAME).unlink()
-            folder.rmdir()
+            if not was_there:
+                folder.rmdir()
 
 
 def _open(path: Path) -> int:

@@ -55,7 +55,7 @@ def open_run_dataset(
     team
         The processes that open it together: only the leader packs and verifies.
     on_pack
-        Hears how many particles are packed, and of how many.
+        Called with the number of particles packed since the last call, and the number of all.
     """
     team = team or Team(0, 1)
     options, pack = input_options(described["input"]), described.get("pack")

@@ -1,4 +1,4 @@
-"""The summaries of a run, one for each folder that a verb writes: their fields, and what each was made of."""
+"""The summaries of a run, one for each folder that a verb writes: their fields, and their sources."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _CLASS = AliasChoices("class", "class_number")
 
 
 class Summary(BaseModel):
-    """What every summary says.
+    """The fields that every summary has.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ class ClassSummary(BaseModel):
 
 
 class ClassificationSummary(BaseModel):
-    """What classification made of the clusters; only ``verdict`` where no cluster could be aligned.
+    """The result of classification. Only ``verdict`` is set if no cluster could be aligned.
 
     Parameters
     ----------
     labels, confidence
         Final class of each particle in the order of the clusters, 0-based, −1 for none, and its probability.
     warnings
-        What to look at before the classes are believed, a sentence each.
+        Reasons for doubt about the classes, a sentence each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -118,7 +118,7 @@ class AverageSummary(Summary):
     classification: ClassificationSummary | None = None
 
     def of_class(self, number: int) -> ClassSummary | None:
-        """What is said of a class; None where there is no such class."""
+        """The summary of a class, or None if there is no such class."""
         return next((entry for entry in self.classes if entry.class_number == number), None)
 
 
@@ -145,11 +145,48 @@ class StatesSummary(Summary):
     seed: int
 
 
+class DecodedSummary(Summary):
+    """What every summary in generated/ says; made of the codes and the classes that were decoded."""
+
+    view: Literal["slices", "projection"]
+    decoded_codes: Literal["templates", "network"]
+    seed: int
+
+
+class GridSummary(DecodedSummary):
+    """generated/grid/summary.json."""
+
+    content_of: list[str]
+    transformation_of: list[str]
+    variance_by_content: float
+    variance_by_transformation: float
+    variance_by_both_together: float
+
+
+class TraversedAxis(BaseModel):
+    """One axis in generated/classKKK/summary.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    variance_share: float
+    change: float
+    direction: list[float]
+
+
+class TraversalSummary(DecodedSummary):
+    """generated/classKKK/summary.json."""
+
+    class_number: int = Field(validation_alias=_CLASS, serialization_alias="class", ge=1)
+    n_particles: int
+    n_steps: int
+    axes: list[TraversedAxis]
+
+
 S = TypeVar("S", bound=Summary)
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
-    """Write summary.json into the folder it is of."""
+    """Write summary.json into its folder."""
     write_text(folder / SUMMARY, summary.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
@@ -163,7 +200,7 @@ def read_summary(folder: Path, kind: type[S], made_by: str) -> S:
     kind
         What it must be.
     made_by
-        The command that makes it, for whoever has none or a damaged one.
+        The command that makes it, for the error message.
 
     Raises
     ------
@@ -183,7 +220,7 @@ def read_summary(folder: Path, kind: type[S], made_by: str) -> S:
 
 
 def damaged(path: Path, made_by: str, found: str) -> InputError:
-    """What to say of a file of the run that is not as it was written."""
+    """The error for a damaged file of a run."""
     return InputError(
         "this file of the run is damaged, or another version wrote it",
         file=path,

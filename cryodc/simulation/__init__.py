@@ -2,15 +2,16 @@
 
 from cryodc.simulation.config import Crowding, SimulatedTiltSeries, SimulationConfig
 from cryodc.simulation.folder import choose_proteins, write_simulation
-from cryodc.simulation.maps import prepare_map, read_map
+from cryodc.simulation.maps import MapSpecimen, prepare_map, read_map
 from cryodc.simulation.phantoms import Phantom, demo_phantoms, phantom
 from cryodc.simulation.scene import draw_truth, weight_index
 from cryodc.simulation.simulate import SimulatedParticles, simulate_batches, simulate_particles, tilt_weights
-from cryodc.simulation.specimens import Specimen, prepare_specimens
+from cryodc.simulation.specimens import Specimen, prepare_specimens, prepare_structure
 from cryodc.simulation.truth import Truth, read_truth
 
 __all__ = [
     "Crowding",
+    "MapSpecimen",
     "Phantom",
     "SimulatedParticles",
     "SimulatedTiltSeries",
@@ -23,6 +24,7 @@ __all__ = [
     "phantom",
     "prepare_map",
     "prepare_specimens",
+    "prepare_structure",
     "read_map",
     "read_truth",
     "simulate_batches",

@@ -34,7 +34,7 @@ class Conformations:
     confidence
         ``(n,)`` posterior probability of the label.
     coordinates
-        ``(n, q)`` along each axis, in standard deviations, shrunk by what the particle does not say.
+        ``(n, q)`` along each axis, in standard deviations, shrunk towards 0 where the particle measured little.
     coordinate_errors
         ``(n, q)`` posterior standard deviation.
     axes
@@ -42,7 +42,7 @@ class Conformations:
     axes_supported
         How many axes held-out particles prefer.
     trials
-        What spoke for each number of states; None where there were too few particles.
+        The evidence for each number of states; None if there were too few particles.
     stability
         As :class:`StateTrial`, of the states given.
     verdict
@@ -99,7 +99,7 @@ def find_conformations(
     n_starts
         Starts of each fit; the best is kept.
     progress
-        Told what is being done.
+        Called with a line about each step.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Particles whose poses are known only up to a point group that their map nearly has: which mate of each pose is right.
+"""Choose the right mate of each pose, if poses are known only up to a point group that the map nearly has.
 
 A closed spike has C3, one with an RBD up has not; a search for poses takes any of three for it. With the axes in place,
 a particle in the mate ``A g`` of its pose ``A`` says of a map ``D(x)`` what it says in ``A`` of ``D(gᵀ x)``: mates are
@@ -34,7 +34,7 @@ def turned_maps(
 def off_symmetric(
     particles: Measurements, average: Complex[Tensor, " p"], symmetry: str
 ) -> tuple[Measurements, Complex[Tensor, " p"]]:
-    """What particles say of a map's difference from the average over all mates of ``average``; and that average.
+    """Measure how each particle differs from the average over all mates of ``average``; return this and that average.
 
     Parameters
     ----------

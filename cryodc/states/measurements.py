@@ -1,4 +1,4 @@
-"""Measurements of a class: what each aligned particle says of a map, in units of its noise."""
+"""Measurements of a class: each aligned particle in the frame of the map, in units of its noise."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -38,7 +38,7 @@ def working_box(box_size: int, shells: int) -> int:
 def measure(
     batches: Callable[[], Iterable[PosedBatch]], mask: Float[Tensor, "d h w"], shells: int
 ) -> tuple[Measurements, Complex[Tensor, " p"]]:
-    """What particles say of a map's difference from their average, in units of their noise; and that average.
+    """Measure how each particle differs from the average, in units of its noise; return this and the average.
 
     Particles are seen through the sphere that every rotation keeps. The average is taken off each particle in its own
     pose and behind its own weight, ``F_i − a_i H_i V``, so that nothing of it is left at the edges of a wedge. Noise is

@@ -32,7 +32,7 @@ _MEASURED = 0.05
 
 @dataclass(frozen=True)
 class Measurements:
-    """What particles say of a map, in units of their noise.
+    """Aligned particles in the frame of the map, in units of their noise.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def find_states(
     n_starts
         Starts of each fit.
     progress
-        Told what is being done, a line at a time.
+        Called with a line about each step.
 
     Raises
     ------

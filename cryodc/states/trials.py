@@ -33,7 +33,7 @@ N_AXES = MAX_STATES - 1
 
 @dataclass(frozen=True)
 class StateTrial:
-    """What speaks for a number of states.
+    """The evidence for one number of states.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class Judge:
         return next((q for q, gain in enumerate(gains) if not _preferred(gain)), len(gains))
 
     def trial(self, n_states: int) -> StateTrial:
-        """What speaks for a number of states; the next is compared with it if it holds."""
+        """Judge a number of states. If it holds, the next number is compared with it."""
         models = [
             self.fitter.states(rest.select(rows), n_states, axes)[0]
             for rest, rows, axes in zip(self.rest, self.halves, self.axes, strict=True)

@@ -1,4 +1,4 @@
-"""Volumes of codes that are made of templates: the average of a group, changed along its axes, turned and shifted."""
+"""Decode codes made of templates: the average of a group, changed along its axes, rotated and shifted."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from cryodc.templates.groups import N_PLACE, ROTATION_SCALE, TemplateGroups
 
 
 class TemplateDecoder(nn.Module):
-    """Decodes content and transformation codes made of templates; nothing of it is trained.
+    """Decodes content and transformation codes made of templates, without any training.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class TemplateDecoder(nn.Module):
         self.parts = nn.ParameterDict({name: nn.Parameter(part, requires_grad=False) for name, part in parts.items()})
 
     def decode(self, content: Float[Tensor, "b k"], transformation: Float[Tensor, "b p"]) -> Float[Tensor, "b d h w"]:
-        """The average of the group nearest in content, as it looks at the coordinates, in the pose of the code.
+        """The average of the group nearest in content, at the coordinates and in the pose of the code.
 
-        ``particle(x) = V(Aᵀ (x + o))``; a rotation that is none, as a mean of several may be, is made the nearest.
+        ``particle(x) = V(Aᵀ (x + o))``. A matrix that is no rotation (a mean of several) becomes the nearest rotation.
         """
         group = torch.cdist(content, self.parts["centres"]).argmin(dim=1)
         volumes = self.parts["maps"][group]
@@ -69,7 +69,7 @@ def codes_of_templates(codes: Codes) -> Codes:
 def conformation_axes(
     transformation: Float[NDArray[np.float32], "n p"], n_axes: int
 ) -> tuple[Float[NDArray[np.float64], "a p"], Float[NDArray[np.float64], " a"], Float[NDArray[np.float64], " p"]]:
-    """Axes along which particles of a class differ but for how they lie, those of most variance first.
+    """Axes of conformation in a class, pose left out, in the order of their variance.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Poses of the particles of a group on their own average, and where one average lies on another.
+"""Poses of the particles of a group on their own average, and registration of one average on another.
 
 A group is placed on its commonest template, which is averaged anew from it a few times: a template of few particles
 may look alike from two sides where the protein does not.

@@ -1,4 +1,4 @@
-"""The transformation code of volumes: how each particle lies, and how it differs from those like it.
+"""The transformation code of volumes: each particle's pose, and how it differs from the average of its group.
 
 Particles fall into groups by their content codes, as :mod:`cryodc.clustering` finds them, and those of a group lie on
 their own average (:mod:`cryodc.templates.group_poses`). What they differ in there, where they were measured, is told
@@ -46,7 +46,7 @@ class TemplateGroups:
     maps
         ``(g, d, h, w)`` averages.
     axes
-        ``(g, a, d, h, w)``: what one standard deviation along each axis adds; 0 along axes that tell nothing.
+        ``(g, a, d, h, w)``: the change of the map at one standard deviation along each axis; 0 for axes of noise alone.
     turns, moves
         ``(g, 3, 3)``, ``(g, 3)``: ``x = turn · x_first + move`` from the average of the largest group.
     """
@@ -60,7 +60,7 @@ class TemplateGroups:
 
 @dataclass(frozen=True)
 class GroupedPoses:
-    """How every particle lies in its group.
+    """Pose and conformation of every particle in its group.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def place_particles(
     n_axes: int,
     seed: int,
 ) -> GroupedPoses:
-    """Pose and conformation of every particle, and the groups in which these are told.
+    """Pose and conformation of every particle, and the groups in which these are defined.
 
     Parameters
     ----------

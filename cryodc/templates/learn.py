@@ -54,7 +54,7 @@ _WIDER = 1.1
 
 @dataclass(frozen=True)
 class TemplateCode:
-    """Where each particle lies among the templates.
+    """The codes of every particle that are made of templates, and the templates.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class TemplateCode:
         ``(n, p)``: how each particle lies on the templates and differs from those like it,
         :func:`cryodc.templates.groups.place_particles`.
     groups
-        In which that is told.
+        The groups in which ``placed`` is defined.
     templates
         ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
     matcher
@@ -102,7 +102,7 @@ def learn_templates(
     device
         CPU if not given.
     progress
-        Told what is being done.
+        Called with a line about each step.
     kept
         Where the state after each round is written, and taken up from if it is of the same settings: the result is that
         of learning without a break.

@@ -33,36 +33,59 @@ _READ_BATCH = 256
 
 
 def sphere(device: torch.device | None = None) -> Float[Tensor, "d h w"]:
-    """What particles and maps are seen through, in the box :data:`BOX`."""
+    """The soft sphere that masks particles and maps in the box :data:`BOX`."""
     return soft_sphere(BOX, 6.0, 2.0, device)
 
 
 def crop_particles(dataset: Dataset, rows: Int[Tensor, " b"], device: torch.device) -> ParticleStack:
     """Particles in the box :data:`BOX`."""
-    volumes, weights = [], []
+    volumes, weights = [], _DistinctWeights()
     for volume, weight in at_template_box(dataset).batches(rows.split(_READ_BATCH)):
         assert weight is not None
         volumes.append(volume.to(device))
-        weights.append(weight.to(device))
-    distinct, index = torch.unique(torch.cat(weights), dim=0, return_inverse=True)
-    return ParticleStack(torch.cat(volumes), distinct, index)
+        weights.add(weight.to(device))
+    return ParticleStack(torch.cat(volumes), *weights.joined())
 
 
 def particle_spectra(dataset: Dataset, device: torch.device) -> ParticleSpectra:
     """Spectra of all particles, read in batches."""
-    return spectra_of(at_template_box(dataset).batches(torch.arange(len(dataset)).split(_READ_BATCH)), device)
+    batches = torch.arange(len(dataset)).split(_READ_BATCH)
+    return spectra_of(at_template_box(dataset).batches(batches), len(dataset), device)
 
 
-def spectra_of(batches: Iterable[tuple[Tensor, Tensor | None]], device: torch.device) -> ParticleSpectra:
-    """Spectra of volumes in the box :data:`BOX` that come in batches, each with its weights."""
+def spectra_of(
+    batches: Iterable[tuple[Tensor, Tensor | None]], n_particles: int, device: torch.device
+) -> ParticleSpectra:
+    """Spectra of so many volumes in the box :data:`BOX` that come in batches, each with its weights."""
     ball, mask = fourier_ball(BOX, RADIUS, device), sphere(device)
-    spectra, weights = [], []
+    # Filled, not joined: kept pieces between those that are given back would leave memory in holes.
+    spectra = torch.empty(n_particles, len(ball), dtype=torch.complex64, device=device)
+    weights, start = _DistinctWeights(), 0
     for volume, weight in batches:
         assert weight is not None
-        spectra.append(ball_spectra(volume.to(device) * mask, ball))
-        weights.append(ball_weights(weight.to(device), ball))
-    distinct, index = torch.unique(torch.cat(weights), dim=0, return_inverse=True)
-    return ParticleSpectra(ball, torch.cat(spectra), distinct, index)
+        spectra[start : start + len(volume)] = ball_spectra(volume.to(device) * mask, ball)
+        weights.add(ball_weights(weight.to(device), ball))
+        start += len(volume)
+    return ParticleSpectra(ball, spectra, *weights.joined())
+
+
+class _DistinctWeights:
+    """Weights that come in batches, of which each is kept once."""
+
+    def __init__(self) -> None:
+        self.distinct: list[Tensor] = []
+        self.index: list[Tensor] = []
+
+    def add(self, weights: Tensor) -> None:
+        """Those of one batch, a row for each particle."""
+        distinct, index = torch.unique(weights, dim=0, return_inverse=True)
+        self.index.append(index + sum(map(len, self.distinct)))
+        self.distinct.append(distinct)
+
+    def joined(self) -> tuple[Tensor, Int[Tensor, " n"]]:
+        """The distinct weights, and which of them each particle has."""
+        distinct, index = torch.unique(torch.cat(self.distinct), dim=0, return_inverse=True)
+        return distinct, index[torch.cat(self.index)]
 
 
 def at_template_box(dataset: Dataset) -> Dataset:
@@ -114,7 +137,7 @@ def random_search(generator: torch.Generator, device: torch.device) -> Search:
 def match_map(
     particles: ParticleSpectra, volume: Float[Tensor, "d h w"], search: Search, noise: NoiseModel | None = None
 ) -> PoseSet:
-    """Every particle in the pose in which a map fits it best, scored as :func:`cryodc.fourier.score_poses` does.
+    """Find the pose in which a map fits each particle best, by the score of :func:`cryodc.fourier.score_poses`.
 
     All rotations are tried without a shift, then all shifts in the best four of them.
 
@@ -130,12 +153,12 @@ def match_map(
         Of the particles; of variance 1 by default.
     """
     ball = particles.ball
-    whitened = particles if noise is None else noise.whiten(particles)
     fine = fine_spectrum(volume[None], float(ball.frequencies.norm(dim=1).max()))[0]
     columns = slices(fine, ball, search.rotations)
     found = []
     for rows in chunks(len(particles), _BATCH):
-        part = whitened.select(rows)
+        part = particles.select(rows)
+        part = part if noise is None else noise.whiten(part)
         upright = score_poses(part.spectra, part.weights, part.weight_index, columns, ball, search.shifts[:1])[:, 0]
         best = upright.topk(min(_N_SHIFTED, len(columns)), dim=1).indices
         shifted = score_chosen(part.spectra, part.weights, part.weight_index, columns, best, ball, search.shifts)
@@ -153,7 +176,7 @@ def match_references(
     search: Search,
     noise: NoiseModel,
 ) -> ClassPoses:
-    """Every particle against every reference, always the one made of the other half set.
+    """Match every particle with every reference, always with the map of the other half set.
 
     Parameters
     ----------

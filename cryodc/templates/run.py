@@ -1,6 +1,5 @@
-"""The codes of a run that are made of templates, and the templates it keeps."""
+"""Codes of a run that are made of templates, and the files of its templates."""
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,10 +8,9 @@ import torch
 
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset
-from cryodc.errors import InputError
 from cryodc.io import atomic_path, write_volume
 from cryodc.models import TemplateConfig
-from cryodc.runs import RunFolder, damaged, require
+from cryodc.runs import RunFolder, damaged, read_arrays, require
 from cryodc.templates.decoder import TemplateDecoder, groups_of
 from cryodc.templates.groups import TemplateGroups
 from cryodc.templates.learn import TemplateCode, learn_templates
@@ -48,7 +46,7 @@ def add_template_code(
     config, seed, device, progress
         See :func:`cryodc.templates.learn.learn_templates`.
     warn
-        Told why templates were left out.
+        Called with the reason if templates are left out.
     """
     for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS, run.templates / _MATCHER):
         stale.unlink(missing_ok=True)
@@ -83,7 +81,7 @@ def _why_none(found: TemplateCode | None, n_particles: int, config: TemplateConf
 
 
 def load_template_decoder(run: RunFolder, device: torch.device) -> TemplateDecoder | None:
-    """What decodes the codes of a run that are made of templates; None where it has none.
+    """The decoder of a run's codes made of templates; None if it has no such codes.
 
     Raises
     ------
@@ -123,9 +121,6 @@ def with_templates_of(
 def _load_groups(run: RunFolder) -> TemplateGroups:
     path = require(run.templates / _GROUPS, "cryodc train --resume")
     try:
-        with np.load(path) as arrays:
-            return groups_of(arrays)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            "the groups of the templates cannot be read", file=path, remedy="train again into another --out"
-        ) from error
+        return groups_of(read_arrays(path, "cryodc train --resume"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, "cryodc train --resume", str(error)) from error

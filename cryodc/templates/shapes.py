@@ -1,4 +1,4 @@
-"""Random shapes: templates before anything is known of the particles, and a first code from them."""
+"""Random shapes as first templates, and a first code made of them."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How particles of one map spread in their scores, simulated, and scores in units of that spread."""
+"""The simulated spread of scores among particles of one map, and scores in units of this spread."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ def simulate_particles(
     noise: NoiseModel,
     generator: torch.Generator,
 ) -> tuple[ParticleSpectra, Int[Tensor, " n"]]:
-    """Maps in random poses, recorded as these particles were, and which map each is.
+    """Simulate particles: maps in random poses, with weights and noise of recorded particles, and the map of each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a missing wedge does to scores, and scores without it.
+"""The effect of the missing wedge on scores, and its correction.
 
 A template that is longer one way than the other fits a particle worse where more of that part was not measured. In the
 pose in which the template fits best it is known which part that is, so the effect can be learned and taken away.
@@ -21,7 +21,7 @@ _RIDGE = 1e-2
 
 
 def ball_moments(particles: ParticleSpectra) -> Float[Tensor, "m 3 3"]:
-    """How much of the ball each weight leaves out, and where: ``Σ k̂ k̂ᵀ`` of missing voxels over the number of all.
+    """``Σ k̂ k̂ᵀ`` over missing voxels of the ball, divided by the number of all: how much is missing, and where.
 
     :func:`cryodc.fourier.wedge.missing_moments` of the ball alone, with a weight near nothing counted as missing.
     """
@@ -56,7 +56,7 @@ class WedgeFit:
 
 @dataclass(frozen=True)
 class WedgeCorrection:
-    """Scores less what follows from the missing wedge.
+    """Scores with the effect of the missing wedge subtracted.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class WedgeCorrection:
         groups: Int[NDArray[np.int64], " n"],
         seen: Float[NDArray[np.float64], "n 6"],
     ) -> Float[NDArray[np.float64], "n k"]:
-        """Corrected scores; the mean over the particles that a group was fitted to stays what it is."""
+        """Correct scores. The mean over the particles that a group was fitted to does not change."""
         corrected = scores.copy()
         for group, fit in self.fits.items():
             rows = groups == group

@@ -7,7 +7,7 @@ rlnTomoVisibleFrames and of the images in a stack.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltOptics
-from cryodc.io import ImageFinder, number_of
+from cryodc.io import ImageFinder, find_name, number_of
 from cryodc.star import StarBlock, StarDocument, read_numbers, read_star, vector_of
 
 _MATRIX = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ")
@@ -35,7 +35,7 @@ class TiltSeries:
     Parameters
     ----------
     name, source
-        rlnTomoName, and the file its tilts stand in.
+        rlnTomoName as the particles have it, and the file its tilts stand in.
     projections
         ``(t, 3, 3)``: a point of the tomogram → the image, z along the beam.
     optics
@@ -69,7 +69,8 @@ def read_tilt_series(path: Path, names: Iterable[str], finder: ImageFinder) -> d
     Raises
     ------
     InputError
-        If a tomogram, a table, a column or a file is not there, or a value cannot be used.
+        If a tomogram, a table, a column or a file is not there, a name could be several tomograms, or a value cannot be
+        used.
     """
     document = read_star(path)
     overview = document.find("global")
@@ -84,7 +85,8 @@ def read_tilt_series(path: Path, names: Iterable[str], finder: ImageFinder) -> d
     table = overview.columns(list(overview.labels))
     series = {}
     for name in dict.fromkeys(names):
-        if name not in table["rlnTomoName"]:
+        at = find_name(name, table["rlnTomoName"], file=path, row=overview.header_line + 1)
+        if at is None:
             raise InputError(
                 f"tomogram {name} of the particles is not in tomograms.star",
                 file=path,
@@ -93,9 +95,9 @@ def read_tilt_series(path: Path, names: Iterable[str], finder: ImageFinder) -> d
                 found=_listed(table["rlnTomoName"]),
                 remedy="name the tomograms.star that belongs to these particles: --tomograms FILE",
             )
-        at = table["rlnTomoName"].index(name)
         cells = {label: column[at] for label, column in table.items()}
-        series[name] = _read_one(document, name, _Row(path, int(overview.line_numbers[at]), cells), finder)
+        row = _Row(path, int(overview.line_numbers[at]), cells)
+        series[name] = replace(_read_one(document, cells["rlnTomoName"], row, finder), name=name)
     return series
 
 

@@ -2,7 +2,9 @@
 
 import io
 import math
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -113,21 +115,15 @@ def load_checkpoint(path: Path, state: TrainingState, device: torch.device) -> N
         If there is no checkpoint, or it is damaged or of another model.
     """
     content = _read_checkpoint(path, device)
-    try:
+    with _of_this_shape(path):
         state.model.load_state_dict(content["model"])
         if state.average is not None:
             state.average.module.load_state_dict(content["average"])
         for name, optimiser in state.optimisers.items():
             optimiser.load_state_dict(content[_KEYS[name]])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            "this checkpoint belongs to a model of another shape",
-            file=path,
-            remedy="resume with the settings the run began with",
-        ) from error
-    for scheduler, saved in zip(state.schedulers.values(), content["schedulers"], strict=True):
-        scheduler.load_state_dict(saved)
-    state.epoch, state.log = content["epoch"], content["log"]
+        for scheduler, saved in zip(state.schedulers.values(), content["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
+        state.epoch, state.log = content["epoch"], content["log"]
 
 
 def load_model(path: Path, device: torch.device | None = None) -> tuple[Model, TrainConfig]:
@@ -136,13 +132,14 @@ def load_model(path: Path, device: torch.device | None = None) -> tuple[Model, T
     Raises
     ------
     InputError
-        If there is no checkpoint, or it is damaged.
+        If there is no checkpoint, or it is damaged or of another version.
     """
     device = device or torch.device("cpu")
     content = _read_checkpoint(path, device)
-    config = TrainConfig.model_validate(content["config"])
-    model = build_model(config.model)
-    model.load_state_dict(content["average"] if content.get("average") is not None else content["model"])
+    with _of_this_shape(path):
+        config = TrainConfig.model_validate(content["config"])
+        model = build_model(config.model)
+        model.load_state_dict(content["average"] if content.get("average") is not None else content["model"])
     return model.to(device).eval(), config
 
 
@@ -150,10 +147,34 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("no checkpoint", file=path, remedy="put it back, or train anew in another --out")
     try:
+        # torch itself does not compare checksums.
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise zipfile.BadZipFile(f"the checksum of {broken} is another")
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    # What a damaged archive raises is up to zipfile, pickle and torch.
     except Exception as error:
-        raise InputError("this checkpoint cannot be read", file=path, found=str(error).splitlines()[0]) from error
+        raise InputError(
+            "this checkpoint cannot be read",
+            file=path,
+            found=next(iter(str(error).splitlines()), type(error).__name__),
+            remedy="put it back, or train anew in another --out",
+        ) from error
     return content
+
+
+@contextmanager
+def _of_this_shape(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            "this checkpoint belongs to a model of another shape",
+            file=path,
+            found=next(iter(str(error).splitlines()), type(error).__name__),
+            remedy="resume with the settings the run began with",
+        ) from error
 
 
 def _schedule(config: TrainConfig, n_steps: int) -> Callable[[int], float]:

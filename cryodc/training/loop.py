@@ -140,7 +140,7 @@ def train_epoch(
     team
         The processes that train together.
     on_batch
-        Told how many particles were seen.
+        Called with the number of particles of each batch.
     """
     device = mask.device
     generator = torch.Generator(device).manual_seed(_mix(seed, state.epoch, team.rank))

@@ -43,6 +43,8 @@ from cryodc.training.encode import encode_particles
 
 _AT_ONCE = 2048
 _SAME_SPACING = 0.01
+_OF_ALL = ("names", "directional", "awaits_templates")
+"""What codes have once, and not a row for each particle."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def _joined(parts: Sequence[Codes]) -> Codes:
         return None if values[0] is None else np.concatenate(values)
 
     names = tuple(name for part in parts for name in part.names)
-    columns = {f.name: column(f.name) for f in fields(Codes) if f.name not in ("names", "directional")}
+    columns = {f.name: column(f.name) for f in fields(Codes) if f.name not in _OF_ALL}
     return Codes(names=names, directional=parts[0].directional, **columns)
 
 

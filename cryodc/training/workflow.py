@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from cryodc.codes import Codes
-from cryodc.dataset import Dataset, image_dataset
+from cryodc.dataset import Dataset, SubtomogramDataset, image_dataset
 from cryodc.device import Team, choose_device, join_team, wait_for_all
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder
@@ -163,9 +163,10 @@ def fit_run(
         seed=request.seed,
     )
     if team.leads:
-        # Whatever becomes of the templates, what was trained is kept.
-        save_codes(prepared.run, codes)
         config, hears = prepared.config.templates, listener or Listener()
+        # Whatever becomes of the templates, what was trained is kept.
+        to_come = isinstance(prepared.dataset, SubtomogramDataset) and config.n_templates > 0
+        save_codes(prepared.run, replace(codes, awaits_templates=to_come))
         codes = add_template_code(
             prepared.run,
             prepared.dataset,
@@ -176,7 +177,7 @@ def fit_run(
             progress=hears.on_templates,
             warn=hears.on_warning,
         )
-        if codes.template_content is not None:
+        if to_come:
             save_codes(prepared.run, codes)
     wait_for_all(team)
     return codes

@@ -214,7 +214,7 @@ def test_a_run_that_learned_its_tomograms_is_told_so(run: RunFolder) -> None:
     assert row.content_verdict == "strong leak"
     assert "tomogram" in leakage.summary
     page = write_report(run).read_text()
-    assert "<h2>Leakage</h2>" in page
+    assert '<h2 id="leakage">Leakage</h2>' in page
     assert leakage.summary in page
     assert '<td class="leak">strong leak</td>' in page
     assert "the STAR has no rlnDefocusU" in page
@@ -292,3 +292,11 @@ def test_evaluate_with_truth_judges_codes_by_protein(run: RunFolder, small_run: 
     rows = {row["name"]: row for row in result["leakage"]["rows"]}
     assert rows["orientation"]["source"] == "true poses, within each protein"
     assert rows["identity"]["content"]["value"] is not None
+
+
+def test_what_is_no_better_than_chance_is_not_held_however_rarely_shufflings_reach_it() -> None:
+    below = leakage_table.Probe("R2", -0.03, -0.05, -0.01, -0.2, -0.1, 0.001, 0.142, 400)
+    assert leakage_table.verdict(below, wanted=True) == "not held"
+    assert leakage_table.verdict(below, wanted=False) == "no leak"
+    above = leakage_table.Probe("R2", 0.03, 0.01, 0.05, -0.2, -0.1, 0.001, 0.192, 400)
+    assert leakage_table.verdict(above, wanted=True) == "trace held"

@@ -23,6 +23,7 @@ from cryodc.io import read_volume
 from cryodc.runs import RunFolder, current_averages, load_clusters, load_codes, load_run_dataset, save_codes
 from cryodc.templates.groups import TemplateGroups
 from cryodc.training import load_model
+from tests.kills import content
 from tests.made_runs import make_clusters
 
 SMALL = GenerateRequest(n_columns=3, n_steps=3, n_axes=1, n_particles=2, device="cpu")
@@ -94,16 +95,38 @@ def test_same_seed_same_bytes_another_seed_other_columns(generated: RunFolder, t
     assert len(columns) > 1
 
 
-def test_nothing_is_overwritten_and_another_class_may_be_added(run: RunFolder) -> None:
-    generate_run(run, GenerateRequest(**{**vars(SMALL), "classes": (2,)}))
-    assert sorted(path.name for path in run.generated.iterdir()) == ["class002"]
-    before = (run.generated / "class002" / "axis1_01.mrc").stat().st_mtime_ns
+def test_a_class_is_replaced_by_itself_and_everything_by_everything(run: RunFolder) -> None:
+    def modified(number: int) -> int:
+        return (run.generated / f"class{number:03d}" / "axis1_01.mrc").stat().st_mtime_ns
+
+    generate_run(run, replace(SMALL, classes=(2,)))
+    generate_run(run, replace(SMALL, classes=(1,)))
+    assert sorted(path.name for path in run.generated.iterdir()) == ["class001", "class002"]
+    before = modified(1), modified(2)
+    generate_run(run, replace(SMALL, classes=(1, 1), n_steps=5))
+    assert modified(1) > before[0]
+    assert modified(2) == before[1]
+    assert len(list((run.generated / "class001").glob("*.mrc"))) == 5
+    generate_run(run, SMALL)
+    assert modified(2) > before[1]
+    assert len(list((run.generated / "class001").glob("*.mrc"))) == 3
+    cluster_run(run, 1)
+    generate_run(run, SMALL)
+    assert [path.name for path in run.generated.glob("class*")] == ["class001"]
+
+
+def test_in_another_folder_nothing_is_overwritten_and_another_class_may_be_added(
+    generated: RunFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    generate_run(generated, replace(SMALL, out=out, classes=(2,)))
+    before = content(out)
     for classes in ((2,), (1, 2), ()):
         with pytest.raises(InputError, match="refusing to overwrite"):
-            generate_run(run, GenerateRequest(**{**vars(SMALL), "classes": classes}))
-        assert sorted(path.name for path in run.generated.iterdir()) == ["class002"]
-    generate_run(run, GenerateRequest(**{**vars(SMALL), "classes": (1,)}))
-    assert (run.generated / "class002" / "axis1_01.mrc").stat().st_mtime_ns == before
+            generate_run(generated, replace(SMALL, out=out, classes=classes))
+        assert content(out) == before
+    generate_run(generated, replace(SMALL, out=out, classes=(1,)))
+    assert before.items() < content(out).items()
 
 
 @pytest.mark.parametrize("name", ["codes.png", "particles.png"])
@@ -218,7 +241,7 @@ def test_tsne_keeps_neighbours_together_and_is_seeded() -> None:
         map_codes(np.ones((5001, 2), np.float32), "tsne")
 
 
-def test_runs_are_compared_side_by_side(generated: RunFolder, tmp_path: Path) -> None:
+def test_runs_are_compared_side_by_side(generated: RunFolder, run: RunFolder, tmp_path: Path) -> None:
     one = comparison_picture([load_encoded(generated)])
     two = comparison_picture([load_encoded(generated)] * 2)
     width = [int.from_bytes(png[16:20], "big") for png in (one, two)]
@@ -227,6 +250,19 @@ def test_runs_are_compared_side_by_side(generated: RunFolder, tmp_path: Path) ->
     assert path.read_bytes() == two
     with pytest.raises(InputError, match="refusing to overwrite"):
         compare_runs([generated, generated], GenerateRequest(out=tmp_path))
+    assert compare_runs([run]) == run.path / "comparison.png"
+    before = run.comparison.read_bytes()
+    assert compare_runs([run, generated]).read_bytes() != before
+
+
+@pytest.mark.parametrize("written", ["", "{", "[]", '{"class": 1}', "\x00\x01"])
+def test_a_damaged_summary_of_a_traversal_is_one_error_that_names_it(run: RunFolder, written: str) -> None:
+    generate_run(run, replace(SMALL, classes=(1,)))
+    path = run.generated / "class001" / "summary.json"
+    path.write_text(written)
+    with pytest.raises(InputError, match="cryodc generate") as error:
+        read_traversals(run, load_codes(run), None)
+    assert error.value.file == path
 
 
 def test_a_run_with_templates_is_decoded_by_them_or_by_its_network(run: RunFolder) -> None:

@@ -1,9 +1,12 @@
+import base64
+import gzip
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cryodc.clustering import cluster_run
@@ -34,27 +37,39 @@ def figure(page: str, name: str) -> dict:
     return json.loads(found.group(1))
 
 
+def unpacked(page: str, name: str) -> bytes:
+    found = re.search(rf'id="data-{name}">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return gzip.decompress(base64.b64decode(found.group(1)))
+
+
 def test_the_page_needs_no_other_file(run: RunFolder) -> None:
     page = write_report(run).read_text()
     links = Links()
     links.feed(page)
     assert links.addresses
-    assert all(address.startswith("data:image/png;base64,") for address in links.addresses)
-    assert page.count("plotly.js v") == 1
+    assert all(address.startswith(("data:image/webp;base64,", "#")) for address in links.addresses)
+    assert page.count("plotly.js v") == 0
+    assert "plotly.js v" in unpacked(page, "plotly").decode()
 
 
 def test_the_page_says_what_was_found(run: RunFolder) -> None:
     page = write_report(run).read_text()
     clusters = load_clusters(run)
     assert clusters.verdict in page
-    codes = figure(page, "content")
-    shown = [trace for trace in codes["data"] if trace["meta"] == "class"]
-    assert [len(trace["text"]) for trace in shown] == clusters.sizes
-    assert [trace["marker"]["color"] for trace in shown] == [class_colour(1), class_colour(2)]
-    assert len({trace["name"] for trace in codes["data"] if trace["meta"] == "tomogram"}) == 3
-    curves = figure(page, "fsc")["data"]
-    assert len(curves) == 2
+    about = json.loads(unpacked(page, "points"))
+    labels = np.frombuffer(unpacked(page, "labels"), "<i2")
+    assert np.array_equal(labels, clusters.labels + 1)
+    assert about["colours"][1:] == [class_colour(1), class_colour(2)]
+    assert len(about["tomograms"]["names"]) == 3
+    rows = unpacked(page, "rows").decode().splitlines()
+    assert [row.split()[about["name"]] for row in rows] == list(clusters.names)
+    assert len(figure(page, "fsc")["data"]) == 2
     assert "<dt>learning rate</dt><dd>0.001</dd>" in page
+    assert "2 classes among 24 particles of 3 tomograms." in page
+    for entry in json.loads((run.averages / "summary.json").read_text())["classes"]:
+        assert f'<td class="words">{entry["verdict"]}: {entry["reason"]}</td>' in page
+    assert "Each has an average whose two halves agree, so a structure." in page
 
 
 def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFolder) -> None:
@@ -64,9 +79,66 @@ def test_a_class_that_is_not_aligned_is_a_warning_and_not_a_structure(run: RunFo
     summary.write_text(json.dumps(content))
     page = write_report(run).read_text()
     assert "Not aligned: not a structure.</b> its halves disagree" in page
+    assert "Class 1 has no structure: the two halves of the particles do not give the same map." in page
     assert "Surface of class 1" not in page
     assert "Surface of class 2" in page
-    assert figure(page, "fsc")["data"][0]["visible"] == "legendonly"
+    assert [curve["name"] for curve in figure(page, "fsc")["data"]] == ["class 2"]
+
+
+def test_a_class_that_looks_like_a_bead_is_not_to_be_trusted_nor_refined(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    for entry, verdict in zip(content["classes"], ("bead-like", "protein"), strict=True):
+        entry |= {"aligned": True, "verdict": verdict, "reason": "as the test says"}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "Class 1 may be no protein, but bead-like: as the test says." in page
+    assert "--relion --class 2 --out for_relion" in page
+
+
+def test_a_run_of_no_structure_has_no_empty_plot(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    for entry in content["classes"]:
+        entry |= {"aligned": False, "resolution_angstrom": None}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert 'id="data-fsc"' not in page
+    assert "None has an average whose two halves agree" in page
+    assert "nan" not in re.sub(r"<script.*?</script>|<style.*?</style>|<[^>]*>", "", page, flags=re.DOTALL).lower()
+
+
+def test_a_resolution_of_two_voxels_is_limited_by_them(run: RunFolder) -> None:
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    content["classes"][0]["resolution_angstrom"] = 30.0
+    content["classes"][1]["resolution_angstrom"] = 33.89
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert page.count("30.0 Å, limited by the voxel size") == 3
+    assert "33.9 Å, limited" not in page
+
+
+def test_a_confidence_that_is_forced_is_not_printed(run: RunFolder) -> None:
+    cluster_run(run, 1)
+    page = write_report(run).read_text()
+    front = page[page.index('<table class="classes">') : page.index('id="trust"')]
+    assert "1.00" not in front
+    assert "Stability" not in page
+    assert "the chosen one has the larger points" not in page
+    assert "One class: nothing was found that tells 24 particles of 3 tomograms apart." in page
+
+
+def test_what_a_network_decodes_that_has_learned_nothing_is_not_shown(run: RunFolder) -> None:
+    lines = run.log.read_text().splitlines()
+    cells = lines[-1].split(",")
+    at = lines[0].split(",").index("reconstruction")
+    cells[at] = str(0.99 * float(lines[1].split(",")[at]))
+    run.log.write_text("\n".join([*lines[:-1], ",".join(cells)]) + "\n")
+    page = write_report(run).read_text()
+    assert "The network has not learned to reconstruct particles" in page
+    assert 'alt="Content codes decoded with' not in page
+    assert 'alt="Particles slice by slice' in page
 
 
 def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
@@ -126,8 +198,7 @@ def test_a_tomogram_may_be_called_like_the_start_of_a_script(run: RunFolder) -> 
     star = run.particles.read_text()
     run.particles.write_text(star.replace("tomogram01", "<!--<script>"))
     page = write_report(run).read_text()
-    traces = figure(page, "content")["data"]
-    assert "<!--<script>" in {trace["name"] for trace in traces}
+    assert "<!--<script>" in json.loads(unpacked(page, "points"))["tomograms"]["names"]
     assert "<!--<script" not in page
 
 
@@ -138,7 +209,7 @@ def test_the_page_shows_shares_with_intervals_and_how_fourier_space_was_measured
         low, high = (f"{100 * bound:.1f}" for bound in row["fraction_interval"])
         assert f"[{low}–{high} %]" in page
         assert f"efficiency {row['fourier_efficiency']:.2f}" in page
-        assert f"Fourier coverage and view directions of class {row['class']}" in page
+        assert f"FSC in Å, Fourier coverage and view directions of class {row['class']}" in page
     lines = (run.averages / "fractions.csv").read_text().splitlines()[1:]
     last = lines[-1].split(",")
     assert f"{100 * float(last[3]):.1f} %" in page

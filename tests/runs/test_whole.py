@@ -1,8 +1,13 @@
 """A result is there whole or not at all, whenever a verb is killed; and one process writes into a run at a time."""
 
 import fcntl
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ from cryodc.averaging import AverageRequest, average_run
 from cryodc.clustering import cluster_run
 from cryodc.errors import InputError
 from cryodc.export import export_run
+from cryodc.generate import GenerateRequest, compare_runs, generate_run
 from cryodc.io import atomic_path, write_text
 from cryodc.io.folders import new_folder, replace_folder
 from cryodc.runs import RunFolder, current_classes, require_averages, writing
@@ -37,10 +43,20 @@ def states(n_states: int) -> Callable[[RunFolder], None]:
     return find
 
 
+def decode(*classes: int, seed: int) -> Callable[[RunFolder], None]:
+    def generate(run: RunFolder) -> None:
+        request = GenerateRequest(n_columns=2, n_steps=3, n_axes=1, n_particles=2, device="cpu", n_rows=2)
+        generate_run(run, replace(request, classes=classes, n_steps=3 + 2 * seed, seed=seed))
+
+    return generate
+
+
 VERBS = {
     "average": (None, average_again, "averages"),
     "cluster": (None, lambda run: cluster_run(run, 3), "clusters"),
     "states": (states(2), states(1), "states/class001"),
+    "generate": (decode(seed=0), decode(seed=1), "generated"),
+    "generate one class": (decode(1, seed=0), decode(1, seed=1), "generated/class001"),
 }
 
 
@@ -114,10 +130,11 @@ def test_a_folder_with_files_of_others_stays_refused(small_run: Path, tmp_path: 
 
 def test_a_second_writer_is_refused_and_changes_nothing(run: RunFolder) -> None:
     before = content(run.path)
+    decoders = (lambda: generate_run(run), lambda: compare_runs([run, run]))
     # A lock of another open file, as another process has it.
     with (run.path / ".lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        for verb in (lambda: cluster_run(run, 2), lambda: average_run(run), lambda: find_states(run, 1)):
+        for verb in (lambda: cluster_run(run, 2), lambda: average_run(run), lambda: find_states(run, 1), *decoders):
             with pytest.raises(InputError, match="another process is writing"):
                 verb()
     assert content(run.path) == before
@@ -130,6 +147,35 @@ def test_a_writer_that_failed_holds_nothing(tmp_path: Path) -> None:
         raise Killed
     with writing(run, "cluster"), pytest.raises(InputError, match="cryodc cluster, process"), writing(run, "average"):
         pass
+
+
+def test_a_lock_that_its_holder_removed_while_it_was_opened_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fails leaves nothing: the next one must not hold a file that nobody else can see."""
+    run, flock, n_calls = RunFolder(tmp_path / "run"), fcntl.flock, 0
+
+    def remove_first(handle: int, how: int) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 1:
+            shutil.rmtree(run.path)
+        flock(handle, how)
+
+    monkeypatch.setattr("cryodc.runs.lock.fcntl.flock", remove_first)
+    with writing(run, "train"), pytest.raises(InputError, match="another process"), writing(run, "cluster"):
+        pass
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
+    for was_there in (True, False):
+        run = RunFolder(tmp_path / f"run{was_there}")
+        if was_there:
+            run.path.mkdir()
+        with pytest.raises(Killed), writing(run, "train"):
+            raise Killed
+        assert run.path.exists() == was_there
+        assert not was_there or list(run.path.iterdir()) == []
 
 
 def test_a_second_training_into_one_folder_is_refused(tmp_path: Path, small_run: Path) -> None:
@@ -203,3 +249,24 @@ def test_half_sets_that_leave_one_half_empty_are_split_anew_and_the_summary_says
     halves = "\t2"
     assert any(line.endswith(halves) for line in (run.averages / "particles.star").read_text().splitlines())
     assert current_classes(run).n_clusters == 2
+
+
+def test_what_the_system_kills_leaves_the_old_result_or_the_new_one(run: RunFolder) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sigkill", str(run.path)],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert list(found) == ["cluster", "average", "export"]
+    for name, counts in found.items():
+        assert counts["differ"], name
+        assert counts["killed"] == counts["tried"], (name, counts)
+        assert counts["mixed"] == 0, (name, counts)
+        assert counts["old"] >= 1, (name, counts)
+        assert counts["again"] == counts["tried"], (name, counts)

@@ -1,5 +1,7 @@
 """Content codes made of templates: scores, their spread, and what is learned from particles without labels or poses."""
 
+import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def test_a_score_is_the_highest_correlation_over_the_grid(monkeypatch: pytest.Mo
     shape = shapes.random_shapes(1, generator)[0] * sphere()
     volume = torch.randn(1, 16, 16, 16, generator=generator)
     weight = wedge_from_tilt_range(16, -60, 60)[None]
-    particles = spectra_of([(volume, weight)], CPU)
+    particles = spectra_of([(volume, weight)], len(volume), CPU)
     ball, noise = fourier_ball(BOX, RADIUS), NoiseModel(torch.linspace(1.0, 3.0, 9))
     seen, measured = ball_spectra(volume * sphere(), ball)[0], ball_weights(weight, ball)[0]
     power = noise.variance(ball)
@@ -112,11 +114,33 @@ def test_a_score_is_the_highest_correlation_over_the_grid(monkeypatch: pytest.Mo
     torch.testing.assert_close(pose.shifts[0], best[2])
 
 
+def test_reading_particles_keeps_their_spectra_and_each_weight_once() -> None:
+    """What grows with the number of particles: 594 complex numbers each."""
+    n, batch, live = 4096, 256, []
+    weight = torch.rand(2, 16, 16, 9, generator=torch.Generator().manual_seed(0))
+
+    def held() -> int:
+        tensors = [kept for kept in gc.get_objects() if type(kept) is torch.Tensor]
+        return sum({kept.data_ptr(): kept.untyped_storage().nbytes() for kept in tensors}.values())
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for _ in range(n // batch):
+            live.append(held())
+            yield torch.zeros(batch, 16, 16, 16), weight[torch.arange(batch) % 2]
+
+    particles = spectra_of(batches(), n, CPU)
+    assert len(particles.weights) == 2
+    assert (particles.weight_index[2:] == particles.weight_index[:-2]).all()
+    assert sorted(particles.weight_index[:2].tolist()) == [0, 1]
+    # The place for all spectra is made at the first batch; the rest is of the one batch that is being read.
+    assert max(live) - live[1] < 0.1 * particles.spectra.nbytes
+
+
 def test_simulated_particles_are_recorded_as_the_particles_were() -> None:
     weight = wedge_from_tilt_range(16, -60, 60)
     white = 3.0 * torch.randn(200, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     recorded = apply_weight(white, weight.expand(200, -1, -1, -1))
-    particles = spectra_of([(recorded, weight.expand(200, -1, -1, -1))], CPU)
+    particles = spectra_of([(recorded, weight.expand(200, -1, -1, -1))], 200, CPU)
     generator = torch.Generator().manual_seed(1)
     noise = shapes.white_noise(particles)
     maps, lengths = shapes.random_shapes(2, generator), torch.tensor([0.0, 20.0])
@@ -186,7 +210,7 @@ def test_the_wedge_is_seen_in_the_frame_of_the_template() -> None:
     """Against moments of the weight turned by the pose: what is missing along z of the box, a particle turned by A has
     along Aᵀ z."""
     weight = wedge_from_tilt_range(16, -60, 60)[None]
-    particles = spectra_of([(torch.zeros(5, 16, 16, 16), weight.expand(5, -1, -1, -1))], CPU)
+    particles = spectra_of([(torch.zeros(5, 16, 16, 16), weight.expand(5, -1, -1, -1))], 5, CPU)
     moments = ball_moments(particles)[0]
     assert moments.diagonal().argmax() == 0
     turns = random_rotations(5, torch.Generator().manual_seed(2))
@@ -208,7 +232,7 @@ def test_scores_of_an_elongated_map_no_longer_tell_the_wedge() -> None:
     rod = torch.exp(-((z / 4.0) ** 2) - (y / 1.5) ** 2 - (x / 1.5) ** 2)
     weight = wedge_from_tilt_range(16, -50, 50)[None]
     recorded = apply_weight(torch.randn(20, 16, 16, 16, generator=generator), weight.expand(20, -1, -1, -1))
-    particles = spectra_of([(recorded, weight.expand(20, -1, -1, -1))], CPU).within(5.0)
+    particles = spectra_of([(recorded, weight.expand(20, -1, -1, -1))], 20, CPU).within(5.0)
     noise = shapes.white_noise(particles)
     maps, search = rod[None] * sphere(), Search(rotation_grid(20.0), shift_star(0.6, 2))
     told = []

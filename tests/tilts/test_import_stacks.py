@@ -387,6 +387,20 @@ def test_the_tomograms_are_found_from_either_star(tmp_path: Path, given: str) ->
     assert json.loads((tmp_path / "out" / "import.json").read_text())["n_particles"] == 2
 
 
+@pytest.mark.parametrize("written", ["TS_1.tomostar", "frames/TS_1.mrc", "rec_TS_1"])
+def test_a_tomogram_of_another_ending_is_the_same_tomogram(tmp_path: Path, written: str) -> None:
+    star = Stacks(tmp_path / "in").write()
+    _replace(star, "TS_1  TS_1/", f"{written}  TS_1/")
+    assert list(import_tilt_stacks(star, tmp_path / "out").hands) == [written]
+
+
+def test_a_tomogram_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
+    star = Stacks(tmp_path / "in").write()
+    _replace(star, "TS_1  TS_1/", "TS_1_2  TS_1/")
+    with pytest.raises(InputError, match="TS_1_2 of the particles is not in"):
+        import_tilt_stacks(star, tmp_path / "out")
+
+
 def test_the_optimisation_set_of_a_refinement_names_the_tomograms(tmp_path: Path) -> None:
     star = Stacks(tmp_path, layout="relion").write().rename(tmp_path / "run_it025_data.star")
     (tmp_path / "tomograms.star").rename(tmp_path / "elsewhere.star")

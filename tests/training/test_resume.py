@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cryodc.alignment import References
+from cryodc.clustering import cluster_run
 from cryodc.device import choose_device
 from cryodc.errors import InputError
 from cryodc.fourier import NoiseModel
@@ -144,12 +145,16 @@ def test_codes_are_there_before_templates(star: Path, tmp_path: Path, monkeypatc
         train_run(request(star, tmp_path / "run"))
     kept = load_codes(RunFolder(tmp_path / "run"))
     assert kept.template_content is None
+    # Who clusters them is told what they are.
+    assert "cryodc train --resume" in cluster_run(RunFolder(tmp_path / "run"), 2).verdict
+    assert "cryodc train --resume" in cluster_run(RunFolder(tmp_path / "run")).verdict
     monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
     epochs: list[dict[str, float]] = []
     run, _ = train_run(request(star, tmp_path / "run", resume=True), Listener(on_epoch=epochs.append))
     resumed = load_codes(run)
     assert epochs == []
     assert resumed.template_content is not None
+    assert "--resume" not in cluster_run(run, 2).verdict
 
 
 @pytest.mark.parametrize("error", [np.linalg.LinAlgError("SVD did not converge"), torch._C._LinAlgError("non-finite")])

@@ -52,7 +52,7 @@ class Harmony(PosedModel):
         return Placement(*rigid(transformation, self.config.dims))
 
     def placement(self, transformation: Float[Tensor, "b z"]) -> Placement:
-        """The other way."""
+        """The inverse of :meth:`alignment`: ``particle(x) = canonical(M x + t)``."""
         return Placement(*invert(*self.alignment(transformation)))
 
     def decode(self, content: Float[Tensor, "b c"], transformation: Float[Tensor, "b z"]) -> Float[Tensor, "b *image"]:

@@ -1,0 +1,161 @@
+"""Splits of a class that holds two proteins: parts that its members fall into, and the evidence for two references.
+
+Two kinds of parts are tried. First, members in their poses differ from their average along a few axes, and on these
+axes the particles of a second protein lie together, also where they are few. Second, the reference explains some
+members better than others; the better and the worse half are each aligned from nothing. That serves where poses on
+the reference say little, because it is a lump of two proteins.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryodc.alignment import (
+    FEWEST,
+    SIGNIFICANT,
+    ClassPoses,
+    References,
+    gain_of_two,
+    join_references,
+)
+from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
+from cryodc.clustering import fit_mixture, valley_between
+from cryodc.fourier import density_mask
+from cryodc.states import PosedBatch, fit_axes, measure
+
+_SAMPLE = 160
+_TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
+_POSE = ("rotations", "shifts", "scores")
+_AXES = 4
+_PARTS = (2, 3)
+_MOST_MEASURED = 2000
+_SHALLOWEST, _DEEPEST = 0.5, 0.25
+_AT_ONCE = 32
+
+
+def split_classes(loop: ClassLoop) -> bool:
+    """Put two references in the place of one that holds two proteins; whether any does."""
+    labels, kept, found = loop.labels, [], []
+    for label in range(len(loop.references)):
+        rows = torch.nonzero((labels == label) & ~loop.idle)[:, 0]
+        pair = None if loop.whole[label] else _split_class(loop, rows, label)
+        if pair is None:
+            kept.append(label)
+        else:
+            loop.tell(f"a class of {len(rows)} particles is split")
+            found.append(pair)
+    if found:
+        loop.replace(kept, join_references([loop.references.select(kept), *found]))
+    return bool(found)
+
+
+def _split_class(loop: ClassLoop, rows: Tensor, label: int) -> References | None:
+    """Two references that explain members better than one; None if there are none."""
+    if len(rows) < 4 * FEWEST:
+        return None
+    return _split_along_axes(loop, rows, label) or _split_by_score(loop, rows, label)
+
+
+def _split_along_axes(loop: ClassLoop, rows: Tensor, label: int) -> References | None:
+    """From the parts that members fall into along the axes they differ on, in the poses they have."""
+    for part in axis_parts(loop, rows, label):
+        # A small part whole, and of the rest as many as make a reference.
+        chosen = [own[torch.randperm(len(own), generator=loop.generator)[:_SAMPLE].to(own.device)] for own in part]
+        members = torch.cat(chosen)
+        labels = (torch.arange(len(members), device=members.device) >= len(chosen[0])).long()
+        sub = _loop_of(loop, members, labels, label)
+        sub.particles.noise = loop.particles.noise
+        poses = loop.poses.of(members, label)
+        sub.begin(ClassPoses(*(getattr(poses, name)[:, None].repeat_interleave(2, 1) for name in _POSE)), labels)
+        pair = _pair_of(sub)
+        if pair is not None:
+            return pair
+    return None
+
+
+def axis_parts(loop: ClassLoop, rows: Tensor, label: int) -> list[tuple[Tensor, Tensor]]:
+    """Parts of a class along its axes of variation, each beside the rest: rows of both, the part first.
+
+    Parameters
+    ----------
+    loop
+        The classification.
+    rows
+        ``(m,)`` members of the class.
+    label
+        Of the class.
+    """
+    rows = rows[torch.randperm(len(rows), generator=loop.generator)[:_MOST_MEASURED].to(rows.device)].sort().values
+    poses, stack = loop.poses.of(rows, label), loop.stack.select(rows)
+    mask = density_mask(loop.references.maps[label].mean(dim=0))
+    batches = torch.arange(len(rows), device=rows.device).split(_AT_ONCE)
+
+    def posed() -> list[PosedBatch]:
+        return [
+            (stack.volumes[b], stack.weights[stack.weight_index[b]], poses.rotations[b], poses.shifts[b])
+            for b in batches
+        ]
+
+    measured, average = measure(posed, mask, int(min(SEARCH_SHELLS, loop.start_shells or SEARCH_SHELLS)))
+    generator = torch.Generator().manual_seed(loop.seed)
+    axes, _ = fit_axes(measured.relative_to(torch.zeros_like(average)), _AXES, generator)
+    coordinates = axes.posterior(measured)[0].double().cpu().numpy()
+    found: list[tuple[Tensor, Tensor]] = []
+    for n_parts in _PARTS:
+        labels = fit_mixture(coordinates, n_parts, loop.seed).predict(coordinates)
+        for part in range(n_parts if n_parts > 2 else 1):
+            inside = torch.from_numpy(labels == part).to(rows.device)
+            pair = rows[inside], rows[~inside]
+            if min(len(own) for own in pair) >= 2 * FEWEST:
+                found.append(pair if len(pair[0]) <= len(pair[1]) else pair[::-1])
+    return found
+
+
+def _split_by_score(loop: ClassLoop, rows: Tensor, label: int) -> References | None:
+    """From the members best and worst explained, each aligned from nothing."""
+    scores = loop.poses.scores[rows, label]
+    chosen = torch.randperm(len(rows), generator=loop.generator)[:_SAMPLE].to(rows.device)
+    worse = (scores[chosen] < scores[chosen].median()).long()
+    sub = _loop_of(loop, rows[chosen], worse, label)
+    if not sub.start(torch.ones(len(chosen), device=rows.device), n_starts=2) or len(sub.references) < 2:
+        return None
+    return _pair_of(sub)
+
+
+def _loop_of(loop: ClassLoop, rows: Tensor, labels: Tensor, label: int) -> ClassLoop:
+    """A classification of some particles alone."""
+    seed = loop.seed + 100 * (label + 1)
+    return ClassLoop(loop.stack.select(rows), labels, loop.halves[rows], seed, lambda _: None, loop.start_shells)
+
+
+def _pair_of(sub: ClassLoop) -> References | None:
+    """The two references that a classification of two ends with, if they are two proteins."""
+    sub.run(len(_TEMPERATURES) + 2, _TEMPERATURES, ())
+    labels, scores = sub.labels, sub.poses.scores
+    if len(sub.references) < 2 or int(torch.bincount(labels, minlength=2).min()) < FEWEST:
+        return None
+    # Between two conformations of one protein that moves there are particles that fit both.
+    difference = (scores[:, 0] - scores[:, 1]).double().cpu().numpy()
+    first = (labels == 0).cpu().numpy()
+    above, below = difference[first], difference[~first]
+    if valley_between(above, below) > _most_in_between(float(np.median(above) - np.median(below))):
+        return None
+    radius = sub.references.radius(sub.finest)
+    gain = gain_of_two(sub.particles, sub.halves, sub.references, sub.poses, labels, (0, 1), radius)
+    return sub.references if gain >= SIGNIFICANT else None
+
+
+def _most_in_between(gap: float) -> float:
+    """How high the density of the difference of two scores may be between two proteins, over its peaks.
+
+    Noise of both scores is 1 each, of their difference at most √2, so it fills the valley to ``2 exp(−gap² / 16)``.
+    Where it fills little, a quarter is allowed, since particles may be few; where it could fill all, half.
+
+    Parameters
+    ----------
+    gap
+        Between the medians of the difference in the two classes.
+    """
+    return min(_SHALLOWEST, max(_DEEPEST, 2 * math.exp(-(gap**2) / 16)))
