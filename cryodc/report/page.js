@@ -5,7 +5,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 async function unpack(element) {
   const letters = atob(element.textContent.trim());
-  const bytes = Uint8Array.from(letters, letter => letter.charCodeAt(0));
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
 }

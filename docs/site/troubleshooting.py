@@ -30,6 +30,7 @@ TOPICS = {
     "alignment": "Averages: `average`",
     "maps": "Averages: `average`",
     "states": "States: `states`",
+    "identify": "Known structures: `identify`",
     "templates": "Decoded volumes: `generate`",
     "generate": "Decoded volumes: `generate`",
     "report": "Report and viewer: `report`, `view`",

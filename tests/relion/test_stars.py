@@ -60,6 +60,8 @@ def written(small_run: Path, shared_data: Path, tmp_path_factory: pytest.TempPat
     shutil.copytree(small_run / "averages", run / "averages")
     _call("states", run, "--class", "1", "-n", "2", "--starts", "1")
     written.add("states", run / "states")
+    _call("identify", run, "--library", small_run.parent / "sim/maps", "--decoys", 5)
+    written.add("identify", run / "identified")
     _call("select", small_run, "--keep", "1", "--out", folder / "kept.star")
     written.add("select", folder / "kept.star")
     _call("export", small_run, "--relion", "--warp", "--out", folder / "export")
