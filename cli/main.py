@@ -9,6 +9,7 @@ import sys
 
 import rich_click as click
 from cryodc_cli.options import error_console
+from cryodc_cli.stopping import Stopped, how_to_go_on, stoppable
 
 from cryodc.errors import InputError
 
@@ -24,10 +25,12 @@ VERBS = {
     "cluster": "Cluster the content codes: which proteins are there.",
     "average": "Average each class, with half maps and FSC; align it first if need be.",
     "states": "Find the conformations within a class, or say that there is one.",
+    "encode": "Give new particles the codes and clusters of a run, without training.",
     "select": "Keep some classes or tomograms as a STAR of their own.",
     "generate": "Show what a model has learned: decoded volumes and maps of codes.",
     "export": "Write particles, poses and maps for RELION, Warp and M, or Dynamo.",
     "map-back": "Place each class's average at its particles in their tomograms.",
+    "status": "Say what a run has, what is stale, who is writing, and what comes next.",
     "identify": "Name each class after a known structure, or say that it is none of them.",
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
@@ -38,8 +41,8 @@ VERBS = {
 # Each group of `cryodc --help`, and the folder of its verbs.
 GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
-    "Learn": ["train", "cluster", "average", "states"],
-    "Look": ["identify", "generate", "report", "view"],
+    "Learn": ["train", "cluster", "average", "states", "encode"],
+    "Look": ["status", "identify", "generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "evaluate", "demo"],
 }
 
@@ -120,7 +123,11 @@ def cli() -> None:
 def main() -> None:
     """Run a command; a user's mistake is one message and exit code 2, without a traceback."""
     try:
-        cli.main(prog_name="cryodc")
+        with stoppable():
+            cli.main(prog_name="cryodc")
+    except Stopped as stopped:
+        error_console().print(f"Stopped. {how_to_go_on(sys.argv[1:])}", markup=False, highlight=False)
+        sys.exit(stopped.exit_code)
     except InputError as error:
         error_console().print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)

@@ -5,8 +5,10 @@ by PCA. A Gaussian mixture with one covariance for all components then finds the
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
@@ -23,7 +25,7 @@ from cryodc.errors import InputError
 from cryodc.io import replace_folder
 from cryodc.particles import with_classes
 from cryodc.runs import Clusters, RunFolder, Trial, fingerprint_of_codes, load_codes, require, write_clusters, writing
-from cryodc.star import find_particle_block, read_star, write_star
+from cryodc.star import StarDocument, find_particle_block, read_star, write_star
 
 NETWORK_CODES = (
     "by the network's codes alone, since training was stopped before its templates were learned: "
@@ -106,14 +108,30 @@ def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested
             expected=f"{len(clusters.names)} particles",
             found=str(block.n_rows),
         )
-    classes = with_classes(document, [int(label) + 1 for label in clusters.labels])
     with replace_folder(run.clusters) as folder:
-        write_star(classes, folder / "clusters.star")
-        for label in range(clusters.n_clusters):
-            rows = [int(row) for row in np.flatnonzero(clusters.labels == label)]
-            mine = classes.with_rows(find_particle_block(classes).name, rows)
-            write_star(mine, folder / f"class{label + 1:03d}.star")
+        write_class_stars(folder, document, clusters.labels, clusters.n_clusters)
         write_clusters(folder, clusters, made_of, requested=requested, seed=seed)
+
+
+def write_class_stars(
+    folder: Path, document: StarDocument, labels: Int[NDArray[np.int64], " n"], n_clusters: int
+) -> None:
+    """Write clusters.star, a STAR with the cluster of each row as its class, and one STAR per class.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    document
+        Of the particles.
+    labels, n_clusters
+        0-based cluster of each, and how many there are.
+    """
+    classes = with_classes(document, labels + 1)
+    write_star(classes, folder / "clusters.star")
+    for label in range(n_clusters):
+        mine = classes.with_rows(find_particle_block(classes).name, np.flatnonzero(labels == label))
+        write_star(mine, folder / f"class{label + 1:03d}.star")
 
 
 def _clusters(

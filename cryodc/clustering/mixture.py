@@ -35,14 +35,18 @@ def holds(trial: Trial) -> bool:
 
 def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
     """Content codes as they are compared, centred and rotated onto the PCA axes that hold 99 % of their variance."""
-    points = points.astype(np.float64)
-    n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
-    if n_components < 1 or np.ptp(points, axis=0).max() == 0:
+    if min(points.shape[1], len(points) - 1) < 1 or np.ptp(points, axis=0).max() == 0:
         return np.zeros((len(points), 1))
-    pca = PCA(n_components=n_components, svd_solver="full")
-    scores = pca.fit_transform(points)
+    pca, n_kept = content_axes(points)
+    return np.asarray(pca.transform(points.astype(np.float64))[:, :n_kept])
+
+
+def content_axes(points: Float[NDArray[np.float32], "n c"]) -> tuple[PCA, int]:
+    """The PCA of at least two content codes that are not all the same, and how many of its axes are kept."""
+    n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
+    pca = PCA(n_components=n_components, svd_solver="full").fit(points.astype(np.float64))
     kept = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), _VARIANCE_KEPT)) + 1
-    return np.asarray(scores[:, : max(1, min(kept, n_components))])
+    return pca, max(1, min(kept, n_components))
 
 
 def fit_mixture(

@@ -18,6 +18,7 @@ from cryodc.runs.current import (
 from cryodc.runs.folder import RunFolder, find_run, require
 from cryodc.runs.lock import writing
 from cryodc.runs.particles import load_run_dataset, load_run_particles, open_run_dataset, read_run_particles
+from cryodc.runs.status import RunStatus, Step, run_status
 from cryodc.runs.summaries import (
     AverageSummary,
     ClassificationSummary,
@@ -41,7 +42,9 @@ __all__ = [
     "Clusters",
     "GridSummary",
     "RunFolder",
+    "RunStatus",
     "StatesSummary",
+    "Step",
     "Summary",
     "TraversalSummary",
     "TraversedAxis",
@@ -68,6 +71,7 @@ __all__ = [
     "read_table",
     "require",
     "require_averages",
+    "run_status",
     "save_codes",
     "save_config",
     "write_clusters",

@@ -39,6 +39,24 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
         os.close(handle)
 
 
+def written_by(run: RunFolder) -> str | None:
+    """The process that holds a run folder, as it called itself; None where none does."""
+    try:
+        handle = os.open(run.path / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(handle, 200).decode(errors="replace").strip() or "another process"
+    except OSError:
+        # Some network file systems know no locks.
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
 def _hold(run: RunFolder) -> int:
     """The lock's file, which no other process has."""
     path = run.path / _NAME

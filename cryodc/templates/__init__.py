@@ -2,7 +2,7 @@
 
 from cryodc.templates.decoder import codes_of_templates, conformation_axes
 from cryodc.templates.match import BOX, spectra_of
-from cryodc.templates.run import add_template_code, load_template_decoder
+from cryodc.templates.run import add_template_code, load_template_decoder, with_templates_of
 from cryodc.templates.shapes import shape_points
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "load_template_decoder",
     "shape_points",
     "spectra_of",
+    "with_templates_of",
 ]

@@ -77,18 +77,57 @@ def group_poses(
     part, halves = matched.particles.select(rows).within(matched.radius), matched.halves[rows]
     average, noise = matched.references.select([template]), matched.sample.noise
     pose = _refined(part, halves, average, noise, matched.poses.of(rows, template))
-    every = torch.arange(len(rows), device=rows.device)
     for _ in range(_N_ROUNDS):
         again = _averaged(matched, rows, pose)
         if again is None:
             break
         average = again
-        search = random_search(generator, rows.device)
-        found = match_references(_centred(part, pose), halves, average, search, noise).of(every, 0)
-        found.shifts += pose.shifts
-        kept, moved = (_refined(part, halves, average, noise, start) for start in (pose, found))
-        pose = _better(kept, moved)
+        pose = _searched(part, halves, average, noise, pose, generator)
     return pose, Volume(average.maps[0].mean(dim=0).cpu().numpy(), 1.0)
+
+
+def poses_on_average(
+    particles: ParticleSpectra,
+    halves: Int[Tensor, " b"],
+    average: References,
+    noise: NoiseModel,
+    start: PoseSet,
+    generator: torch.Generator,
+    n_searches: int,
+) -> PoseSet:
+    """Poses of particles on an average that stays as it is.
+
+    Parameters
+    ----------
+    particles, halves
+        The particles, up to the shells that are looked at, and the half set of each.
+    average, noise
+        A single reference, and the noise of particles.
+    start
+        Where they may lie.
+    generator, n_searches
+        Of the searches over all rotations, and how many of them.
+    """
+    pose = _refined(particles, halves, average, noise, start)
+    for _ in range(n_searches):
+        pose = _searched(particles, halves, average, noise, pose, generator)
+    return pose
+
+
+def _searched(
+    particles: ParticleSpectra,
+    halves: Int[Tensor, " b"],
+    average: References,
+    noise: NoiseModel,
+    pose: PoseSet,
+    generator: torch.Generator,
+) -> PoseSet:
+    """Poses moved uphill, or found in a search over all rotations where that fits better."""
+    search, every = random_search(generator, halves.device), torch.arange(len(halves), device=halves.device)
+    found = match_references(_centred(particles, pose), halves, average, search, noise).of(every, 0)
+    found.shifts += pose.shifts
+    kept, moved = (_refined(particles, halves, average, noise, start) for start in (pose, found))
+    return _better(kept, moved)
 
 
 def _centred(particles: ParticleSpectra, pose: PoseSet) -> ParticleSpectra:

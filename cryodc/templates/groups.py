@@ -81,7 +81,7 @@ class GroupedPoses:
     @property
     def rotations(self) -> Float[Tensor, "n 3 3"]:
         """Of the particles, from the average of the largest group."""
-        return torch.from_numpy(self.code[:, :9] / ROTATION_SCALE).reshape(-1, 3, 3)
+        return rotations_of(self.code)
 
 
 @torch.no_grad()
@@ -136,6 +136,11 @@ def place_particles(
     names = [field.name for field in fields(TemplateGroups)]
     joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
     return GroupedPoses(code, group_of, joined)
+
+
+def rotations_of(code: Float[NDArray[np.float32], "n p"]) -> Float[Tensor, "n 3 3"]:
+    """Rotations that transformation codes tell."""
+    return torch.from_numpy(code[:, :9] / ROTATION_SCALE).reshape(-1, 3, 3)
 
 
 def place_code(pose: PoseSet, turn: Float[Tensor, "3 3"], move: Float[Tensor, " 3"]) -> Float[Tensor, "b 12"]:

@@ -1,7 +1,10 @@
 """Templates learned from the particles, and the content code that is made of them."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.clustering import fit_mixture
 from cryodc.dataset import Dataset
-from cryodc.fourier import ParticleSpectra
+from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
 from cryodc.templates.groups import TemplateGroups, place_particles
@@ -34,9 +37,10 @@ from cryodc.templates.match import (
     random_search,
     sphere,
 )
+from cryodc.templates.matcher import Matcher, correction_of, load_state, references_of, save_state
 from cryodc.templates.shapes import shape_points
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
-from cryodc.templates.wedge import WedgeCorrection, fit_correction, wedge_on_best, wedge_seen
+from cryodc.templates.wedge import WedgeCorrection, corrected_scores, fit_correction, wedge_on_best, wedge_seen
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
@@ -64,12 +68,15 @@ class TemplateCode:
         The groups in which ``placed`` is defined.
     templates
         ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
+    matcher
+        Makes the codes of other particles.
     """
 
     points: Float[NDArray[np.float32], "n k"]
     placed: Float[NDArray[np.float32], "n p"]
     groups: TemplateGroups
     templates: Float[NDArray[np.float32], "t d h w"]
+    matcher: Matcher
 
 
 @torch.no_grad()
@@ -80,6 +87,7 @@ def learn_templates(
     seed: int = 0,
     device: torch.device | None = None,
     progress: Callable[[str], None] | None = None,
+    kept: Path | None = None,
 ) -> TemplateCode | None:
     """Learn templates from some particles and match all of them.
 
@@ -95,6 +103,9 @@ def learn_templates(
         CPU if not given.
     progress
         Called with a line about each step.
+    kept
+        Where the state after each round is written, and taken up from if it is of the same settings: the result is that
+        of learning without a break.
 
     Returns
     -------
@@ -106,12 +117,17 @@ def learn_templates(
     if n_templates < 2:
         return None
     learner = _Learner(dataset, config, seed, device, tell)
-    if not learner.start(n_templates):
-        return None
-    learner.fit(_RADII[0])
-    for radius in _RADII[1:]:
-        learner.average_groups(n_templates)
-        learner.fit(radius)
+    n_done = learner.take_up(kept)
+    if n_done == 0:
+        if not learner.start(n_templates):
+            return None
+        learner.keep(kept, 1)
+    for number, radius in enumerate(_RADII, 2):
+        if number > n_done:
+            if number > 2:
+                learner.average_groups(n_templates)
+            learner.fit(radius)
+            learner.keep(kept, number)
     return learner.code()
 
 
@@ -142,6 +158,34 @@ class _Learner:
         self.rows = rows.to(device)
         self.sample, self.halves = self.all.select(self.rows), self.all_halves[self.rows]
         self.spectra = ClassSpectra(self.stack.masked(sphere(device)), RADIUS)
+
+    def keep(self, path: Path | None, n_done: int) -> None:
+        """Write all that the next rounds rest on."""
+        if path is None:
+            return
+        later = ("poses", "scores", "corrections", "axes", "radius") if n_done > 1 else ()
+        names = ("references", *later)
+        state = {"of": self._settings(), "n_done": n_done, "generator": self.generator.get_state()}
+        save_state(path, state | {"noise": self.spectra.noise} | {name: getattr(self, name) for name in names})
+
+    def take_up(self, path: Path | None) -> int:
+        """Go on from a state that was kept, if it is of these settings; how many rounds are done."""
+        state = None if path is None else load_state(path)
+        if state is None or state["of"] != self._settings():
+            return 0
+        self.generator.set_state(state["generator"])
+        self.references = references_of(state["references"], self.device)
+        self.spectra.noise = NoiseModel(state["noise"]["power"].to(self.device))
+        if state["n_done"] > 1:
+            self.poses = ClassPoses(**{name: value.to(self.device) for name, value in state["poses"].items()})
+            self.scores, self.axes, self.radius = state["scores"].numpy(), state["axes"].numpy(), state["radius"]
+            self.corrections = [correction_of(entry) for entry in state["corrections"]]
+        self.tell(f"going on after round {state['n_done']}")
+        return int(state["n_done"])
+
+    def _settings(self) -> dict[str, Any]:
+        names = hashlib.sha256("\n".join(self.dataset.names).encode()).hexdigest()
+        return {**self.config.model_dump(), "seed": self.seed, "names": names}
 
     @property
     def maps(self) -> Float[Tensor, "k d h w"]:
@@ -181,11 +225,11 @@ class _Learner:
         if self.config.wedge_correction:
             # First from simulated particles, of which there are enough for squares, then from what those leave.
             for particles, of_these, degree in ((simulated, poses, 2), (self.sample, self.poses, 1)):
-                scores, seen = self._scores(particles, of_these), wedge_on_best(particles, of_these)
+                scores = corrected_scores(particles, of_these, self.corrections)
                 fitted = of_these.scores.argmax(dim=1).cpu().numpy()
-                self.corrections.append(fit_correction(scores, fitted, seen, degree))
-        self.scores = self._scores(self.sample, self.poses)
-        within = spread_within(self._scores(simulated, poses, 1), which.cpu().numpy())
+                self.corrections.append(fit_correction(scores, fitted, wedge_on_best(particles, of_these), degree))
+        self.scores = corrected_scores(self.sample, self.poses, self.corrections)
+        within = spread_within(corrected_scores(simulated, poses, self.corrections[:1]), which.cpu().numpy())
         self.axes = whitening_axes(self.scores, within)
 
     def _simulate(self) -> tuple[ParticleSpectra, ClassPoses, Int[Tensor, " n"]]:
@@ -230,30 +274,25 @@ class _Learner:
         """The codes of all particles."""
         self.tell("matching all particles")
         poses = self._match(self.all, self.all_halves)
-        scores = self._scores(self.all, poses)
-        points = (scores - scores.mean(axis=0)) @ self.axes
+        scores = corrected_scores(self.all, poses, self.corrections)
+        centre = scores.mean(axis=0)
+        points = (scores - centre) @ self.axes
         told = max(1, int((points.std(axis=0) > _WIDER).sum()))
         points = np.ascontiguousarray(points[:, :told], dtype=np.float32)
         self.tell("placing all particles")
         sample = self.spectra, self.rows
         matched = Matched(self.all, self.all_halves, *sample, self.references, poses, self.radius)
         placed = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
+        last = None
         if self.config.wedge_correction:
             # Once more, now that particles lie on what they are, and not on the template that happened to fit best.
             seen = wedge_seen(self.all, placed.rotations.to(self.device))
             rest = points.astype(np.float64)
-            points = fit_correction(rest, placed.labels, seen, 1).apply(rest, placed.labels, seen).astype(np.float32)
-        return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy())
-
-    def _scores(
-        self, particles: ParticleSpectra, poses: ClassPoses, n_corrections: int | None = None
-    ) -> Float[NDArray[np.float64], "n k"]:
-        """Scores after the first corrections, or after all there are."""
-        scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
-        seen = wedge_on_best(particles, poses)
-        for correction in self.corrections[:n_corrections]:
-            scores = correction.apply(scores, best, seen)
-        return scores
+            last = fit_correction(rest, placed.labels, seen, 1)
+            points = last.apply(rest, placed.labels, seen).astype(np.float32)
+        learned = self.references, self.spectra.noise, self.radius, self.corrections
+        matcher = Matcher(*learned, centre, self.axes[:, :told], last, placed.groups)
+        return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy(), matcher)
 
     def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
         search = random_search(self.generator, self.device)

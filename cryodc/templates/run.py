@@ -10,12 +10,15 @@ from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset
 from cryodc.io import atomic_path, write_volume
 from cryodc.models import TemplateConfig
-from cryodc.runs import RunFolder, damaged, read_arrays
+from cryodc.runs import RunFolder, damaged, read_arrays, require
 from cryodc.templates.decoder import TemplateDecoder, groups_of
+from cryodc.templates.groups import TemplateGroups
 from cryodc.templates.learn import TemplateCode, learn_templates
+from cryodc.templates.match import particle_spectra
+from cryodc.templates.matcher import load_matcher, save_matcher
 from cryodc.volumes import Volume
 
-_GROUPS = "groups.npz"
+_GROUPS, _MATCHER, _LEARNING = "groups.npz", "matcher.pt", "learning.pt"
 
 
 def add_template_code(
@@ -30,7 +33,8 @@ def add_template_code(
 ) -> Codes:
     """Codes with ``template_content`` and ``template_pose``, where templates can be learned from these particles.
 
-    Templates are written to templates/; those of an earlier attempt are removed. Where none can be learned, codes are
+    Templates are written to templates/; those of an earlier attempt are removed, but what it had learned under the same
+    settings is gone on from. Where none can be learned, codes are
     those of the network alone.
 
     Parameters
@@ -44,12 +48,13 @@ def add_template_code(
     warn
         Called with the reason if templates are left out.
     """
-    for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS):
+    for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS, run.templates / _MATCHER):
         stale.unlink(missing_ok=True)
     if not isinstance(dataset, SubtomogramDataset) or config.n_templates == 0:
         return codes
     try:
-        found = learn_templates(dataset, config, seed=seed, device=device, progress=progress)
+        kept = run.templates / _LEARNING
+        found = learn_templates(dataset, config, seed=seed, device=device, progress=progress, kept=kept)
         why = _why_none(found, len(dataset), config)
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         found, why = None, f"they do not hold a fit ({str(error).splitlines()[0]})"
@@ -62,6 +67,7 @@ def add_template_code(
         write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
     with atomic_path(run.templates / _GROUPS) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(found.groups))
+    save_matcher(run.templates / _MATCHER, found.matcher)
     return replace(codes, template_content=found.points, template_pose=found.placed)
 
 
@@ -82,11 +88,39 @@ def load_template_decoder(run: RunFolder, device: torch.device) -> TemplateDecod
     InputError
         If the file of its groups is damaged.
     """
-    path = run.templates / _GROUPS
-    if not path.exists():
-        return None
+    return TemplateDecoder(_load_groups(run)).to(device) if (run.templates / _GROUPS).exists() else None
+
+
+def with_templates_of(
+    run: RunFolder, dataset: SubtomogramDataset, codes: Codes, seed: int, device: torch.device
+) -> Codes:
+    """Codes of particles that the run does not hold, with those that its templates make of them.
+
+    Parameters
+    ----------
+    run
+        Has templates.
+    dataset, codes
+        Particles, with the voxel spacing of the run's at its box, and what the network says of each.
+    seed, device
+        Of the searches; and where to compute.
+
+    Raises
+    ------
+    InputError
+        If the files of the templates are missing or damaged.
+    """
+    path = require(run.templates / _MATCHER, "cryodc train --resume")
+    matcher = load_matcher(path, _load_groups(run), device)
+    if matcher is None:
+        raise damaged(path, "cryodc train --resume", "no state of templates")
+    points, placed = matcher.encode(particle_spectra(dataset, device), seed)
+    return replace(codes, template_content=points, template_pose=placed)
+
+
+def _load_groups(run: RunFolder) -> TemplateGroups:
+    path = require(run.templates / _GROUPS, "cryodc train --resume")
     try:
-        groups = groups_of(read_arrays(path, "cryodc train --resume"))
+        return groups_of(read_arrays(path, "cryodc train --resume"))
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, "cryodc train --resume", str(error)) from error
-    return TemplateDecoder(groups).to(device)

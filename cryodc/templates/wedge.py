@@ -4,6 +4,7 @@ A template that is longer one way than the other fits a particle worse where mor
 pose in which the template fits best it is known which part that is, so the effect can be learned and taken away.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ def wedge_seen(particles: ParticleSpectra, rotations: Float[Tensor, "n 3 3"]) ->
 
 
 @dataclass(frozen=True)
-class _Fit:
+class WedgeFit:
     """Of the particles of one group: ``score = … + terms(seen) · coefficients``."""
 
     centre: Float[NDArray[np.float64], " 6"]
@@ -65,7 +66,7 @@ class WedgeCorrection:
         Of the polynomial in the moments, 1 or 2.
     """
 
-    fits: dict[int, _Fit]
+    fits: dict[int, WedgeFit]
     degree: int
 
     def apply(
@@ -81,6 +82,17 @@ class WedgeCorrection:
             terms = _terms((seen[rows] - fit.centre) / fit.scale, self.degree) - fit.mean
             corrected[rows] -= terms @ fit.coefficients
         return corrected
+
+
+def corrected_scores(
+    particles: ParticleSpectra, poses: ClassPoses, corrections: Sequence[WedgeCorrection]
+) -> Float[NDArray[np.float64], "n k"]:
+    """Scores of particles after corrections by the template that fits each best."""
+    scores, best = poses.scores.double().cpu().numpy(), poses.scores.argmax(dim=1).cpu().numpy()
+    seen = wedge_on_best(particles, poses)
+    for correction in corrections:
+        scores = correction.apply(scores, best, seen)
+    return scores
 
 
 def fit_correction(
@@ -113,7 +125,7 @@ def fit_correction(
         mean = terms.mean(axis=0)
         terms, rest = terms - mean, scores[rows] - scores[rows].mean(axis=0)
         ridge = _RIDGE * len(terms) * np.eye(terms.shape[1])
-        fits[group] = _Fit(centre, scale, mean, np.linalg.solve(terms.T @ terms + ridge, terms.T @ rest))
+        fits[group] = WedgeFit(centre, scale, mean, np.linalg.solve(terms.T @ terms + ridge, terms.T @ rest))
     return WedgeCorrection(fits, degree)
 
 

@@ -4,17 +4,21 @@ from cryodc.training.checkpoint import load_model, start_state
 from cryodc.training.description import describe_run
 from cryodc.training.encode import encode_particles
 from cryodc.training.loop import Listener, train, train_epoch
+from cryodc.training.new_particles import Encoded, EncodeRequest, encode_new
 from cryodc.training.request import TrainRequest
 from cryodc.training.resume import next_run_folder
 from cryodc.training.settings import checked_config, read_overrides
 from cryodc.training.workflow import Prepared, prepare_run, train_run
 
 __all__ = [
+    "EncodeRequest",
+    "Encoded",
     "Listener",
     "Prepared",
     "TrainRequest",
     "checked_config",
     "describe_run",
+    "encode_new",
     "encode_particles",
     "load_model",
     "next_run_folder",

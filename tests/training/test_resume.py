@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from cryodc.alignment import References
 from cryodc.clustering import cluster_run
 from cryodc.device import choose_device
 from cryodc.errors import InputError
+from cryodc.fourier import NoiseModel
 from cryodc.runs import RunFolder, load_codes, load_config
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
 from cryodc.templates.groups import N_PLACE, TemplateGroups
 from cryodc.templates.learn import TemplateCode
+from cryodc.templates.matcher import Matcher
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
 _N = 12
@@ -47,7 +50,9 @@ def some_templates() -> TemplateCode:
         np.eye(3, dtype=np.float32)[None],
         np.zeros((1, 3), np.float32),
     )
-    return TemplateCode(np.ones((_N, 1), np.float32), np.ones((_N, N_PLACE), np.float32), groups, maps)
+    references = References(torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 9))
+    matcher = Matcher(references, NoiseModel(torch.ones(9)), 6.0, [], np.zeros(1), np.eye(1), None, groups)
+    return TemplateCode(np.ones((_N, 1), np.float32), np.ones((_N, N_PLACE), np.float32), groups, maps, matcher)
 
 
 def test_a_run_without_a_finished_epoch_is_begun_again(star: Path, tmp_path: Path) -> None:

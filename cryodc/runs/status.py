@@ -1,0 +1,153 @@
+"""How far a run is: what is done, what is of something earlier, who is writing into it, and what comes next."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from cryodc.errors import InputError
+from cryodc.runs.config import load_config
+from cryodc.runs.current import fingerprint_of_averages, fingerprint_of_clusters, fingerprint_of_codes
+from cryodc.runs.folder import RunFolder
+from cryodc.runs.lock import written_by
+from cryodc.runs.summaries import SUMMARY, AverageSummary, ClusterSummary, StatesSummary, read_summary
+from cryodc.runs.tables import read_table
+
+State = Literal["done", "begun", "stale", "missing", "damaged"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One verb, and what the run has of it.
+
+    Parameters
+    ----------
+    verb
+        Its name.
+    state
+        ``stale`` is what was made of something that has changed since, ``begun`` what a stopped process left.
+    told
+        In a few words.
+    finished
+        When its result was written, ISO 8601 in local time; None where there is none.
+    """
+
+    verb: str
+    state: State
+    told: str = ""
+    finished: str | None = None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Every step of a run, the process that writes into it now, and the command to go on with.
+
+    Parameters
+    ----------
+    run
+        The folder.
+    running
+        The process that holds the lock, as it called itself; None where none does.
+    steps
+        In the order of the story.
+    next
+        None while a process is running, and where nothing is left to do.
+    """
+
+    run: str
+    running: str | None
+    steps: tuple[Step, ...]
+    next: str | None
+
+
+def run_status(run: RunFolder) -> RunStatus:
+    """How far a run is; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If its config.yaml is damaged.
+    """
+    described, running = load_config(run), written_by(run)
+    train = _train(run, described)
+    steps = [train, _judged("cluster", run.clusters / SUMMARY, partial(_clusters, run))]
+    if described["model"].get("dims", 3) == 3:
+        steps.append(_judged("average", run.averages / SUMMARY, partial(_averages, run)))
+        found = sorted(run.states.glob(f"class*/{SUMMARY}"))
+        steps += [_judged("states", path, partial(_states, run, path)) for path in found]
+    steps.append(_report(run, steps))
+    return RunStatus(str(run.path), running, tuple(steps), None if running else _next(run, described, steps))
+
+
+def _train(run: RunFolder, described: dict[str, Any]) -> Step:
+    wanted = described.get("optimisation", {}).get("epochs")
+    try:
+        n_done = len(read_table(run.log, ("epoch",), "cryodc train")) if run.log.exists() else 0
+    except InputError as error:
+        return Step("train", "damaged", str(error).splitlines()[0])
+    if not run.codes.exists():
+        told = f"{n_done} of {wanted} epochs" if n_done < (wanted or 0) else "trained, but not encoded"
+        return Step("train", "begun", told, _time(run.log) if n_done else None)
+    if wanted is not None and n_done < wanted:
+        return Step("train", "begun", f"{n_done} of {wanted} epochs", _time(run.log))
+    return Step("train", "done", f"{n_done} epochs", _time(run.codes))
+
+
+def _judged(verb: str, path: Path, judge: Callable[[], tuple[bool, str]]) -> Step:
+    """The step whose result is a summary: missing, damaged, or what ``judge`` says of it."""
+    if not path.exists():
+        return Step(verb, "missing")
+    try:
+        current, told = judge()
+    except InputError as error:
+        name = f"{path.parent.name}: " if verb == "states" else ""
+        return Step(verb, "damaged", name + str(error).splitlines()[0], _time(path))
+    return Step(verb, "done" if current else "stale", told, _time(path))
+
+
+def _clusters(run: RunFolder) -> tuple[bool, str]:
+    found = read_summary(run.clusters, ClusterSummary, "cryodc cluster")
+    current = run.codes.exists() and found.made_of == fingerprint_of_codes(run)
+    return current, f"{found.n_clusters} clusters" if current else "of earlier codes"
+
+
+def _averages(run: RunFolder) -> tuple[bool, str]:
+    found = read_summary(run.averages, AverageSummary, "cryodc average")
+    # Clusters that are stale make averages of them stale.
+    current = _clusters(run)[0] and found.made_of == fingerprint_of_clusters(run)
+    return current, f"{len(found.classes)} classes" if current else "of an earlier clustering"
+
+
+def _states(run: RunFolder, path: Path) -> tuple[bool, str]:
+    found = read_summary(path.parent, StatesSummary, "cryodc states")
+    current = _averages(run)[0] and found.made_of == fingerprint_of_averages(run)
+    told = f"{found.n_states} states" if current else "of earlier averages"
+    return current, f"class {found.class_number}: {told}"
+
+
+def _report(run: RunFolder, steps: list[Step]) -> Step:
+    if not run.report.exists():
+        return Step("report", "missing")
+    written = _time(run.report)
+    stale = any(step.finished is not None and step.finished > written for step in steps)
+    return Step("report", "stale" if stale else "done", "older than what it shows" if stale else "", written)
+
+
+def _next(run: RunFolder, described: dict[str, Any], steps: list[Step]) -> str | None:
+    """The first step that is not done."""
+    step = next((step for step in steps if step.state != "done"), None)
+    if step is None:
+        return None
+    words = ["cryodc", step.verb, str(run.path)]
+    if step.verb == "train":
+        words = ["cryodc", "train", str(described.get("star", run.particles)), "--out", str(run.path), "--resume"]
+    if step.verb == "states":
+        words += ["--class", str(int(step.told.partition(":")[0].removeprefix("class")))]
+    return shlex.join(words)
+
+
+def _time(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="milliseconds")

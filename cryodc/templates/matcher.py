@@ -1,0 +1,179 @@
+"""What a run learned of its particles, kept: other particles get the codes that they would have had among them."""
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cryodc.alignment import PoseSet, References, balanced_halves
+from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
+from cryodc.io import atomic_path
+from cryodc.templates.group_poses import poses_on_average
+from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code, rotations_of
+from cryodc.templates.match import BOX, match_references, random_search
+from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
+
+_VERSION = 1
+_N_SEARCHES = 3
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Makes codes of particles, as those of the particles that templates were learned from were made.
+
+    Parameters
+    ----------
+    references, noise, radius
+        The templates, the noise of particles, and the shells that are looked at.
+    corrections
+        Of scores, by the template that fits best; and of codes, by group.
+    centre, axes
+        ``points = (scores − centre) · axes``.
+    placing
+        Correction of the points by group; none where the wedge is not corrected.
+    groups
+        In which transformation codes are told.
+    """
+
+    references: References
+    noise: NoiseModel
+    radius: float
+    corrections: list[WedgeCorrection]
+    centre: Float[NDArray[np.float64], " k"]
+    axes: Float[NDArray[np.float64], "k a"]
+    placing: WedgeCorrection | None
+    groups: TemplateGroups
+
+    @torch.no_grad()
+    def encode(
+        self, particles: ParticleSpectra, seed: int = 0
+    ) -> tuple[Float[NDArray[np.float32], "n k"], Float[NDArray[np.float32], "n p"]]:
+        """Content and transformation codes of particles in the box :data:`cryodc.templates.match.BOX`.
+
+        A new particle is in no half set of the templates, so each is matched with either half, as many with each.
+        """
+        device, generator = particles.spectra.device, torch.Generator().manual_seed(seed)
+        particles = particles.within(self.radius)
+        halves = torch.from_numpy(balanced_halves(len(particles), seed)).to(device)
+        search = random_search(generator, device)
+        poses = match_references(particles, halves, self.references, search, self.noise)
+        points = (corrected_scores(particles, poses, self.corrections) - self.centre) @ self.axes
+        centres = self.groups.centres.astype(np.float64)
+        group = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(axis=1)
+        n_axes = self.groups.axes.shape[1]
+        placed = torch.zeros(len(particles), N_PLACE + n_axes, device=device)
+        best = poses.scores.argmax(dim=1)
+        for label in np.unique(group).tolist():
+            rows = torch.from_numpy(np.flatnonzero(group == label)).to(device)
+            one = torch.from_numpy(self.groups.maps[label]).to(device)
+            average = References(one.expand(1, 2, *one.shape), torch.zeros(1, BOX // 2 + 1, device=device))
+            part = particles.select(rows)
+            start = poses.of(rows, int(torch.bincount(best[rows]).argmax()))
+            pose = poses_on_average(part, halves[rows], average, self.noise, start, generator, _N_SEARCHES)
+            turn, move = (torch.from_numpy(getattr(self.groups, name)[label]).to(device) for name in ("turns", "moves"))
+            placed[rows, :N_PLACE] = place_code(pose, turn, move)
+            axes = torch.from_numpy(self.groups.axes[label]).to(device)
+            placed[rows, N_PLACE:] = self._along(part, one, axes, pose)
+        code = np.ascontiguousarray(placed.cpu().numpy(), dtype=np.float32)
+        if self.placing is not None:
+            points = self.placing.apply(points, group, wedge_seen(particles, rotations_of(code).to(device)))
+        return np.ascontiguousarray(points, dtype=np.float32), code
+
+    def _along(
+        self,
+        particles: ParticleSpectra,
+        average: Float[Tensor, "d h w"],
+        axes: Float[Tensor, "a d h w"],
+        pose: PoseSet,
+    ) -> Float[Tensor, "b a"]:
+        """Coordinates along the axes, standard normal before a particle is seen: their posterior mean."""
+        if not len(axes):
+            return torch.zeros(len(particles), 0, device=average.device)
+        whitened = self.noise.whiten(particles)
+        shown = [
+            predict(fine, whitened.ball, whitened.own_weights, pose.rotations, pose.shifts)
+            for fine in fine_spectrum(torch.cat([average[None], axes]))
+        ]
+        mean, along = shown[0], torch.stack(shown[1:], dim=1)
+        power = mean.abs().square().sum(dim=1).clamp_min(1e-20)
+        scale = (mean.conj() * whitened.spectra).real.sum(dim=1) / power
+        rest, along = whitened.spectra - scale[:, None] * mean, scale[:, None, None] * along
+        # Half of Fourier space holds all there is, so each voxel counts twice.
+        seen = 2 * torch.einsum("bap,bp->ba", along.conj(), rest).real
+        precision = (
+            torch.eye(len(axes), device=seen.device) + 2 * torch.einsum("bap,bqp->baq", along.conj(), along).real
+        )
+        found: Tensor = torch.linalg.solve(precision, seen)
+        return found
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and arrays as dictionaries and tensors, which a file keeps without naming code."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    return value.cpu() if isinstance(value, Tensor) else value
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a state, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save({"version": _VERSION, **plain(state)}, file)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """A state as :func:`save_state` wrote it; None where there is none, or it is damaged or of another version."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # What a damaged archive raises is up to torch, pickle and zipfile.
+    except Exception:
+        return None
+    return state if isinstance(state, dict) and state.get("version") == _VERSION else None
+
+
+def correction_of(state: dict[str, Any]) -> WedgeCorrection:
+    """A correction from its plain form."""
+    fits = {
+        label: WedgeFit(fit["centre"].numpy(), fit["scale"], fit["mean"].numpy(), fit["coefficients"].numpy())
+        for label, fit in state["fits"].items()
+    }
+    return WedgeCorrection(fits, state["degree"])
+
+
+def references_of(state: dict[str, Any], device: torch.device) -> References:
+    """References from their plain form."""
+    return References(state["maps"].to(device), state["fsc"].to(device))
+
+
+def save_matcher(path: Path, matcher: Matcher) -> None:
+    """Write a matcher; its groups are kept beside it."""
+    state = plain(matcher)
+    del state["groups"]
+    save_state(path, state)
+
+
+def load_matcher(path: Path, groups: TemplateGroups, device: torch.device) -> Matcher | None:
+    """A matcher as :func:`save_matcher` wrote it, with the groups kept beside it; None where it cannot be read."""
+    state = load_state(path)
+    if state is None:
+        return None
+    return Matcher(
+        references_of(state["references"], device),
+        NoiseModel(state["noise"]["power"].to(device)),
+        state["radius"],
+        [correction_of(entry) for entry in state["corrections"]],
+        state["centre"].numpy(),
+        state["axes"].numpy(),
+        None if state["placing"] is None else correction_of(state["placing"]),
+        groups,
+    )
