@@ -134,7 +134,9 @@ class SubtomogramDataset(OfVolumes):
         return ParticleStack(self.volumes[rows], self.weights[distinct], place)
 
 
-def load_dataset(particles: ParticleSet, options: InputOptions | None = None) -> SubtomogramDataset:
+def load_dataset(
+    particles: ParticleSet, options: InputOptions | None = None, box_size: int | None = None
+) -> SubtomogramDataset:
     """Read every particle and its weight into memory.
 
     Raises
@@ -142,7 +144,7 @@ def load_dataset(particles: ParticleSet, options: InputOptions | None = None) ->
     InputError
         If there is no weight for a particle, the set does not fit in memory, or a file is bad.
     """
-    reader = ParticleReader(particles, options)
+    reader = ParticleReader(particles, options, box_size)
     require_memory(reader.particles, len(particles), reader.n_weights)
     volumes, weights = reader.read(0, len(particles))
     return SubtomogramDataset(reader.particles, volumes, weights, torch.from_numpy(reader.weight_index))
