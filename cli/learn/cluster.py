@@ -53,10 +53,14 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
         return
     table = Table("class", "particles", "share", "mean confidence")
     for label, size in enumerate(clusters.sizes):
-        confidence = clusters.confidence[clusters.labels == label].mean()
-        table.add_row(str(label + 1), str(size), f"{size / len(clusters.names):.1%}", f"{confidence:.2f}")
+        confidence = clusters.mean_confidence(label)
+        told = "–" if confidence is None else f"{confidence:.2f}"
+        table.add_row(str(label + 1), str(size), f"{size / len(clusters.names):.1%}", told)
     out.print(table)
     out.print(f"Verdict: {clusters.verdict}", markup=False)
+    if n_clusters is not None and 10 * n_clusters > len(clusters.names):
+        few = f"-k {n_clusters} leaves fewer than ten particles a class: {len(clusters.names)} in all"
+        out.print(f"warning: {few}", markup=False, style="yellow")
     out.print(f"Wrote {folder.clusters / 'clusters.star'}", markup=False)
     # Images are decoded and reported; there is no alignment of them.
     following = "generate" if load_config(folder)["model"]["dims"] == 2 else "average"
