@@ -14,3 +14,6 @@ jaxtyping.install_import_hook("cryodc", "beartype.numeric_tower")
 
 # Sums depend on how they are split: the same result on every machine needs the same number of threads.
 torch.set_num_threads(1)
+
+# Modules of the viewer that are made of Qt: napari is not everywhere, and warns where it is imported.
+collect_ignore = [f"cryodc/viewer/{name}.py" for name in ("dock", "framing", "scatter")]

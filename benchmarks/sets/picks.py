@@ -63,15 +63,17 @@ def main() -> None:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             seconds[name] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     truth = pd.read_csv(folder / "truth.csv")
+    classes = score(truth, folder_of_run / "averages" / "particles.star")
     save_result(
         arguments.results,
         {
             "set": f"picks-{arguments.mix}",
             "method": method,
             "seed": arguments.seed,
+            "ari": classes["ari"],
             "cpu_seconds": seconds,
             "clusters": score(truth, folder_of_run / "clusters" / "clusters.star"),
-            "classes": score(truth, folder_of_run / "averages" / "particles.star"),
+            "classes": classes,
         },
     )
 

@@ -92,7 +92,16 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
 
 
 def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
-    """Write clusters/ of a run, replaced as a whole, in one step; see :func:`cryodc.runs.write_clusters`.
+    """Write clusters/ of a run, replaced as a whole, in one step.
+
+    Parameters
+    ----------
+    run
+        A run whose STAR lists the particles in the order of the clusters.
+    clusters
+        Of its particles.
+    made_of, requested, seed
+        As :func:`cryodc.runs.write_clusters` takes them.
 
     Raises
     ------

@@ -56,7 +56,21 @@ def run_layers(run: RunFolder, tell: Callable[[str], None] = lambda _: None) -> 
 
 
 def class_layer(volume: Volume, name: str, number: int, *, visible: bool = True, row: int = 0) -> LayerData:
-    """A map of a class in its colour, at the class's place along x; ``row`` boxes further down along y."""
+    """A map of a class in its colour, at the class's place along x.
+
+    Parameters
+    ----------
+    volume
+        The map.
+    name
+        Of the layer.
+    number
+        Of the class, from 1.
+    visible
+        Whether it is shown at first.
+    row
+        Boxes further down along y.
+    """
     box_angstrom = volume.box_size * volume.spacing_angstrom
     return (
         volume.voxels,
@@ -73,7 +87,19 @@ def class_layer(volume: Volume, name: str, number: int, *, visible: bool = True,
 
 
 def particle_layer(voxels: NDArray[np.float32], name: str, box_angstrom: float, column: int) -> LayerData:
-    """A particle, or what it is compared with, below the averages, so many boxes along x."""
+    """A particle, or what it is compared with, below the averages.
+
+    Parameters
+    ----------
+    voxels
+        ``(d, h, w)``, or ``(h, w)`` of an image.
+    name
+        Of the layer.
+    box_angstrom
+        Side of the box.
+    column
+        Boxes along x.
+    """
     spacing, dims = box_angstrom / voxels.shape[-1], voxels.ndim
     low, high = np.percentile(voxels, [0.5, 99.8])
     how = {

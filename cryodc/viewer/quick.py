@@ -42,8 +42,6 @@ def quick_average(
 ) -> QuickAverage:
     """Average particles in their poses, regularised by one average particle, with no half maps.
 
-    Of more than ``most`` particles as many are taken, evenly along the STAR.
-
     Parameters
     ----------
     dataset
@@ -52,6 +50,8 @@ def quick_average(
         Of all particles.
     rows
         The particles.
+    most
+        Of more particles, so many are taken, evenly along the STAR.
 
     Raises
     ------

@@ -125,7 +125,19 @@ def within_outline(
 def nearest_point(
     points: Float[NDArray[np.float64], "n 2"], view: View, pixel: tuple[float, float], most_pixels: float
 ) -> int | None:
-    """Row of the point nearest to a pixel; None where there is none within a distance."""
+    """Row of the point nearest to a pixel; None where there is none within a distance.
+
+    Parameters
+    ----------
+    points
+        ``(n, 2)`` in the plane of the codes.
+    view
+        What of the plane is shown.
+    pixel
+        Where the pointer is.
+    most_pixels
+        The distance.
+    """
     distances = np.linalg.norm(points - view.to_plane(np.array([pixel], dtype=np.float64)), axis=1)
     row = int(distances.argmin())
     return row if distances[row] * view.pixels_per_unit <= most_pixels else None

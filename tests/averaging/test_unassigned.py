@@ -95,6 +95,6 @@ def test_states_are_of_the_final_class(run: RunFolder) -> None:
 def test_the_report_shows_final_classes_and_counts_the_rest(run: RunFolder) -> None:
     page = write_report(run).read_text()
     assert "of earlier classes" not in page
-    assert "3 particles unassigned" in page
+    assert "3 particles are in no class" in page
     figures = page.split('"content"', 1)[1]
     assert "unassigned" in figures

@@ -185,7 +185,7 @@ def test_the_report_shows_members_of_classes_and_asks_for_no_averages(clustered:
     page = write_report(run).read_text()
     assert "The surest members of each class" in page
     assert "cryodc average" not in page
-    assert f"<b>{BOX}²</b>" in page
+    assert f"box of {BOX}² pixels" in page
     shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.DOTALL)
     shown = shown.replace(load_config(run)["command"], "")
     assert "tomogram" not in shown

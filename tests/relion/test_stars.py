@@ -20,7 +20,7 @@ from cryodc.averaging import AverageRequest, average_run
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulatedTiltSeries, SimulationConfig, phantom, write_simulation
 
-WITHOUT_STAR = {"check", "pack", "generate", "map-back", "report", "view", "evaluate"}
+WITHOUT_STAR = {"check", "pack", "generate", "map-back", "report", "view", "evaluate", "status"}
 """Verbs that write none; ``demo`` calls the others."""
 
 
@@ -60,6 +60,8 @@ def written(small_run: Path, shared_data: Path, tmp_path_factory: pytest.TempPat
     shutil.copytree(small_run / "averages", run / "averages")
     _call("states", run, "--class", "1", "-n", "2", "--starts", "1")
     written.add("states", run / "states")
+    _call("encode", small_run.parent / "sim/particles.star", "--run", small_run, "--out", folder / "encoded")
+    written.add("encode", folder / "encoded")
     _call("identify", run, "--library", small_run.parent / "sim/maps", "--decoys", 5)
     written.add("identify", run / "identified")
     _call("select", small_run, "--keep", "1", "--out", folder / "kept.star")

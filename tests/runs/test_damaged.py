@@ -90,7 +90,7 @@ def read_settings(run: RunFolder) -> None:
 
 
 def read_fsc(run: RunFolder) -> None:
-    fsc_figure(read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average"), []).to_json()
+    fsc_figure(read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average")).to_json()
 
 
 def read_log(run: RunFolder) -> None:

@@ -280,7 +280,7 @@ def test_a_run_keeps_its_templates_and_clusters_by_them(
     decoded = decoder.decode(torch.from_numpy(own.content), torch.from_numpy(own.transformation))
     assert decoded.shape == (len(labels), BOX, BOX, BOX)
     (run.templates / "groups.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="damaged"):
         load_template_decoder(run, CPU)
     np.testing.assert_array_equal(loaded.template_content, codes.content_points)
     np.testing.assert_array_equal(loaded.transformation_told, codes.transformation_told)
