@@ -51,10 +51,10 @@ def identify(run: Path | None, library: Path, decoys: int, seed: int, as_json: b
         return
     table = Table("class", "name", "candidate", "agreement", "z", "FSC 0.5", "FSC 0.143", "hand")
     for one in found:
-        if one.verdict is None:
+        if one.ranking is None:
             table.add_row(str(one.class_number), one.name, *[""] * 6)
             continue
-        for place, (name, z) in enumerate(zip(one.verdict.order[:_N_SHOWN], one.verdict.z, strict=False)):
+        for place, (name, z) in enumerate(zip(one.ranking.order[:_N_SHOWN], one.ranking.z, strict=False)):
             its = one.matches[name]
             finest = [f"{value:.1f} Å" if math.isfinite(value) else "–" for value in its.resolutions]
             head = ("", "") if place else (str(one.class_number), one.name)

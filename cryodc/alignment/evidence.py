@@ -153,7 +153,7 @@ def gain_of_two(
     turn, move, _ = register_map(second, first, radius_shells=radius)
     rotation = torch.from_numpy(turn).float().to(halves.device)
     shift = torch.from_numpy(move).float().to(halves.device)
-    joint = ClassPoses(*(getattr(poses, name)[:, [pair[0]]].clone() for name in ("rotations", "shifts", "scores")))
+    joint = poses.select([pair[0]])
     rows = torch.nonzero(labels == pair[1])[:, 0]
     moved = poses.of(rows, pair[1])
     joint.put(rows, 0, PoseSet(moved.rotations @ rotation, moved.shifts - moved.rotations @ shift, moved.scores))

@@ -49,6 +49,15 @@ class ClassPoses:
         """Of some classes only."""
         return ClassPoses(self.rotations[:, labels], self.shifts[:, labels], self.scores[:, labels])
 
+    def rows(self, rows: Tensor) -> "ClassPoses":
+        """Of some particles only."""
+        return ClassPoses(self.rotations[rows], self.shifts[rows], self.scores[rows])
+
+    def beside(self, others: "ClassPoses") -> "ClassPoses":
+        """Of the same particles against these classes, and then against others."""
+        pairs = ((getattr(self, name), getattr(others, name)) for name in ("rotations", "shifts", "scores"))
+        return ClassPoses(*(torch.cat(pair, dim=1) for pair in pairs))
+
 
 @dataclass
 class References:

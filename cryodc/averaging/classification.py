@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.alignment import (
-    NoiseNull,
-)
+from cryodc.alignment import NoiseNull
 from cryodc.fourier import NoiseModel
 
 UNASSIGNED = -1

@@ -27,20 +27,13 @@ from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.clustering import fit_mixture
 from cryodc.fourier import ParticleStack, soft_sphere
 
+SEARCH_SHELLS = 7.0
+"""Shells that poses are searched in, unless asked otherwise."""
 _CORE, _LARGE_CORE = 80, 240
 """Particles that a reference starts from, and where these cannot be aligned."""
-
-
 _CLAIMED = 0.25
 """A class takes a particle of a cluster that gave no reference if it explains it better than this share of its own."""
-
-
-SEARCH_SHELLS = 7.0
-
-
 _SETTLED = 0.005
-
-
 _FINEST = 0.7
 
 
@@ -188,9 +181,8 @@ class ClassLoop:
         """
         n_new = len(references) - len(kept)
         extra = empty_poses(len(self.particles), n_new, self.halves.device)
-        poses, names = self.poses.select(kept), ("rotations", "shifts", "scores")
         self.references, self.whole = references, [True] * len(kept) + [False] * n_new
-        self.poses = ClassPoses(*(torch.cat([getattr(p, name) for p in (poses, extra)], dim=1) for name in names))
+        self.poses = self.poses.select(kept).beside(extra)
         self._search(list(range(len(kept), len(references))))
 
     def result(self, junk: bool) -> Classification:

@@ -12,14 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryodc.alignment import (
-    FEWEST,
-    SIGNIFICANT,
-    ClassPoses,
-    References,
-    gain_of_two,
-    join_references,
-)
+from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two, join_references
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, valley_between
 from cryodc.fourier import density_mask
@@ -27,11 +20,11 @@ from cryodc.states import PosedBatch, fit_axes, measure
 
 _SAMPLE = 160
 _TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
-_POSE = ("rotations", "shifts", "scores")
 _AXES = 4
 _PARTS = (2, 3)
 _MOST_MEASURED = 2000
-_SHALLOWEST, _DEEPEST = 0.5, 0.25
+_MOST_FILLED, _LEAST_FILLED = 0.5, 0.25
+"""How full the valley between two classes may be where noise could fill it, and where it could not."""
 _AT_ONCE = 32
 
 
@@ -67,8 +60,7 @@ def _split_along_axes(loop: ClassLoop, rows: Tensor, label: int) -> References |
         labels = (torch.arange(len(members), device=members.device) >= len(chosen[0])).long()
         sub = _loop_of(loop, members, labels, label)
         sub.particles.noise = loop.particles.noise
-        poses = loop.poses.of(members, label)
-        sub.begin(ClassPoses(*(getattr(poses, name)[:, None].repeat_interleave(2, 1) for name in _POSE)), labels)
+        sub.begin(loop.poses.select([label, label]).rows(members), labels)
         pair = _pair_of(sub)
         if pair is not None:
             return pair
@@ -158,4 +150,4 @@ def _most_in_between(gap: float) -> float:
     gap
         Between the medians of the difference in the two classes.
     """
-    return min(_SHALLOWEST, max(_DEEPEST, 2 * math.exp(-(gap**2) / 16)))
+    return min(_MOST_FILLED, max(_LEAST_FILLED, 2 * math.exp(-(gap**2) / 16)))

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
+from cryodc.clustering import write_class_stars
 from cryodc.errors import InputError
 from cryodc.io import new_folder, read_text, require_empty
-from cryodc.particles import name_label, with_classes
+from cryodc.particles import name_label
 from cryodc.runs import (
     Clusters,
     RunFolder,
@@ -33,16 +34,18 @@ class NamedRun:
     sizes: tuple[int, ...]
 
 
-def read_names(path: Path) -> list[str]:
-    """Names of particles, one a line, as the report's lasso writes them; empty lines are skipped.
+def read_names(path: Path) -> dict[str, int]:
+    """Names of particles, one a line, as the report's lasso writes them, and the line of each; others are skipped.
 
     Raises
     ------
     InputError
         If the file cannot be read, or names none.
     """
-    names = [line.strip() for line in read_text(path, "the list of names").splitlines()]
-    named = list(dict.fromkeys(name for name in names if name))
+    named: dict[str, int] = {}
+    for number, line in enumerate(read_text(path, "the list of names").splitlines(), start=1):
+        if line.strip():
+            named.setdefault(line.strip(), number)
     if not named:
         raise InputError(
             "the list names no particle", file=path, expected="a particle name on each line", found="no text"
@@ -66,7 +69,7 @@ def rows_named(block: StarBlock, names: Path, source: Path) -> Int[NDArray[np.in
     """
     at = {name: row for row, name in enumerate(particle_names(block))}
     asked = read_names(names)
-    unknown = [(line, name) for line, name in enumerate(asked, start=1) if name not in at]
+    unknown = [(line, name) for name, line in asked.items() if name not in at]
     if unknown:
         first = next(iter(at))
         raise InputError(
@@ -129,11 +132,7 @@ def run_of_names(run: RunFolder, lists: Sequence[Path], out: Path) -> NamedRun:
         write_star(kept, made.particles)
         save_codes(made, codes.select(chosen))
         made.clusters.mkdir()
-        classes = with_classes(kept, (labels + 1).tolist())
-        write_star(classes, made.clusters / "clusters.star")
-        for label in range(len(lists)):
-            mine = classes.with_rows(block.name, np.flatnonzero(labels == label))
-            write_star(mine, made.clusters / f"class{label + 1:03d}.star")
+        write_class_stars(made.clusters, kept, labels, len(lists))
         told = f"{len(lists)} class{'' if len(lists) == 1 else 'es'}, chosen by name from {run.path.resolve()}"
         clusters = Clusters(chosen, labels, np.ones(len(rows)), 1.0, (), told)
         write_clusters(made.clusters, clusters, fingerprint_of_codes(made), requested=len(lists), seed=config["seed"])

@@ -7,9 +7,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.export.image_paths import keep_images_found
-from cryodc.runs import RunFolder, current_averages, load_config, require
-from cryodc.star import particle_block, read_star, write_star
+from cryodc.export.image_paths import write_chosen
+from cryodc.runs import RunFolder, current_averages, require
+from cryodc.star import particle_block, read_star
 
 
 def write_rows(run: RunFolder, rows: Int[NDArray[np.int64], " k"], out: Path) -> None:
@@ -38,7 +38,4 @@ def write_rows(run: RunFolder, rows: Int[NDArray[np.int64], " k"], out: Path) ->
     clustered = run.clusters / "clusters.star"
     star = clustered if clustered.exists() else require(run.particles, "cryodc train")
     document = read_star(star if current_averages(run) is None else run.averages / "particles.star")
-    block = particle_block(document)
-    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
-    chosen = document.with_rows(block.name, np.unique(rows))
-    write_star(keep_images_found(chosen, block.name, folders, out)[0], out)
+    write_chosen(run, document, particle_block(document).name, np.unique(rows), out)

@@ -9,11 +9,11 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.export.image_paths import keep_images_found
+from cryodc.export.image_paths import write_chosen
 from cryodc.export.named import particle_names, rows_named
 from cryodc.io import find_name
-from cryodc.runs import RunFolder, current_averages, current_classes, load_config, require, require_averages
-from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers, write_star
+from cryodc.runs import RunFolder, current_averages, current_classes, require, require_averages
+from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,7 @@ def select_run(
             found=f"none of {len(keep)} particles",
             remedy="keep more classes or tomograms, or lower --min-confidence",
         )
-    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
-    kept_rows = document.with_rows(block.name, np.flatnonzero(keep))
-    written, n_renamed = keep_images_found(kept_rows, block.name, folders, out)
-    write_star(written, out)
+    n_renamed = write_chosen(run, document, block.name, np.flatnonzero(keep), out)
     before = {number: int((numbers == number).sum()) for number in sorted(present)}
     kept = {number: int((numbers[keep] == number).sum()) for number in before}
     return Selection(before, kept, out, n_renamed)

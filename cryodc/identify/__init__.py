@@ -3,7 +3,7 @@
 from cryodc.identify.compare import ClassMap, Match, class_map, comparison_box, match
 from cryodc.identify.identify import NONE, identify_run
 from cryodc.identify.library import Known, Library, make_decoys, read_library
-from cryodc.identify.rank import MIN_AGREEMENT, MIN_Z, Verdict, rank
+from cryodc.identify.rank import MIN_AGREEMENT, MIN_Z, Ranking, rank
 
 __all__ = [
     "MIN_AGREEMENT",
@@ -13,7 +13,7 @@ __all__ = [
     "Known",
     "Library",
     "Match",
-    "Verdict",
+    "Ranking",
     "class_map",
     "comparison_box",
     "identify_run",

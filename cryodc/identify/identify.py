@@ -15,14 +15,15 @@ import torch
 from cryodc.fourier import agreeing_shells
 from cryodc.identify.compare import FEWEST_SHELLS, ClassMap, Match, class_map, comparison_box, match
 from cryodc.identify.library import library_files, make_decoys, read_library
-from cryodc.identify.rank import Verdict, rank
+from cryodc.identify.rank import Ranking, rank
 from cryodc.io import read_array, read_volume, replace_folder, write_text, write_volume
 from cryodc.runs import (
+    FSC_COLUMNS,
     ClassSummary,
     RunFolder,
     Summary,
     fingerprint_of_averages,
-    require,
+    read_table,
     require_averages,
     write_summary,
     writing,
@@ -34,6 +35,12 @@ NAME_LABEL = "cdcName"
 NONE = "none"
 """Name of a class that is nothing in the library, or cannot be compared."""
 Tell = Callable[[str], None]
+_BESIDE = ("mask", "coverage")
+_UNSAFE = re.compile(r"[^\w.-]")
+_COLUMNS = (
+    *("class", "rank", "name", "agreement", "z"),
+    *("resolution_fsc_0.5_angstrom", "resolution_fsc_0.143_angstrom", "hand", "hand_margin"),
+)
 
 
 class IdentifySummary(Summary):
@@ -58,14 +65,14 @@ class Identified:
         Of the library, or ``none``.
     why
         One sentence.
-    verdict, matches
+    ranking, matches
         Its candidates; None and empty where the class cannot be compared.
     """
 
     class_number: int
     name: str
     why: str
-    verdict: Verdict | None
+    ranking: Ranking | None
     matches: dict[str, Match]
 
 
@@ -135,9 +142,9 @@ def identify_run(
 
 def _read_classes(run: RunFolder, entries: list[ClassSummary]) -> dict[int, ClassMap]:
     """The averages that can be compared, all in one box."""
-    table = np.genfromtxt(require(run.averages / "fsc.csv", "cryodc average"), delimiter=",", names=True)
+    table = read_table(run.averages / "fsc.csv", FSC_COLUMNS, "cryodc average")
     curves = {
-        entry.class_number: table["fsc"][table["class"] == entry.class_number]
+        entry.class_number: table["fsc"][table["class"] == entry.class_number].to_numpy(dtype=np.float64, copy=True)
         for entry in entries
         if entry.aligned and entry.resolution_angstrom is not None
     }
@@ -157,27 +164,19 @@ def _read_classes(run: RunFolder, entries: list[ClassSummary]) -> dict[int, Clas
     return maps
 
 
-_BESIDE = ("mask", "coverage")
-_UNSAFE = re.compile(r"[^\w.-]")
-_COLUMNS = (
-    *("class", "rank", "name", "agreement", "z"),
-    *("resolution_fsc_0.5_angstrom", "resolution_fsc_0.143_angstrom", "hand", "hand_margin"),
-)
-
-
 def _write(folder: Path, run: RunFolder, found: list[Identified], maps: dict[int, ClassMap]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
     for one in found:
-        if one.verdict is None:
+        if one.ranking is None:
             continue
-        for place, (name, z) in enumerate(zip(one.verdict.order, one.verdict.z, strict=True), start=1):
+        for place, (name, z) in enumerate(zip(one.ranking.order, one.ranking.z, strict=True), start=1):
             its = one.matches[name]
             resolved = [f"{value:.1f}" if math.isfinite(value) else "" for value in its.resolutions]
             scores = [f"{its.agreement:.4f}", f"{z:.2f}", *resolved, its.hand, f"{its.hand_margin:.4f}"]
             table.writerow([one.class_number, place, name, *scores])
-        best, shown = one.verdict.order[0], maps[one.class_number]
+        best, shown = one.ranking.order[0], maps[one.class_number]
         file = f"class{one.class_number:03d}_{_UNSAFE.sub('_', best)}.mrc"
         registered = one.matches[best].registered.numpy().astype(np.float32)
         write_volume(folder / file, Volume(registered, shown.spacing_angstrom))

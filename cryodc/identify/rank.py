@@ -14,7 +14,7 @@ MIN_Z = 3.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Ranking:
     """Candidates of a class, best first.
 
     Parameters
@@ -35,7 +35,7 @@ class Verdict:
     why: str
 
 
-def rank(matches: Mapping[str, Match], decoys: Sequence[Match]) -> Verdict:
+def rank(matches: Mapping[str, Match], decoys: Sequence[Match]) -> Ranking:
     """Put candidates in order, and say whether the first stands out.
 
     Parameters
@@ -54,6 +54,6 @@ def rank(matches: Mapping[str, Match], decoys: Sequence[Match]) -> Verdict:
         f"{order[0]} agrees to {best:.2f} of what is expected, {z[0]:.1f} standard deviations above {len(null)} decoys"
     )
     if best >= MIN_AGREEMENT and z[0] >= MIN_Z:
-        return Verdict(tuple(order), z, order[0], told)
+        return Ranking(tuple(order), z, order[0], told)
     asked = f"{MIN_AGREEMENT:g} and {MIN_Z:g} are asked"
-    return Verdict(tuple(order), z, None, f"none of these: {told}; {asked}")
+    return Ranking(tuple(order), z, None, f"none of these: {told}; {asked}")

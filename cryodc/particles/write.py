@@ -15,11 +15,6 @@ from cryodc.star import (
     read_numbers,
 )
 
-VERDICT = "cdcVerdict"
-"""Column of what a particle's class is taken for."""
-UNASSIGNED = "unassigned"
-"""Its value for particles of no class."""
-
 
 def with_classes(document: StarDocument, class_numbers: Sequence[int] | NDArray[np.int64]) -> StarDocument:
     """Set rlnClassNumber, one per row: 1 for the first class, 0 for none.
@@ -89,8 +84,8 @@ def with_verdicts(
     verdicts
         Of each class.
     """
-    values = [verdicts[int(label)] if label >= 0 else UNASSIGNED for label in labels]
-    return document.with_column(particle_block(document).name, VERDICT, values)
+    values = [verdicts[int(label)] if label >= 0 else "unassigned" for label in labels]
+    return document.with_column(particle_block(document).name, "cdcVerdict", values)
 
 
 def with_subtomograms(

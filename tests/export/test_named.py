@@ -48,8 +48,10 @@ def test_what_a_list_may_not_hold_is_one_error_and_nothing_is_written(small_run:
     names = list(load_clusters(run).names)
     stranger = listed(tmp_path / "stranger.txt", [names[0], "nobody.mrc"])
     twice = [listed(tmp_path / "a.txt", names[:3]), listed(tmp_path / "b.txt", names[2:4])]
-    with pytest.raises(InputError, match="1 of 2 names are of no particle"):
+    with pytest.raises(InputError, match="1 of 2 names are of no particle") as caught:
         select_run(run, tmp_path / "kept.star", names=[stranger])
+    # The list begins with an empty line.
+    assert caught.value.row == 3
     with pytest.raises(InputError, match="names no particle"):
         select_run(run, tmp_path / "kept.star", names=[listed(tmp_path / "empty.txt", [])])
     with pytest.raises(InputError, match="in two lists"):
