@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 @data_dir_option
 @device_option
 def import_(star: Path, **options: Any) -> None:
-    """Make 3D subtomograms of stacks of 2D tilt images.
+    """Make 3D subtomograms of stacks of 2D tilt images, or of image series.
 
     STAR is an optimisation_set.star or a particles.star of RELION 5 or WarpTools --2d. Writes particles.star, with
     the rows and poses of the input, and for each particle a volume and its weight. Geometry, defocus and dose come
-    from tomograms.star.
+    from tomograms.star. Image series of Warp and M, with a row for every tilt, state all that themselves.
 
     Example: cryodc import optimisation_set.star --out subtomos/
     """
@@ -64,7 +64,8 @@ def import_(star: Path, **options: Any) -> None:
             **options,
         )
     out = console()
-    out.print(f"Geometry and defocus: {summary.tomograms}", markup=False, soft_wrap=True)
+    geometry = summary.tomograms or f"the rows of {summary.particles}, one for every tilt image"
+    out.print(f"Geometry and defocus: {geometry}", markup=False, soft_wrap=True)
     out.print(f"Coordinates: {summary.coordinates}", markup=False, soft_wrap=True)
     for line in _describe_hands(summary):
         out.print(line, markup=False, soft_wrap=True)

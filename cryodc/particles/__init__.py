@@ -15,12 +15,14 @@ from cryodc.particles.coordinates import (
     positive_numbers,
 )
 from cryodc.particles.images_2d import (
+    check_sections,
     check_stacks,
     holds_images,
     read_image,
     read_image_particles,
     read_images,
     read_metadata,
+    read_sections,
 )
 from cryodc.particles.inspection import Inspection, inspect_particles, raise_first
 from cryodc.particles.names import name_label, repeated_names, unwritable_names
@@ -43,6 +45,7 @@ __all__ = [
     "Poses",
     "Positions",
     "by_optics_group",
+    "check_sections",
     "check_stacks",
     "coordinate_frame",
     "has_coordinates",
@@ -59,6 +62,7 @@ __all__ = [
     "read_metadata",
     "read_particles",
     "read_positions",
+    "read_sections",
     "repeated_names",
     "require_particles",
     "unwritable_names",

@@ -73,7 +73,10 @@ def read_image_particles(document: StarDocument, finder: ImageFinder, check_imag
         raise problems[0].error
     spacing = common_pixel_size(document, groups)
     stated = common_value(document, groups, "box_size", "box size")
-    size = _check_sections(document, images, row_list, stated, spacing) if check_images else int(stated or 0)
+    size = int(stated or 0)
+    if check_images:
+        size = check_sections(document, images, row_list, stated, spacing)
+        _require_trainable(document, size)
     return ParticleSet(
         source=document.source,
         names=tuple(names),
@@ -108,14 +111,24 @@ def read_images(particles: ParticleSet) -> Float[NDArray[np.float32], "n h w"]:
     InputError
         If a stack cannot be read, or has become shorter.
     """
-    box = particles.box_size
-    images = np.empty((len(particles), box, box), np.float32)
+    return read_sections(particles.images, particles.box_size)
+
+
+def read_sections(references: Sequence[ImageReference], size: int) -> Float[NDArray[np.float32], "n h w"]:
+    """Read images that :func:`check_sections` found to be of one size, one stack after the other.
+
+    Raises
+    ------
+    InputError
+        If a stack cannot be read, or has become shorter.
+    """
+    images = np.empty((len(references), size, size), np.float32)
     members: dict[str, list[int]] = {}
-    for i, image in enumerate(particles.images):
+    for i, image in enumerate(references):
         members.setdefault(image.file, []).append(i)
     for indices in members.values():
-        stack = _open_stack(particles.images[indices[0]].path)
-        images[indices] = stack[np.array([particles.images[i].section for i in indices], dtype=np.int64)]
+        stack = _open_stack(references[indices[0]].path)
+        images[indices] = stack[np.array([references[i].section for i in indices], dtype=np.int64)]
     return images
 
 
@@ -148,13 +161,32 @@ def _open_stack(path: Path) -> NDArray[np.generic]:
         raise unreadable(path, error) from error
 
 
-def _check_sections(
-    document: StarDocument, images: Sequence[ImageReference], rows: list[int], stated: float | None, spacing: float
+def check_sections(
+    document: StarDocument,
+    images: Sequence[ImageReference],
+    rows: list[int],
+    stated: float | None,
+    spacing_angstrom: float,
 ) -> int:
-    """Size of the images, every one of which is in its stack."""
+    """Read the header of every stack: the one size of the images, every one of which is in its stack.
+
+    Parameters
+    ----------
+    document
+        The STAR.
+    images, rows
+        ``000001@stack.mrcs`` of each row, and its line.
+    stated, spacing_angstrom
+        Image size (None if it does not say) and pixel of the STAR.
+
+    Raises
+    ------
+    InputError
+        If a header cannot be read, or has another size or pixel, or a stack does not hold an image.
+    """
     first = {image.file: row for image, row in zip(images[::-1], rows[::-1], strict=True)}
     stacks = [ImageReference(file) for file in first]
-    size, sizes = check_stacks(stacks, list(first.values()), document.source, stated, spacing)
+    size, sizes = check_stacks(stacks, list(first.values()), document.source, stated, spacing_angstrom)
     n_images = dict(zip(first, sizes, strict=True))
     for image, row in zip(images, rows, strict=True):
         n = n_images[image.file]
@@ -166,6 +198,10 @@ def _check_sections(
                 expected=f"000001@{image.file} to {n:06d}@{image.file}",
                 found=str(image),
             )
+    return size
+
+
+def _require_trainable(document: StarDocument, size: int) -> None:
     if size % 2 or not 16 <= size <= 128:
         raise InputError(
             "images of this size cannot be trained on",
@@ -174,7 +210,6 @@ def _check_sections(
             found=str(size),
             remedy="extract the particles again, scaled to such a box",
         )
-    return size
 
 
 def check_stacks(

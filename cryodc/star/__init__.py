@@ -4,7 +4,14 @@ from cryodc.star.blocks import StarBlock
 from cryodc.star.compare import compare_stars
 from cryodc.star.difference import BlockComparison, Differences, StarComparison
 from cryodc.star.document import StarDocument, read_star, write_star
-from cryodc.star.layout import describe_layout, find_particle_block, holds_tilt_stacks, particle_block
+from cryodc.star.layout import (
+    describe_layout,
+    find_particle_block,
+    holds_image_series,
+    holds_tilt_stacks,
+    image_block,
+    particle_block,
+)
 from cryodc.star.lexer import without_collection
 from cryodc.star.optics import (
     OpticsGroup,
@@ -40,7 +47,9 @@ __all__ = [
     "find_particle_block",
     "group_number",
     "half_sets_of",
+    "holds_image_series",
     "holds_tilt_stacks",
+    "image_block",
     "number_texts",
     "numbers_of",
     "particle_block",

@@ -49,6 +49,20 @@ def find_particle_block(document: StarDocument) -> StarBlock:
     InputError
         If there is none, several could be it, or its rows are the tilt images of particles.
     """
+    block = image_block(document)
+    if _tilt_image_groups(block):
+        raise _tilt_images(document, block)
+    return block
+
+
+def image_block(document: StarDocument) -> StarBlock:
+    """Find the block that names images, whatever its rows are.
+
+    Raises
+    ------
+    InputError
+        If there is none, or several could be it.
+    """
     candidates = [block for block in document.blocks if block.is_loop and "rlnImageName" in block]
     named = [block for block in candidates if block.name == "particles"]
     chosen = named or candidates
@@ -72,8 +86,18 @@ def find_particle_block(document: StarDocument) -> StarBlock:
             expected=f"rows in data_{block.name}",
             found="none",
         )
-    _refuse_tilt_images(document, block)
     return block
+
+
+def holds_image_series(document: StarDocument) -> bool:
+    """Whether the rows are the tilt images of particles: the series of 2D images that Warp and M write.
+
+    Raises
+    ------
+    InputError
+        If there is no block of images, or several could be it.
+    """
+    return _tilt_image_groups(image_block(document)) > 0
 
 
 def holds_tilt_stacks(document: StarDocument) -> bool:
@@ -92,20 +116,17 @@ def _are_2d_stacks(general: StarBlock) -> bool:
     return text != "" and number_of(text) != 0
 
 
-def _refuse_tilt_images(document: StarDocument, block: StarBlock) -> None:
-    """Refuse the series of 2D images that Warp and M write: a row for every tilt of every particle."""
-    groups = _tilt_image_groups(block)
-    if groups:
-        raise InputError(
-            "these rows are the 2D tilt images of particles, as Warp and M write image series: a row is a tilt, and a "
-            "particle is an rlnGroupName",
-            file=document.source,
-            row=block.header_line + 1,
-            expected="one row for each particle",
-            found=f"{block.n_rows} tilt images of {groups} particles",
-            remedy="export the particles again as volumes, in Warp or M, or with `WarpTools ts_export_particles --3d`; "
-            "`cryodc import` reads what its --2d writes",
-        )
+def _tilt_images(document: StarDocument, block: StarBlock) -> InputError:
+    """The series of 2D images that Warp and M write has a row for every tilt of every particle."""
+    return InputError(
+        "these rows are the 2D tilt images of particles, as Warp and M write image series: a row is a tilt, and a "
+        "particle is an rlnGroupName",
+        file=document.source,
+        row=block.header_line + 1,
+        expected="one row for each particle",
+        found=f"{block.n_rows} tilt images of {_tilt_image_groups(block)} particles",
+        remedy=f"make 3D subtomograms of them: {import_command(document.source)}",
+    )
 
 
 def _tilt_image_groups(block: StarBlock) -> int:
@@ -113,7 +134,7 @@ def _tilt_image_groups(block: StarBlock) -> int:
 
     Dose and tilt set the B factor and scale of every tilt (rlnCtfBfactor, rlnCtfScalefactor), so they differ within
     a particle. They also differ between particles of one micrograph, after refinement of the CTF: these lie in other
-    places, and their micrograph belongs to one group.
+    places, and no micrograph has two groups.
     """
     dose = [label for label in ("rlnCtfBfactor", "rlnCtfScalefactor") if label in block]
     if "rlnGroupName" not in block or not dose or {"rlnTomoName", "rlnCtfImage"} & {*block.labels}:
@@ -127,11 +148,9 @@ def _tilt_image_groups(block: StarBlock) -> int:
         return len(set(zip(names, *(block.column(label) for label in labels), strict=True)))
 
     places = [label for label in ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ") if label in block]
-    several = len(groups) == 1 or (
-        "rlnMicrographName" in block and len(set(block.column("rlnMicrographName"))) < len(groups)
-    )
-    in_one_place = distinct(places) == len(groups) if places else several
-    return len(groups) if in_one_place and distinct(dose) > len(groups) else 0
+    several = "rlnMicrographName" in block and len(set(block.column("rlnMicrographName"))) < len(groups)
+    in_one_place = distinct(places) == len(groups) if places else len(groups) == 1
+    return len(groups) if (several or in_one_place) and distinct(dose) > len(groups) else 0
 
 
 def _refuse_2d(document: StarDocument, block: StarBlock) -> None:

@@ -5,7 +5,7 @@ the poses of the input hold as they stand.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -24,55 +24,20 @@ from cryodc.fourier import (
     multiply_by_transfer,
     subtract_background,
 )
-from cryodc.io import ImageFinder, file_names, new_folder, require_empty, write_array, write_json, write_volume
+from cryodc.io import ImageFinder, new_folder, require_empty, write_json
 from cryodc.particles import COORDINATE_PIXEL, IMAGE_PIXEL, with_subtomograms
-from cryodc.star import read_star, write_star
+from cryodc.star import holds_image_series, read_star, write_star
 from cryodc.tilts.defocus_hand import gradient_sign, gradient_terms
+from cryodc.tilts.import_series import import_image_series
 from cryodc.tilts.optimisation_set import find_particles, find_tomograms
 from cryodc.tilts.series import read_tilt_series
 from cryodc.tilts.stacks import TiltStacks, read_tilt_stacks, tomogram_names
-from cryodc.volumes import Volume
+from cryodc.tilts.written import DefocusHand, ImportSummary, choose_box, number_files, write_subtomograms
 
 _BATCH_BYTES = 1 << 30
 _MAX_BATCH = 32
 _HAND_SAMPLE = 500
 _HAND_SAMPLE_PER_TOMOGRAM = (5, 25)
-
-
-@dataclass(frozen=True)
-class DefocusHand:
-    """Whether defocus grows (1) or falls (−1) with depth in one tomogram.
-
-    Parameters
-    ----------
-    value
-        What was used.
-    stated
-        rlnTomoHand; None where the file does not say.
-    measured
-        What the images say; 0 where they do not, or were not asked.
-    score
-        By how many standard errors the images prefer 1 (positive) or −1.
-    """
-
-    value: int
-    stated: int | None
-    measured: int = 0
-    score: float = 0.0
-
-
-@dataclass(frozen=True)
-class ImportSummary:
-    """What was imported: files, particles, box and spacing, each tomogram's hand, how positions were read."""
-
-    star: Path
-    particles: Path
-    tomograms: Path
-    n_particles: int
-    box_size: int
-    spacing_angstrom: float
-    hands: Mapping[str, DefocusHand]
-    coordinates: str
 
 
 def import_tilt_stacks(
@@ -88,7 +53,9 @@ def import_tilt_stacks(
     on_start: Callable[[int], None] = lambda n_particles: None,
     on_batch: Callable[[int], None] = lambda n_particles: None,
 ) -> ImportSummary:
-    """Make 3D subtomograms and weights of stacks of 2D tilt images (RELION 5, WarpTools ``--2d``).
+    """Make 3D subtomograms and weights of 2D tilt images: stacks (RELION 5, WarpTools ``--2d``) or image series.
+
+    Image series of Warp and M have a row for every tilt; see :mod:`cryodc.tilts.image_series`.
 
     Parameters
     ----------
@@ -121,18 +88,37 @@ def import_tilt_stacks(
     where = choose_device(device)
     particle_star = find_particles(star, data_dir)
     document = read_star(particle_star)
+    if holds_image_series(document):
+        if tomograms is not None or hand != "auto":
+            raise InputError(
+                "rows of image series state orientation and defocus of every image: nothing else is used",
+                file=particle_star,
+                expected="neither --tomograms nor --hand",
+                found=f"--tomograms {tomograms}" if tomograms is not None else f"--hand {hand}",
+                remedy="leave the option out",
+            )
+        return import_image_series(
+            document,
+            out,
+            data_dir=data_dir,
+            box_size=box_size,
+            binning=binning,
+            device=where,
+            on_start=on_start,
+            on_batch=on_batch,
+        )
     names = tomogram_names(document)
     tomogram_star = tomograms or find_tomograms(star, particle_star, data_dir)
     series = read_tilt_series(tomogram_star, names, ImageFinder.beside(tomogram_star, data_dir))
     stacks = read_tilt_stacks(document, series, ImageFinder.beside(particle_star, data_dir))
-    box = _choose_box(stacks, box_size, binning)
+    box = choose_box(document, stacks.image_size, box_size, binning)
     hands = {name: _choose_hand(stacks, name, hand, where) for name in series}
     on_start(len(stacks))
-    files = _file_names(stacks)
+    files = number_files(stacks.tomograms)
     spacing = stacks.spacing_angstrom * binning
     with new_folder(out) as folder:
         for rows, result in _backproject_all(stacks, box, binning, hands, where):
-            _write_volumes(folder, [files[i] for i in rows], result, spacing)
+            write_subtomograms(folder, [files[i] for i in rows], result, spacing)
             on_batch(len(rows))
         told = stacks.frame.describe()
         summary = ImportSummary(
@@ -147,20 +133,6 @@ def import_tilt_stacks(
             written = written.with_column("optics", COORDINATE_PIXEL, document.block("optics").column(IMAGE_PIXEL))
         write_star(written, folder / summary.star.name)
     return summary
-
-
-def _choose_box(stacks: TiltStacks, box_size: int | None, binning: int) -> int:
-    largest = stacks.image_size // max(1, binning) // 2 * 2
-    box = largest if box_size is None else box_size
-    if binning < 1 or box < 8 or box % 2 or box > largest:
-        raise InputError(
-            "the box does not fit the images",
-            file=stacks.document.source,
-            expected=f"an even box from 8 to {largest} voxels: {stacks.image_size} pixels, {binning} to a voxel",
-            found=f"--box {box} --bin {binning}",
-            remedy="choose another --box or --bin",
-        )
-    return box
 
 
 def _choose_hand(stacks: TiltStacks, tomogram: str, hand: str, device: torch.device) -> DefocusHand:
@@ -235,21 +207,3 @@ def _load(
 
 def _depths(stacks: TiltStacks, rows: list[int], device: torch.device) -> Float[Tensor, "b t"]:
     return torch.from_numpy(np.stack([stacks.depths_angstrom(i) for i in rows])).float().to(device)
-
-
-def _write_volumes(out: Path, files: list[str], result: Backprojection, spacing_angstrom: float) -> None:
-    weights = torch.cat([result.weight, result.multiplicity], dim=1).cpu()
-    for file, volume, weight in zip(files, result.data.cpu(), weights, strict=True):
-        write_volume(out / f"{file}_data.mrc", Volume(volume.numpy(), spacing_angstrom))
-        write_array(out / f"{file}_weights.mrc", weight.numpy(), spacing_angstrom)
-
-
-def _file_names(stacks: TiltStacks) -> list[str]:
-    """``subtomograms/TOMOGRAM/000001``, numbered within each tomogram."""
-    counts: dict[str, int] = {}
-    folders = file_names(stacks.tomograms)
-    names = []
-    for tomogram in stacks.tomograms:
-        counts[tomogram] = counts.get(tomogram, 0) + 1
-        names.append(f"subtomograms/{folders[tomogram]}/{counts[tomogram]:06d}")
-    return names

@@ -48,13 +48,29 @@ def test_tilt_images_are_no_particles_for_any_verb(optics: bool, places: bool, t
     found = "15 tilt images of 3 particles"
     with pytest.raises(InputError) as trained:
         prepare_run(TrainRequest(star, tmp_path / "run"))
-    with pytest.raises(InputError) as imported:
-        import_tilt_stacks(star, tmp_path / "out")
-    errors = [trained.value, imported.value, check_particles(star).problems[0].error]
+    errors = [trained.value, check_particles(star).problems[0].error]
     assert {error.found for error in errors} == {found}
     assert len({str(error) for error in errors}) == 1
-    assert "ts_export_particles --3d" in str(errors[0].remedy)
+    assert f"cryodc import {star}" in str(errors[0].remedy)
     assert not (tmp_path / "run").exists()
+    # The verb that takes them says what this file lacks.
+    with pytest.raises(InputError, match="has no rlnDefocusV, rlnDefocusAngle, rlnAngleRot"):
+        import_tilt_stacks(star, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tilt_images_in_places_of_their_own_are_no_particles(tmp_path: Path) -> None:
+    """A place in the image differs between tilts; that a micrograph has several groups tells them."""
+    star = series(tmp_path, optics=False, places=True)
+    lines = star.read_text().splitlines()
+    rows = [i for i, line in enumerate(lines) if "@" in line]
+    for shift, i in enumerate(rows):
+        *kept, x, y = lines[i].split()
+        lines[i] = "  ".join([*kept, f"{float(x) + shift}", y])
+    star.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError) as raised:
+        find_particle_block(read_star(star))
+    assert raised.value.found == "15 tilt images of 3 particles"
 
 
 def test_tilt_images_of_one_particle_are_one_particle(tmp_path: Path) -> None:
