@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.check.wedge_fit import measured_fraction
-from cryodc.dataset import InputOptions
+from cryodc.dataset import InputOptions, fit_volume, fit_weight
 from cryodc.errors import InputError
 from cryodc.fourier import crop_weights, fourier_crop, wedge_from_tilt_range
 from cryodc.io import ImageReference, Problem, find_by_name, read_volume, read_weight
@@ -130,7 +130,7 @@ def read_usable(particles: ParticleSet, i: int) -> Float[Tensor, "d h w"] | Prob
             )
     except InputError as error:
         return Problem(int(particles.rows[i]), error)
-    return torch.from_numpy(voxels)
+    return fit_volume(particles, i, torch.from_numpy(voxels))
 
 
 def _weight_key(particles: ParticleSet, i: int, options: InputOptions) -> ImageReference | tuple[float, float] | None:
@@ -146,9 +146,9 @@ def _load_weight(weights: _Weights, particles: ParticleSet, i: int, options: Inp
         return None
     try:
         if isinstance(key, ImageReference):
-            weight = read_weight(key, particles.box_size)
+            weight = read_weight(key, particles.grid(i).box_size)
             weights.whitening |= weight.whitening
-            weights.add(key, torch.from_numpy(weight.transfer))
+            weights.add(key, fit_weight(particles, i, torch.from_numpy(weight.transfer)))
         else:
             weights.add(key, wedge_from_tilt_range(particles.box_size, *key, options.tilt_axis))
     except InputError as error:

@@ -7,7 +7,7 @@ from cryodc.dataset.pack_files import PackDtype, PackRecipe, find_problem, is_fi
 from cryodc.dataset.pack_writer import write_pack
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.packing import box_of_spacing, open_own_pack, open_pack, pack_particles
-from cryodc.dataset.reading import InputOptions, ParticleReader, whiten
+from cryodc.dataset.reading import InputOptions, ParticleReader, fit_volume, fit_weight, whiten
 from cryodc.dataset.view_config import ViewConfig
 from cryodc.dataset.views import (
     View,
@@ -36,6 +36,8 @@ __all__ = [
     "at_box",
     "box_of_spacing",
     "find_problem",
+    "fit_volume",
+    "fit_weight",
     "image_dataset",
     "is_finished",
     "load_dataset",

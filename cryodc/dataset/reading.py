@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.errors import InputError
-from cryodc.fourier import TiltAxis, crop_weights, fourier_crop, standardise, wedge_from_tilt_range
+from cryodc.fourier import (
+    TiltAxis,
+    crop_weights,
+    fourier_crop,
+    regrid,
+    regrid_weights,
+    standardise,
+    wedge_from_tilt_range,
+)
 from cryodc.io import ImageReference, find_by_name, read_volume, read_weight
 from cryodc.particles import ParticleSet
 
@@ -120,7 +128,7 @@ class ParticleReader:
         for i in range(start, stop):
             place = int(self.weight_index[i])
             if place == n_read:
-                transfer, _ = self._transfer(place)
+                transfer = self._fit_weight(i, self._transfer(place)[0])
                 weights[place - n_before] = transfer if box == transfer.shape[0] else crop_weights(transfer, box)
                 n_read += 1
             volumes[i - start] = self._volume(i, place)
@@ -138,9 +146,15 @@ class ParticleReader:
             )
         if self._must_whiten(place):
             volume = whiten(volume, self._transfer(place)[0])
+        volume = fit_volume(self._given, i, volume)
         if self.particles.box_size != volume.shape[0]:
             volume = fourier_crop(volume, self.particles.box_size)
         return standardise(-volume if self._options.invert else volume)
+
+    def _fit_weight(self, i: int, transfer: Float[Tensor, "d h hw"]) -> Float[Tensor, "D H HW"]:
+        """A weight of a file on the grid of the set; the wedge of a tilt range is made there."""
+        is_file = isinstance(self._sources[self.weight_index[i]], ImageReference)
+        return fit_weight(self._given, i, transfer) if is_file else transfer
 
     def _must_whiten(self, place: int) -> bool:
         if place not in self._whitens:
@@ -150,15 +164,15 @@ class ParticleReader:
     def _transfer(self, place: int) -> tuple[Float[Tensor, "d h hw"], bool]:
         """A weight at the box of the files, and whether its particles must be whitened by it."""
         if self._latest is None or self._latest[0] != place:
-            transfer, whitening = self._read_transfer(self._sources[place])
+            first = int(np.flatnonzero(self.weight_index == place)[0])
+            transfer, whitening = self._read_transfer(self._sources[place], self._given.grid(first).box_size)
             self._latest, self._whitens[place] = (place, transfer, whitening), whitening
         return self._latest[1:]
 
-    def _read_transfer(self, source: WeightSource) -> tuple[Float[Tensor, "d h hw"], bool]:
-        box = self._given.box_size
+    def _read_transfer(self, source: WeightSource, file_box: int) -> tuple[Float[Tensor, "d h hw"], bool]:
         if not isinstance(source, ImageReference):
-            return wedge_from_tilt_range(box, *source, self._options.tilt_axis), False
-        weight = read_weight(source, box)
+            return wedge_from_tilt_range(self._given.box_size, *source, self._options.tilt_axis), False
+        weight = read_weight(source, file_box)
         transfer = torch.from_numpy(weight.transfer)
         return (transfer.clamp_min(0).sqrt() if weight.whitening else transfer), weight.whitening
 
@@ -166,6 +180,20 @@ class ParticleReader:
         if self._given.weight_images is not None:
             return list(self._given.weight_images)
         return [_tilt_range(self._given, i, self._options) for i in range(len(self._given))]
+
+
+def fit_volume(particles: ParticleSet, i: int, volume: Float[Tensor, "d h w"]) -> Float[Tensor, "D H W"]:
+    """Bring the voxels of a file to the grid of the set, where optics groups differ."""
+    if particles.grids is None:
+        return volume
+    return regrid(volume, particles.box_size, particles.spacing_angstrom / particles.grids[i].spacing_angstrom)
+
+
+def fit_weight(particles: ParticleSet, i: int, weight: Float[Tensor, "d h hw"]) -> Float[Tensor, "D H HW"]:
+    """Bring the weight volume of a file to the grid of the set, where optics groups differ."""
+    if particles.grids is None:
+        return weight
+    return regrid_weights(weight, particles.box_size, particles.spacing_angstrom / particles.grids[i].spacing_angstrom)
 
 
 def crop_particles(particles: ParticleSet, box_size: int | None) -> ParticleSet:

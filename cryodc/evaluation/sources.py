@@ -97,6 +97,8 @@ class RunSources:
     def _wedge(self, place: int, tomogram: str) -> Float[NDArray[np.float64], "3 3"]:
         box = int(self._config["dataset"]["box_size"])
         if "rlnCtfImage" in self._block:
+            grids = self._particles.grids
+            box = box if grids is None else grids[self._rows[place]].box_size
             section, name = split_image_name(self._weight_names[self._rows[place]])
             found = ImageFinder.within([Path(folder) for folder in self._config["image_folders"]]).find(name)
             if found is None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from cryodc.dataset import fit_volume
 from cryodc.errors import InputError
 from cryodc.figures.volumes import read_particle
 from cryodc.fourier import low_pass, standardise
@@ -71,6 +72,9 @@ class ParticlePreviews:
         except InputError as error:
             return ShownParticle(None, None, error.problem)
         voxels = torch.from_numpy(raw)
+        if self.dims == 3:
+            voxels = fit_volume(self.particles, row, voxels)
+            raw = voxels.numpy()
         filtered = standardise(
             low_pass(voxels, voxels.shape[-1] / self.low_pass_voxels, dims=self.dims), dims=self.dims
         )

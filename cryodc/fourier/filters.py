@@ -142,6 +142,60 @@ def crop_weights(weights: Float[Tensor, "*batch d h hw"], box_size: int) -> Floa
     return weights[..., index, :, :][..., index, :][..., : half + 1]
 
 
+def regrid(volumes: Float[Tensor, "*batch d h w"], box_size: int, ratio: float) -> Float[Tensor, "*batch D H W"]:
+    """Interpolate to another even box of voxels ``ratio`` times as large; the centre and grey values stay.
+
+    By the Fourier series of the volume, of which what lies below the Nyquist frequency of the new voxels is kept. A
+    place outside the old box is 0.
+
+    Parameters
+    ----------
+    volumes
+        ``(…, d, h, w)``.
+    box_size, ratio
+        Of the new voxels; ``ratio`` may be any positive number.
+    """
+    old = volumes.shape[-1]
+    at = (torch.arange(box_size, device=volumes.device, dtype=torch.float64) - box_size // 2) * ratio
+    place = torch.arange(old, device=volumes.device, dtype=torch.float64) - old // 2
+    highest = math.ceil(old / (2 * max(1.0, ratio))) - 1
+    waves = torch.arange(1, highest + 1, device=volumes.device, dtype=torch.float64)
+    angles = 2 * math.pi / old * (at[:, None] - place)
+    matrix = (1 + 2 * torch.cos(angles[..., None] * waves).sum(dim=-1)) / old
+    matrix = (matrix * (at.abs() <= old / 2)[:, None]).to(volumes.dtype)
+    return torch.einsum("...dhw,Dd,Hh,Ww->...DHW", volumes, matrix, matrix, matrix)
+
+
+def regrid_weights(weights: Float[Tensor, "d h hw"], box_size: int, ratio: float) -> Float[Tensor, "D H HW"]:
+    """Half-Fourier weights on the grid that :func:`regrid` makes, linearly interpolated; 0 beyond the old grid.
+
+    Parameters
+    ----------
+    weights
+        ``(d, h, w // 2 + 1)`` in FFT order.
+    box_size, ratio
+        As there.
+    """
+    old = weights.shape[0]
+    half = box_size // 2
+    signed = torch.arange(-half, half, device=weights.device).roll(half)
+    step = old / (box_size * ratio)
+
+    def lines(indices: Tensor, n: int) -> Tensor:
+        """Which old lines a new one lies between, and how near."""
+        at = indices.double() * step
+        low = at.floor()
+        matrix = torch.zeros(len(indices), n, dtype=torch.float64, device=weights.device)
+        for line, share in ((low, 1 - (at - low)), (low + 1, at - low)):
+            there = (share > 0) & (line.abs() <= old // 2)
+            rows = torch.nonzero(there)[:, 0]
+            matrix[rows, line[there].long() % n] += share[there]
+        return matrix.to(weights.dtype)
+
+    around, across = lines(signed, old), lines(torch.arange(half + 1, device=weights.device), old // 2 + 1)
+    return torch.einsum("dhw,Dd,Hh,Ww->DHW", weights, around, around, across)
+
+
 def pad_box(volumes: Float[Tensor, "*batch d h w"], box_size: int) -> Float[Tensor, "*batch D H W"]:
     """Zero-pad to a larger even box; index ``N // 2`` stays the centre."""
     before = box_size // 2 - volumes.shape[-1] // 2

@@ -28,7 +28,7 @@ from cryodc.particles.inspection import Inspection, inspect_particles, raise_fir
 from cryodc.particles.names import name_label, repeated_names, unwritable_names
 from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
 from cryodc.particles.read import read_particles, require_particles
-from cryodc.particles.table import ParticleSet, Poses
+from cryodc.particles.table import Grid, ParticleSet, Poses
 from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms, with_verdicts
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "ORIGINS",
     "TILT_SERIES_PIXEL",
     "CoordinateFrame",
+    "Grid",
     "Inspection",
     "ParticleSet",
     "Poses",

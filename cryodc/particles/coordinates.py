@@ -143,6 +143,11 @@ def coordinate_frame(
     if optics is None:
         old = spacing_of_old_layout(document, block, cells)
         return CoordinateFrame(old, False, "" if old is None else "rlnDetectorPixelSize and rlnMagnification")
+    if IMAGE_PIXEL in optics and optics.n_rows > 1:
+        # A voxel of the tomogram is one of the images that were cut from it, group by group.
+        sizes = by_optics_group(document, block, optics, IMAGE_PIXEL)
+        if np.ptp(sizes) > _FRACTION * sizes[0]:
+            return CoordinateFrame(sizes, False, IMAGE_PIXEL)
     return CoordinateFrame(None)
 
 

@@ -1,7 +1,7 @@
 """Whether the headers of images agree with their STAR and with each other."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ class HeaderCheck:
         Headers that state no spacing, or exactly 1 Å, where the STAR states another.
     flat
         Positions of particles whose headers state one grey value, or none that is a number.
+    weight_shapes
+        How many weight files have each shape.
     """
 
     box_size: int | None
@@ -34,6 +36,7 @@ class HeaderCheck:
     problems: list[Problem]
     n_spacing_unset: int
     flat: list[int]
+    weight_shapes: Mapping[tuple[int, int, int], int]
 
 
 def check_headers(
@@ -99,7 +102,7 @@ def check_headers(
             else:
                 wrong = _wrong_spacing(header.path, expected_spacing, spacing_from, spacing)
             problems.append(Problem(row, wrong, unreadable=False))
-    return HeaderCheck(expected_box, expected_spacing, problems, n_unset, flat)
+    return HeaderCheck(expected_box, expected_spacing, problems, n_unset, flat, {})
 
 
 def check_weight_headers(

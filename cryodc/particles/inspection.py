@@ -1,25 +1,23 @@
 """Everything a particle STAR says and everything wrong with it: one path for reading and for checking."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.io import ImageFinder, ImageReference, Problem, resolve_images
-from cryodc.particles.headers import check_headers, check_weight_headers
+from cryodc.particles.grids import check_files, odd_box, stated_grids
 from cryodc.particles.names import name_label, repeated_images, repeated_names, unwritable_names
 from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
     OpticsGroup,
     StarBlock,
     StarDocument,
-    common_value,
     describe_layout,
     half_sets_of,
     particle_block,
@@ -114,10 +112,11 @@ def inspect_particles(
     cells = block.columns([label for label in _READ if label in block])
     notes: list[str] = []
     groups = read_optics(document, block, cells)
-    star_spacing = common_value(document, groups, "spacing_angstrom", "pixel size")
-    if star_spacing is None:
-        star_spacing = spacing_of_old_layout(document, block, cells)
-    star_box = common_value(document, groups, "box_size", "box size")
+    stated = stated_grids(document, block, groups)
+    if stated.spacing_angstrom is None:
+        stated = replace(stated, spacing_angstrom=spacing_of_old_layout(document, block, cells))
+    if stated.of_rows is not None:
+        notes.append(stated.describe())
     rows = block.line_numbers.astype(np.int64)
     row_list: list[int] = rows.tolist()
     label = name_label(cells)
@@ -135,31 +134,22 @@ def inspect_particles(
     problems += repeated_images(path, names, images, row_list)
     weights, missing = _resolve_weights(finder, cells, row_list, path, check_images)
     problems += missing
-    box, spacing = None if star_box is None else round(star_box), star_spacing
+    box, spacing = None if stated.box_size is None else round(stated.box_size), stated.spacing_angstrom
     if box is not None and box % 2:
-        raise InputError(
-            "the box size is odd",
-            file=path,
-            row=groups[0].row if groups else None,
-            expected="an even rlnImageSize",
-            found=str(box),
-            remedy="extract the particles again with an even box",
-        )
-    shapes: Counter[tuple[int, int, int]] = Counter()
+        raise odd_box(document, groups[0].row if groups else None, box)
+    shapes: Mapping[tuple[int, int, int], int] = {}
     flat: list[int] = []
     if check_images:
-        headers = check_headers(images, row_list, box, spacing)
-        box, spacing, flat = headers.box_size, headers.spacing_angstrom, headers.flat
+        headers = check_files(images, weights, row_list, stated)
+        box, spacing, flat, shapes = headers.box_size, headers.spacing_angstrom, headers.flat, headers.weight_shapes
         problems += headers.problems
         if headers.n_spacing_unset:
             notes.append(f"{headers.n_spacing_unset} image headers state no voxel spacing: the STAR's is used")
-        if weights is not None and box is not None:
-            weight_problems, shapes = check_weight_headers(weights, row_list, box)
-            problems += weight_problems
         if spacing is None and box is not None:
             problems.append(Problem(None, _no_spacing(path)))
     problems.sort(key=lambda problem: problem.row or 0)
-    poses = _read_poses(document, block, cells, spacing, notes)
+    pixels = np.array([grid.spacing_angstrom for grid in stated.of_rows]) if stated.of_rows else spacing or 1.0
+    poses = _read_poses(document, block, cells, pixels, notes)
     half_sets = _read_half_sets(cells, notes)
     tomograms = tuple(cells.get("rlnTomoName", cells.get("rlnMicrographName", [""] * len(names))))
     unreadable = {problem.row for problem in problems if problem.unreadable and problem.row is not None}
@@ -178,6 +168,7 @@ def inspect_particles(
             spacing_angstrom=spacing or 0.0,
             poses=None if poses is None else poses[kept],
             half_sets=None if half_sets is None else half_sets[kept],
+            grids=None if stated.of_rows is None else tuple(stated.of_rows[i] for i in keep),
         )
     return Inspection(
         document=document,
@@ -260,7 +251,7 @@ def _read_poses(
     document: StarDocument,
     block: StarBlock,
     cells: Mapping[str, Sequence[str]],
-    spacing_angstrom: float | None,
+    pixels_angstrom: Float[NDArray[np.float64], " n"] | float,
     notes: list[str],
 ) -> Poses | None:
     present = [label for label in _ANGLES if label in cells]
@@ -272,7 +263,7 @@ def _read_poses(
     if len(angles) > 1 and not angles.any():
         notes.append("every angle is 0: if the poses are unknown, average with --ignore-poses")
     unit = "Angst" if any(label in cells for label in _ORIGINS["Angst"]) else ""
-    scale = 1.0 if unit else spacing_angstrom or 1.0
+    scale = 1.0 if unit else pixels_angstrom
     origins = np.zeros((len(angles), 3))
     for axis, label in enumerate(_ORIGINS[unit]):
         if label in cells:

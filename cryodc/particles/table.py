@@ -41,6 +41,19 @@ class Poses:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Box size and voxel spacing of some files."""
+
+    box_size: int
+    spacing_angstrom: float
+
+    @property
+    def extent_angstrom(self) -> float:
+        """Edge of the box."""
+        return self.box_size * self.spacing_angstrom
+
+
+@dataclass(frozen=True)
 class ParticleSet:
     """Particles of one box size and voxel spacing, in the order of their STAR file.
 
@@ -59,11 +72,13 @@ class ParticleSet:
     tomograms
         Tomogram of each particle ("" where the STAR does not say).
     box_size, spacing_angstrom
-        Of every particle.
+        Of every particle as it is read.
     poses
         None where the STAR has no angles.
     half_sets
         ``(n,)`` rlnRandomSubset, 1 or 2, or None.
+    grids
+        Of the files of each particle, where optics groups differ; None where all files have box and spacing above.
 
     Raises
     ------
@@ -81,9 +96,10 @@ class ParticleSet:
     spacing_angstrom: float
     poses: Poses | None = None
     half_sets: Int[NDArray[np.int64], " n"] | None = None
+    grids: tuple[Grid, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("rows", "images", "weight_images", "tomograms", "poses", "half_sets"):
+        for field in ("rows", "images", "weight_images", "tomograms", "poses", "half_sets", "grids"):
             value = getattr(self, field)
             if value is not None and len(value) != len(self.names):
                 raise ValueError(f"{len(self.names)} names but {len(value)} {field}")
@@ -94,6 +110,10 @@ class ParticleSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def grid(self, i: int) -> Grid:
+        """Box and spacing of the files of one particle."""
+        return Grid(self.box_size, self.spacing_angstrom) if self.grids is None else self.grids[i]
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> "ParticleSet":
         """The particles at these positions, in this order."""
@@ -107,4 +127,5 @@ class ParticleSet:
             tomograms=tuple(self.tomograms[i] for i in keep),
             poses=None if self.poses is None else self.poses[keep],
             half_sets=None if self.half_sets is None else self.half_sets[keep],
+            grids=None if self.grids is None else tuple(self.grids[i] for i in keep),
         )

@@ -26,7 +26,7 @@ SAMPLES: dict[str, tuple[int, int, float] | str] = {
     "cryocat_R5_tutorial_run_tomograms.star": "holds no particles",
     "cryocat_relion5_1_run_it025_data.star.gz": (7488, 120, 4.828),
     "cryocat_relion_3.0.star": (3, 0, 5.364),
-    "cryocat_relion_3.1_optics2.star": "optics groups differ in pixel size",
+    "cryocat_relion_3.1_optics2.star": (3, 118, 3.446),
     "cryocat_relion_4.0.star.gz": (1746, 64, 3.942),
     "cryocat_warp2_matching_optimisation_set.star": "holds no particles",
     "cryocat_warp2_matching_tomograms.star": "holds no particles",
