@@ -1,5 +1,7 @@
 """Verbs in processes that the system kills at a file operation: ``python -m tests.sigkill RUN``; prints what was found.
 
+``python -m tests.sigkill RUN new`` kills verbs that make a folder of their own.
+
 A process of its own, since one that has threads cannot be forked.
 """
 
@@ -8,14 +10,25 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from cryodc.averaging import AverageRequest, average_run
 from cryodc.clustering import cluster_run
-from cryodc.export import export_run
+from cryodc.export import export_run, map_back
+from cryodc.generate import GenerateRequest, generate_run
+from cryodc.io import write_array
+from cryodc.picks import ExtractRequest, extract_subtomograms
 from cryodc.runs import RunFolder, current_classes, require_averages
+from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
+from cryodc.tilts import import_tilt_stacks
+from cryodc.training import EncodeRequest, encode_new
 from tests.kills import at_every_operation, content, hidden
+from tests.tilts.test_image_series import Series
 
 VERBS: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "cluster": (lambda run: cluster_run(run, 3), "clusters"),
@@ -24,8 +37,55 @@ VERBS: dict[str, tuple[Callable[[RunFolder], object], str]] = {
 }
 
 
-def kill_at(run: RunFolder, verb: Callable[[RunFolder], object], k: int) -> bool:
-    """Run a verb in a process that gets SIGKILL before its k-th file operation; whether it was killed."""
+def new_folders(run: RunFolder, work: Path) -> dict[str, Callable[[Path], object]]:
+    """Verbs that make a folder, of small input that is made in ``work``."""
+    rng = np.random.default_rng(0)
+    write_array(work / "TS_1.mrc", rng.standard_normal((24, 40, 40)).astype(np.float32), 10.0)
+    (work / "picks.csv").write_text("x,y,z\n10,10,12\n20,25,11\n28,14,12\n")
+    series = Series(work / "series").write()
+    star = run.path.parent / "sim/particles.star"
+    decoding = GenerateRequest(n_columns=2, n_steps=3, n_axes=1, n_particles=2, device="cpu", n_rows=2)
+    extraction = ExtractRequest([work / "TS_1.mrc"], work / "picks.csv", work, 8, tilt_range=(-60, 60))
+    simulation = SimulationConfig(n_per_map=3, n_tomograms=2, box_size=24, spacing_angstrom=15.0)
+    return {
+        "export": lambda out: export_run(run, out, ["relion", "warp", "dynamo"]),
+        "extract": lambda out: extract_subtomograms(replace(extraction, out=out)),
+        "import": lambda out: import_tilt_stacks(series, out, device="cpu"),
+        "generate": lambda out: generate_run(run, replace(decoding, out=out)),
+        "map-back": lambda out: map_back(run, out, size_xyz=(40, 40, 24)),
+        "encode": lambda out: encode_new(EncodeRequest(star, out, run)),
+        "simulate": lambda out: write_simulation(choose_proteins(["bilobe"], []), simulation, out),
+    }
+
+
+def try_new(work: Path, verb: Callable[[Path], object]) -> dict[str, object]:
+    """Kill a verb at operations from the first to the last of its folder; then run it again."""
+    out = work / "out"
+    with at_every_operation(work, lambda: None) as operations:
+        verb(out)
+    whole, n = names_and_sizes(out), len(operations)
+    found: dict[str, object] = {"files": len(whole)}
+    counts = {"killed": 0, "none": 0, "whole": 0, "part": 0, "again": 0}
+    places = sorted({1, 3, n // 2, n - 1, n})
+    for k in places:
+        shutil.rmtree(out)
+        counts["killed"] += kill_at(work, lambda: verb(out), k)
+        seen = names_and_sizes(out)
+        counts["none" if not seen else "whole" if seen == whole else "part"] += 1
+        if not out.exists():
+            verb(out)
+        counts["again"] += names_and_sizes(out) == whole and hidden(work) == []
+    shutil.rmtree(out)
+    return {**found, **counts, "tried": len(places)}
+
+
+def names_and_sizes(folder: Path) -> dict[str, int]:
+    """Every file that a reader sees; some hold the time, so that bytes differ."""
+    return {name: len(text) for name, text in content(folder).items()}
+
+
+def kill_at(within: Path, verb: Callable[[], object], k: int) -> bool:
+    """Run a verb in a process that gets SIGKILL before its k-th operation in a folder; whether it was killed."""
     child = os.fork()
     if child == 0:
         n_operations = 0
@@ -36,8 +96,8 @@ def kill_at(run: RunFolder, verb: Callable[[RunFolder], object], k: int) -> bool
             if n_operations == k:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        with at_every_operation(run.path, count):
-            verb(run)
+        with at_every_operation(within, count):
+            verb()
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
@@ -55,7 +115,7 @@ def try_verb(run: RunFolder, name: str) -> dict[str, object]:
     for k in places:
         shutil.rmtree(run.path)
         shutil.copytree(kept, run.path)
-        found["killed"] += kill_at(run, verb, k)
+        found["killed"] += kill_at(run.path, lambda: verb(run), k)
         seen = content(run.path / folder)
         found["old" if seen == old else "new" if seen == new else "mixed"] += 1
         # Readers take what is there.
@@ -72,4 +132,10 @@ def try_verb(run: RunFolder, name: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     there = RunFolder(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps({name: try_verb(there, name) for name in VERBS}))
+    if sys.argv[2:] == ["new"]:
+        with tempfile.TemporaryDirectory() as temporary:
+            made = Path(temporary)
+            tried = {name: try_new(made, verb) for name, verb in new_folders(there, made).items()}
+    else:
+        tried = {name: try_verb(there, name) for name in VERBS}
+    sys.stdout.write(json.dumps(tried))

@@ -4,6 +4,7 @@ A box is read around the voxel nearest to the pick and moved by the rest in Four
 exactly at index ``N // 2``. Binning crops the box's spectrum. Poses are kept: a crop is not turned.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,19 +148,18 @@ def extract_subtomograms(
                     extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
                 n_done += 1
                 on_particle(n_done, n_total)
+        if not extracted:
+            why = Counter(drop.why for drop in dropped)
+            # Raised here, so that no folder is left that would be in the way of the next try.
+            raise InputError(
+                "no particle is left: every box was dropped",
+                file=request.picks,
+                found="; ".join(f"{reason} ({n} of {len(dropped)})" for reason, n in why.items()),
+                remedy="see whether the picks are of these tomograms, and in which unit: --coordinate-spacing",
+            )
         if dropped:
             write_dropped(folder / "dropped.csv", dropped)
-        if extracted:
-            write_extracted(
-                folder / star.name, picks, extracted, request.box_size, spacing, tomograms[0].spacing_angstrom
-            )
-    if not extracted:
-        raise InputError(
-            "no particle is left: every box was dropped",
-            file=request.picks,
-            found=f"{len(dropped)} of {len(dropped)}: {dropped[0].why}",
-            remedy=f"see {request.out / 'dropped.csv'}",
-        )
+        write_extracted(folder / star.name, picks, extracted, request.box_size, spacing, tomograms[0].spacing_angstrom)
     counts = {tomogram_stem(path.name): 0 for path, _ in used}
     for particle in extracted:
         counts[particle.tomogram] += 1

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from cryodc.errors import InputError
-from cryodc.io import Atoms, read_structure, require_empty, write_array, write_text, write_volume
+from cryodc.io import Atoms, new_folder, read_structure, require_empty, write_array, write_text, write_volume
 from cryodc.simulation.config import SimulatedTiltSeries, SimulationConfig
 from cryodc.simulation.maps import read_map
 from cryodc.simulation.phantoms import DEMO_PHANTOMS, PHANTOMS, Phantom, phantom
@@ -29,7 +29,7 @@ def write_simulation(
 ) -> Truth:
     """Simulate particles into a new folder; few of them are held in memory at a time.
 
-    The folder gets particles.star (written last, so a folder that has it is complete), subtomograms/, weights/
+    The folder appears when all of it is written. It gets particles.star, subtomograms/, weights/
     (one half-Fourier volume in FFT order per tilt range; of tilt series, RELION's ``(2N, N, N/2 + 1)`` per particle),
     maps/ (the clean map of each protein), truth.csv and simulation.yaml.
 
@@ -55,23 +55,24 @@ def write_simulation(
     specimens = prepare_specimens(maps, config.box_size, config.spacing_angstrom, config.resolution_angstrom)
     truth = draw_truth(specimens, config)
     spacing = config.spacing_angstrom
-    for name, voxels in zip(truth.proteins, clean_maps(specimens, config), strict=True):
-        write_volume(out / "maps" / f"{name}.mrc", Volume(voxels.numpy(), spacing))
-    write = _write_wedged if config.tilt_series is None else _write_tilt_series
-    weight_files = write(specimens, truth, config, out, on_batch)
-    write_truth(out / "truth.csv", truth)
-    settings = {"proteins": list(truth.proteins), **config.settings()}
-    write_text(out / "simulation.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_particles(
-        out / "particles.star",
-        truth,
-        weight_files,
-        draw_coordinates(len(truth), config),
-        config.box_size,
-        spacing,
-        with_poses,
-        None if config.tilt_series is None else _recording(truth, config, config.tilt_series),
-    )
+    with new_folder(out) as folder:
+        for name, voxels in zip(truth.proteins, clean_maps(specimens, config), strict=True):
+            write_volume(folder / "maps" / f"{name}.mrc", Volume(voxels.numpy(), spacing))
+        write = _write_wedged if config.tilt_series is None else _write_tilt_series
+        weight_files = write(specimens, truth, config, folder, on_batch)
+        write_truth(folder / "truth.csv", truth)
+        settings = {"proteins": list(truth.proteins), **config.settings()}
+        write_text(folder / "simulation.yaml", yaml.safe_dump(settings, sort_keys=False))
+        write_particles(
+            folder / "particles.star",
+            truth,
+            weight_files,
+            draw_coordinates(len(truth), config),
+            config.box_size,
+            spacing,
+            with_poses,
+            None if config.tilt_series is None else _recording(truth, config, config.tilt_series),
+        )
     return truth
 
 

@@ -306,6 +306,21 @@ def test_a_pick_that_holds_no_image_is_dropped_with_the_reason(tmp_path: Path) -
     ]
 
 
+def test_where_every_box_is_dropped_no_folder_is_left_and_reasons_are_counted(tmp_path: Path) -> None:
+    """The next try, in another unit or at other picks, is not refused because of the first."""
+    voxels = np.random.default_rng(0).standard_normal((24, 24, 60)).astype(np.float32)
+    voxels[:, :, :16] = 5.0
+    with mrcfile.new(tmp_path / "t.mrc", voxels) as mrc:
+        mrc.voxel_size = 10.0
+        mrc.data[12, 12, 50] = np.nan
+    picks = tmp_path / "picks.csv"
+    picks.write_text("x,y,z\n8,12,12\n7,12,12\n52,12,12\n")
+    with pytest.raises(InputError, match="no particle is left") as caught:
+        extract_subtomograms(ExtractRequest([tmp_path / "t.mrc"], picks, tmp_path / "out", 8))
+    assert "the box is constant: it holds no image (2 of 3)" in str(caught.value.found)
+    assert not (tmp_path / "out").exists()
+
+
 def _request(tomograms: list[Path], picks: Path, out: Path, **options: object) -> ExtractRequest:
     return ExtractRequest(tomograms, picks, out, **{"box_size": 16, **options})  # type: ignore[arg-type]
 

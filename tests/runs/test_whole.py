@@ -251,22 +251,39 @@ def test_half_sets_that_leave_one_half_empty_are_split_anew_and_the_summary_says
     assert current_classes(run).n_clusters == 2
 
 
-def test_what_the_system_kills_leaves_the_old_result_or_the_new_one(run: RunFolder) -> None:
-    root = Path(__file__).parents[2]
+def killed(run: RunFolder, *which: str) -> dict[str, dict[str, int]]:
+    """What :mod:`tests.sigkill` found of the verbs that it killed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sigkill", str(run.path)],
-        cwd=root,
+        [sys.executable, "-m", "tests.sigkill", str(run.path), *which],
+        cwd=Path(__file__).parents[2],
         env=environment,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    found = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return found
+
+
+def test_what_the_system_kills_leaves_the_old_result_or_the_new_one(run: RunFolder) -> None:
+    found = killed(run)
     assert list(found) == ["cluster", "average", "export"]
     for name, counts in found.items():
         assert counts["differ"], name
         assert counts["killed"] == counts["tried"], (name, counts)
         assert counts["mixed"] == 0, (name, counts)
         assert counts["old"] >= 1, (name, counts)
+        assert counts["again"] == counts["tried"], (name, counts)
+
+
+def test_a_new_folder_that_the_system_kills_is_there_whole_or_not_at_all_and_is_begun_again(small_run: Path) -> None:
+    found = killed(RunFolder(small_run), "new")
+    assert set(found) == {"export", "extract", "import", "generate", "map-back", "encode", "simulate"}
+    for name, counts in found.items():
+        assert counts["files"] >= 3, (name, counts)
+        assert counts["killed"] == counts["tried"], (name, counts)
+        assert counts["part"] == 0, (name, counts)
+        assert counts["none"] >= 3, (name, counts)
         assert counts["again"] == counts["tried"], (name, counts)
