@@ -149,12 +149,12 @@ def extract_subtomograms(
                 n_done += 1
                 on_particle(n_done, n_total)
         if not extracted:
-            why = Counter(drop.why for drop in dropped)
+            reasons = Counter(drop.why for drop in dropped)
             # Raised here, so that no folder is left that would be in the way of the next try.
             raise InputError(
                 "no particle is left: every box was dropped",
                 file=request.picks,
-                found="; ".join(f"{reason} ({n} of {len(dropped)})" for reason, n in why.items()),
+                found="; ".join(f"{reason} ({n} of {len(dropped)})" for reason, n in reasons.items()),
                 remedy="see whether the picks are of these tomograms, and in which unit: --coordinate-spacing",
             )
         if dropped:
