@@ -33,7 +33,7 @@ from cryodc.io import (
     write_text,
 )
 from cryodc.picks import match_tomograms
-from cryodc.runs import RunFolder
+from cryodc.runs import RunFolder, given_summary, write_summary
 from cryodc.volumes import Volume
 
 
@@ -142,7 +142,16 @@ def map_back(
     templates = {
         number: load_template(run, number, spacing) for number in sorted(set(placements.classes[of_class].tolist()))
     }
+    given = {
+        "tomograms": [*tomograms],
+        "classes": sorted(classes),
+        "binning": binning,
+        "size_xyz": size_xyz,
+        "tomogram_file": None if tomogram_file is None else str(tomogram_file.resolve()),
+        "coordinate_spacing_angstrom": coordinate_spacing_angstrom,
+    }
     with new_folder(out) as folder:
+        write_summary(folder, given_summary(run, "map-back", **given))
         return [
             replace(
                 _map_one(placements, templates, plan, spacing, folder).within(out),

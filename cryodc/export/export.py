@@ -15,7 +15,7 @@ from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
-from cryodc.runs import RunFolder
+from cryodc.runs import RunFolder, given_summary, write_summary
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
 Program = Literal["relion", "warp", "dynamo"]
@@ -91,6 +91,9 @@ def export_run(
             write_text(folder / name, text)
             files.append(name)
         maps = _copy_maps(run, folder, placements.classes[keep])
+        settings = {"programs": sorted(programs), "classes": sorted(classes), "tomogram_size_xyz": tomogram_size_xyz}
+        settings["coordinate_spacing_angstrom"] = coordinate_spacing_angstrom
+        write_summary(folder, given_summary(run, "export", **settings))
     return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
 
 

@@ -1,7 +1,6 @@
 """Decoded volumes on disk: ``grid/`` and ``class001/`` … of ``generated/``, and whether they are of today's codes."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,15 @@ from numpy.typing import NDArray
 from cryodc.codes import Codes
 from cryodc.generate.decode import FIRST_QUANTILE, LAST_QUANTILE, TransferGrid, Traversal
 from cryodc.io import write_array, write_text
-from cryodc.runs import GridSummary, RunFolder, TraversalSummary, TraversedAxis, read_summary, write_summary
+from cryodc.runs import (
+    GridSummary,
+    RunFolder,
+    TraversalSummary,
+    TraversedAxis,
+    fingerprint_of_decoded,
+    read_summary,
+    write_summary,
+)
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,6 @@ class TraversalFolder:
     class_number: int
     series: tuple[tuple[Path, ...], ...]
     current: bool
-
-
-def fingerprint_of_decoded(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> str:
-    """What decoded volumes are made of: SHA-256 over the codes, and over the classes where there are some."""
-    digest = hashlib.sha256("\n".join(codes.names).encode())
-    for values in (codes.content, codes.transformation, codes.template_content, codes.template_pose, labels):
-        # So that what one lacks and another has is told apart.
-        digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
 
 
 def class_folder(folder: Path, class_number: int) -> Path:

@@ -13,10 +13,10 @@ from cryodc.generate.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.generate.decode import TransferGrid, Traversal, transfer_grid, traverse
 from cryodc.generate.decoders import Decoding, WhoseCodes, load_decoding
 from cryodc.generate.encoded_run import EncodedRun, load_encoded
-from cryodc.generate.folder import class_folder, fingerprint_of_decoded, write_grid, write_traversal
+from cryodc.generate.folder import class_folder, write_grid, write_traversal
 from cryodc.generate.pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
 from cryodc.io import atomic_path, new_folder, replace_folder, require_empty
-from cryodc.runs import RunFolder, writing
+from cryodc.runs import RunFolder, fingerprint_of_decoded, writing
 
 GRID = "grid"
 PARTICLES = "particles.png"

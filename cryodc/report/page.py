@@ -26,6 +26,7 @@ from cryodc.runs import (
     classes_if_any,
     current_averages,
     current_states,
+    fingerprint_of_shown,
     load_codes,
     load_config,
     read_table,
@@ -58,11 +59,13 @@ def write_report(run: RunFolder) -> Path:
     flat = previews.dims == 2
     decoded = decoded_section(run) if run.codes.exists() else None
     leakage = run_leakage(run) if run.codes.exists() and not flat else None
+    made_of = fingerprint_of_shown(run)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         _part("report.html.jinja")
     )
     page = template.render(
         title=" / ".join(run.path.resolve().parts[-2:]),
+        made_of=made_of,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         config=config,
         sections=_sections(config),

@@ -1,9 +1,14 @@
 """The current codes, clusters, averages and states of a run. Results made from earlier ones do not count."""
 
+import hashlib
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
 
+from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.runs.classes import Clusters
 from cryodc.runs.folder import RunFolder, require
@@ -11,6 +16,7 @@ from cryodc.runs.summaries import (
     SUMMARY,
     AverageSummary,
     ClusterSummary,
+    GivenSummary,
     StatesSummary,
     damaged,
     fingerprint,
@@ -32,6 +38,39 @@ def fingerprint_of_clusters(run: RunFolder) -> str:
 def fingerprint_of_averages(run: RunFolder) -> str:
     """Fingerprint of the averages that states are made from."""
     return fingerprint([require(run.averages / name, "cryodc average") for name in (SUMMARY, "particles.star")])
+
+
+def fingerprint_of_decoded(codes: Codes, labels: Int[NDArray[np.int64], " n"] | None) -> str:
+    """What decoded volumes are made of: SHA-256 over the codes, and over the classes where there are some."""
+    digest = hashlib.sha256("\n".join(codes.names).encode())
+    for values in (codes.content, codes.transformation, codes.template_content, codes.template_pose, labels):
+        # So that what one lacks and another has is told apart.
+        digest.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_of_shown(run: RunFolder) -> str:
+    """Fingerprint of all that a report shows: settings, losses, codes, and the summary of each result there is."""
+    results = [folder / SUMMARY for folder in (run.clusters, run.averages, run.identified)]
+    results += [path for folder in (run.states, run.generated) for path in sorted(folder.glob(f"*/{SUMMARY}"))]
+    shown = (run.config, run.log, run.codes, run.averages / "particles.star", *results)
+    return fingerprint([path for path in shown if path.exists()])
+
+
+def given_summary(run: RunFolder, verb: Literal["export", "map-back"], **settings: Any) -> GivenSummary:
+    """What is said in a folder for other programs: which averages of which run it is made of, and how.
+
+    Parameters
+    ----------
+    run
+        An averaged run.
+    verb
+        Which writes the folder.
+    settings
+        As the user gave them.
+    """
+    made_of = fingerprint_of_averages(run)
+    return GivenSummary(made_of=made_of, verb=verb, run=str(run.path.resolve()), settings=settings)
 
 
 def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:

@@ -1,5 +1,6 @@
 """How far a run is: what is done, what is of something earlier, who is writing into it, and what comes next."""
 
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from cryodc.errors import InputError
+from cryodc.runs.codes import load_codes
 from cryodc.runs.config import load_config
-from cryodc.runs.current import fingerprint_of_averages, fingerprint_of_clusters, fingerprint_of_codes
+from cryodc.runs.current import (
+    classes_if_any,
+    fingerprint_of_averages,
+    fingerprint_of_clusters,
+    fingerprint_of_codes,
+    fingerprint_of_decoded,
+    fingerprint_of_shown,
+)
 from cryodc.runs.folder import RunFolder
 from cryodc.runs.lock import written_by
-from cryodc.runs.summaries import SUMMARY, AverageSummary, ClusterSummary, StatesSummary, read_summary
+from cryodc.runs.summaries import SUMMARY, AverageSummary, ClusterSummary, StatesSummary, Summary, read_summary
 from cryodc.runs.tables import read_table
 
+# Their folders may lie anywhere, and need what the user chose.
+_FOR_OTHERS = ("export", "map-back", "encode", "identify")
 State = Literal["done", "begun", "stale", "missing", "damaged"]
 
 
@@ -78,7 +91,13 @@ def run_status(run: RunFolder) -> RunStatus:
         steps.append(_judged("average", run.averages / SUMMARY, partial(_averages, run)))
         found = sorted(run.states.glob(f"class*/{SUMMARY}"))
         steps += [_judged("states", path, partial(_states, run, path)) for path in found]
-    steps.append(_report(run, steps))
+        if (run.identified / SUMMARY).exists():
+            steps.append(_judged("identify", run.identified / SUMMARY, partial(_identified, run)))
+    decoded = sorted(run.generated.glob(f"*/{SUMMARY}"))
+    if decoded:
+        steps.append(_judged("generate", decoded[0], partial(_decoded, run, decoded)))
+    steps.append(_report(run))
+    steps += _given(run)
     return RunStatus(str(run.path), running, tuple(steps), None if running else _next(run, described, steps))
 
 
@@ -128,17 +147,69 @@ def _states(run: RunFolder, path: Path) -> tuple[bool, str]:
     return current, f"class {found.class_number}: {told}"
 
 
-def _report(run: RunFolder, steps: list[Step]) -> Step:
+def _identified(run: RunFolder) -> tuple[bool, str]:
+    current = _averages(run)[0] and _made_of(run.identified) == fingerprint_of_averages(run)
+    return current, "" if current else "of earlier averages"
+
+
+def _decoded(run: RunFolder, summaries: list[Path]) -> tuple[bool, str]:
+    classes = classes_if_any(run)
+    today = fingerprint_of_decoded(load_codes(run), None if classes is None else classes.labels)
+    stale = [path.parent.name for path in summaries if _made_of(path.parent) != today]
+    return not stale, f"{', '.join(stale)} of earlier codes or classes" if stale else ""
+
+
+def _report(run: RunFolder) -> Step:
     if not run.report.exists():
         return Step("report", "missing")
-    written = _time(run.report)
-    stale = any(step.finished is not None and step.finished > written for step in steps)
-    return Step("report", "stale" if stale else "done", "older than what it shows" if stale else "", written)
+    # Only the head is read: the page holds megabytes.
+    with run.report.open("rb") as page:
+        current = f'name="cryodc-made-of" content="{fingerprint_of_shown(run)}"'.encode() in page.read(2000)
+    return Step("report", "done" if current else "stale", "" if current else "of earlier results", _time(run.report))
+
+
+def _given(run: RunFolder) -> list[Step]:
+    """What `export`, `map-back` and `encode` made of this run, in the run folder or beside it."""
+    home, steps = run.path.resolve(), []
+    for path in sorted({*home.glob(f"*/{SUMMARY}"), *home.parent.glob(f"*/{SUMMARY}")}):
+        try:
+            told = json.loads(path.read_bytes())
+            mine = isinstance(told, dict) and Path(str(told.get("run"))) == home
+            made_of = told.get("made_of") if mine else None
+        except (OSError, ValueError):
+            continue
+        if mine:
+            verb = str(told.get("verb", "encode"))
+            current = made_of in _sources(run, verb)
+            place = path.parent.name if current else f"{path.parent.name}: of earlier results, make it again"
+            steps.append(Step(verb, "done" if current else "stale", place, _time(path)))
+    return steps
+
+
+def _sources(run: RunFolder, verb: str) -> set[str]:
+    """The fingerprints of today's results that a folder for others may be made of; none where these are stale."""
+    try:
+        if verb in ("export", "map-back"):
+            return {fingerprint_of_averages(run)} if _averages(run)[0] else set()
+        of_clusters = (run.clusters / SUMMARY).exists() and _clusters(run)[0]
+        return {fingerprint_of_clusters(run) if of_clusters else fingerprint_of_codes(run)}
+    except InputError:
+        return set()
+
+
+class _AnySummary(Summary):
+    """Any summary, of which only the source is of interest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _made_of(folder: Path) -> str:
+    return read_summary(folder, _AnySummary, "the command that made it").made_of
 
 
 def _next(run: RunFolder, described: dict[str, Any], steps: list[Step]) -> str | None:
-    """The first step that is not done."""
-    step = next((step for step in steps if step.state != "done"), None)
+    """The first step that is not done; folders for others are made again by whom they are for."""
+    step = next((step for step in steps if step.state != "done" and step.verb not in _FOR_OTHERS), None)
     if step is None:
         return None
     words = ["cryodc", step.verb, str(run.path)]

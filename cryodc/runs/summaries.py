@@ -182,6 +182,24 @@ class TraversalSummary(DecodedSummary):
     axes: list[TraversedAxis]
 
 
+class GivenSummary(Summary):
+    """summary.json of a folder for other programs; made of the averages, as states are.
+
+    Parameters
+    ----------
+    verb
+        Which wrote it.
+    run
+        The run folder.
+    settings
+        As the user gave them.
+    """
+
+    verb: Literal["export", "map-back"]
+    run: str
+    settings: dict[str, Any]
+
+
 S = TypeVar("S", bound=Summary)
 
 

@@ -28,6 +28,7 @@ from cryodc.particles import ParticleSet, holds_images, read_image_particles, re
 from cryodc.runs import (
     RunFolder,
     Summary,
+    fingerprint_of_clusters,
     fingerprint_of_codes,
     input_options,
     load_clusters,
@@ -78,7 +79,7 @@ class EncodeRequest:
 
 
 class EncodeSummary(Summary):
-    """summary.json of new particles; made of the codes of the run."""
+    """summary.json of new particles; made of the clusters of the run, or of its codes where it has none."""
 
     run: str
     star: str
@@ -239,7 +240,7 @@ def _write(request: EncodeRequest, document: StarDocument, encoded: Encoded) -> 
         if labels is not None and encoded.n_clusters is not None:
             write_class_stars(folder, document, labels, encoded.n_clusters)
         summary = EncodeSummary(
-            made_of=fingerprint_of_codes(request.run),
+            made_of=(fingerprint_of_codes if labels is None else fingerprint_of_clusters)(request.run),
             run=str(request.run.path.resolve()),
             star=str(request.star.resolve()),
             n_particles=len(encoded.codes),

@@ -10,8 +10,13 @@ import pytest
 from click.testing import CliRunner
 from cryodc_cli.look.status import status
 
+from cryodc.averaging import AverageRequest, average_run
 from cryodc.clustering import cluster_run
-from cryodc.runs import RunFolder, load_codes, run_status, save_codes, writing
+from cryodc.export import export_run, map_back
+from cryodc.generate import GenerateRequest, generate_run
+from cryodc.report import write_report
+from cryodc.runs import RunFolder, load_codes, load_config, run_status, save_codes, writing
+from cryodc.training import EncodeRequest, encode_new
 
 
 @pytest.fixture
@@ -29,11 +34,53 @@ def test_a_run_without_a_report_asks_for_one(run: RunFolder) -> None:
     assert states_of(run) == {"train": "done", "cluster": "done", "average": "done", "report": "missing"}
     assert found.next == f"cryodc report {run.path}"
     assert found.running is None
-    run.report.write_text("a page")
+    write_report(run)
+    assert states_of(run)["report"] == "done"
     assert run_status(run).next is None
-    # A report older than what it shows is stale.
+    # The time of a file says nothing: a run is copied, and unpacked.
     os.utime(run.report, (0, 0))
+    os.utime(run.codes, (2e9, 2e9))
+    assert states_of(run)["report"] == "done"
+    # Other averages of the same classes are other averages.
+    average_run(run, AverageRequest(ignore_poses=True, n_starts=1, seed=3))
     assert states_of(run)["report"] == "stale"
+
+
+def test_what_was_given_to_others_is_stale_where_it_is_of_earlier_results(run: RunFolder) -> None:
+    """Folders in the run and beside it say which averages, codes and classes they are of."""
+    star = run.path / "sim.star"
+    star.write_text((run.particles).read_text())
+    images = load_config(run)["image_folders"][-1]
+    export_run(run, run.path.parent / "for relion", ["relion"])
+    export_run(run, run.path / "exported", ["warp"])
+    map_back(run, run.path.parent / "mapped", size_xyz=(40, 40, 40))
+    encode_new(EncodeRequest(star, run.path.parent / "more", run, data_dir=Path(images)))
+    generate_run(run, GenerateRequest(n_columns=2, n_steps=3, n_axes=1, n_particles=2, device="cpu"))
+    told = json.loads((run.path.parent / "for relion/summary.json").read_text())
+    assert (told["verb"], told["run"], told["settings"]["programs"]) == ("export", str(run.path.resolve()), ["relion"])
+    given = {"for relion", "exported", "mapped", "more"}
+
+    def found() -> dict[str, str]:
+        steps = [step for step in run_status(run).steps if step.verb in ("export", "map-back", "encode")]
+        return {step.told.partition(":")[0]: step.state for step in steps}
+
+    assert found() == dict.fromkeys(given, "done")
+    assert states_of(run)["generate"] == "done"
+    write_report(run)
+    average_run(run, AverageRequest(ignore_poses=True, n_starts=1, seed=3))
+    assert found() == {**dict.fromkeys(given, "stale"), "more": "done"}
+    # What comes next is of the run itself.
+    assert run_status(run).next == f"cryodc report {run.path}"
+    cluster_run(run, 3)
+    assert found() == dict.fromkeys(given, "stale")
+    assert states_of(run)["generate"] == "stale"
+
+
+def test_a_folder_of_another_run_or_of_nothing_known_is_no_step(run: RunFolder) -> None:
+    for name, text in {"a": "{", "b": "[1]", "c": '{"run": "/elsewhere", "verb": "export", "made_of": "x"}'}.items():
+        (run.path.parent / name).mkdir()
+        (run.path.parent / name / "summary.json").write_text(text)
+    assert set(states_of(run)) == {"train", "cluster", "average", "report"}
 
 
 def test_other_clusters_make_averages_stale(run: RunFolder) -> None:
