@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
+from cryodc.io import atomic_path, new_folder, read_header, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
 from cryodc.runs import RunFolder, given_summary, write_summary
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
@@ -103,6 +103,8 @@ def _copy_maps(run: RunFolder, folder: Path, classes: NDArray[np.int64]) -> list
         for suffix in _MAPS:
             source = run.averages / f"class{number:03d}{suffix}.mrc"
             if source.exists():
+                # A map that was cut short must not go out under its name.
+                read_header(source)
                 with atomic_path(folder / source.name) as temporary:
                     shutil.copyfile(source, temporary)
                 copied.append(source.name)

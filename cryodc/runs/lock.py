@@ -31,8 +31,10 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
     was_there = run.path.exists()
     handle = _hold(run)
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, f"cryodc {verb}, process {os.getpid()}".encode())
+        # Only a message to others: on a full disk the lock holds without it.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"cryodc {verb}, process {os.getpid()}".encode())
         yield
     finally:
         _leave_nothing_of_nothing(run.path, was_there)

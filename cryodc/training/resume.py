@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cryodc.errors import InputError
+from cryodc.io import read_yaml
 from cryodc.models import TrainConfig
 from cryodc.runs import RunFolder, load_config
 from cryodc.training.request import TrainRequest
@@ -125,10 +124,9 @@ def with_later_settings(run: RunFolder, described: dict[str, Any]) -> dict[str, 
 def _is_run(run: RunFolder) -> bool:
     """Whether config.yaml is one of ours: many programs call their settings so."""
     try:
-        content = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return "cryodc_version" in read_yaml(run.config, "settings")
+    except InputError:
         return False
-    return isinstance(content, dict) and "cryodc_version" in content
 
 
 def _differences(name: str, begun: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:

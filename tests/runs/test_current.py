@@ -113,3 +113,14 @@ def test_a_damaged_file_is_one_error_that_names_it_and_the_verb_to_run_again(run
         assert verb in str(caught.value.remedy)
         path.write_bytes(whole)
     load_codes(run)
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", b"twice"])
+def test_a_map_that_is_not_whole_is_not_exported(damage: bytes, run: RunFolder, tmp_path: Path) -> None:
+    path = run.averages / "class002_half1.mrc"
+    whole = path.read_bytes()
+    path.write_bytes({b"": b"", b"cut": whole[:-400], b"twice": whole + whole}[damage])
+    with pytest.raises(InputError) as caught:
+        export_run(run, tmp_path / "out", ["relion"])
+    assert caught.value.file == path
+    assert not (tmp_path / "out").exists()
