@@ -167,7 +167,7 @@ def _average_class(
     )
     found.rotations[rows] = placed.rotations.double().cpu().numpy()
     found.origins_angstrom[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
-    verdict = judge_class(maps, placed.aligned, placed.note, found.peaks[rows], found.peaks)
+    verdict = judge_class(maps, stack, placed.aligned, placed.note, found.peaks[rows], found.peaks)
     result = write_class(folder, number, maps, found.rotations[rows], spacing, placed.aligned, placed.note, verdict)
     found.results.append(result)
     found.curves += curve_rows(number, maps, spacing)

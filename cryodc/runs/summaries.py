@@ -82,6 +82,7 @@ class ClassSummary(BaseModel):
     reason: str
     shape: dict[str, float]
     brightness: float
+    roundness: float | None
 
 
 class ClassificationSummary(BaseModel):
