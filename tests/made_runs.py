@@ -58,6 +58,7 @@ def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> No
             reason="as the test says",
             shape={},
             brightness=0.0,
+            roundness=None,
         )
         for number, resolution in resolutions.items()
     ]
