@@ -3,8 +3,11 @@
 import argparse
 import os
 import platform
+import resource
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +34,18 @@ def hardware() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def run_steps(steps: dict[str, tuple[list[str], Path]]) -> dict[str, int]:
+    """Run ``cryodc`` step by step, as a user types it; CPU seconds of every step whose product was not there."""
+    seconds = {}
+    for name, (words, product) in steps.items():
+        if not product.exists():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-m", "cryodc_cli.main", *words], check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds[name] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return seconds
 
 
 def run(main: Callable[[], None]) -> None:

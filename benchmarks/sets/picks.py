@@ -9,7 +9,6 @@ proteins are the greater part; and the CPU seconds of each command. Goes on wher
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.command import positive, run
+from benchmarks.command import positive, run, run_steps
 from benchmarks.measurements import RESULTS, find_result, save_result
 from cryodc.star import particle_block, read_star
 
@@ -49,19 +48,13 @@ def main() -> None:
         files = [str(arguments.maps / f"{name}.mrc.gz") for name in maps.split()]
         made = ["--maps", *files, "--counts", *counts.split(), *recorded.split(), "--seed", str(arguments.seed)]
         subprocess.run([sys.executable, str(arguments.tool), str(folder), *made], check=True)
-    seconds = {}
     train = ["train", str(folder / "particles.star"), "--out", str(folder_of_run), "--tilt-range", "-60", "60"]
     steps = {
         "train": ([*train, "--epochs", str(arguments.epochs)], folder_of_run / "codes.npz"),
         "cluster": (["cluster", str(folder_of_run)], folder_of_run / "clusters" / "clusters.star"),
         "average": (["average", str(folder_of_run), "--classify"], folder_of_run / "averages" / "particles.star"),
     }
-    for name, (words, product) in steps.items():
-        if not product.exists():
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-m", "cryodc_cli.main", *words], check=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds[name] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    seconds = run_steps(steps)
     truth = pd.read_csv(folder / "truth.csv")
     classes = score(truth, folder_of_run / "averages" / "particles.star")
     save_result(

@@ -17,7 +17,8 @@ from cryodc.fourier import agreeing_shells, mean_noise, shift_lattice
 LOWEST_RADIUS = 6.0
 """Shells that scores use at least."""
 _NEGLIGIBLE = 0.01
-_HOPELESS = 12.0
+_HOPELESS, _HOPELESS_SHARE = 4.0, 0.25
+"""A class whose score is lower than the best by this, and by this share of it, has no chance: poses on it can wait."""
 _SEARCH_STEP = 18.0
 
 
@@ -207,7 +208,8 @@ def refine_classes(
 
 def worth_refining(scores: Float[Tensor, "n k"]) -> Bool[Tensor, "n k"]:
     """Classes whose score is near a particle's best."""
-    return scores > scores.max(dim=1, keepdim=True).values - _HOPELESS
+    best = scores.max(dim=1, keepdim=True).values
+    return scores > best - (_HOPELESS_SHARE * best).clamp_min(_HOPELESS)
 
 
 def estimate_noise(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.fourier import ParticleSpectra, chunks, predict_with_jacobian, slices
+from cryodc.fourier import ParticleSpectra, chunks, phase_ramps, predict_with_jacobian, slices
 from cryodc.geometry import rotations_from_vectors
 
 
@@ -66,11 +66,12 @@ def _refine_chunk(
     n_steps: int,
     max_shift: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    device = particles.spectra.device
-    damping = torch.full((len(particles),), 1e-2, device=device)
+    if n_steps == 0:
+        return rotations, shifts, _scores(particles, references, reference_index, rotations, shifts)
+    damping = torch.full((len(particles),), 1e-2, device=particles.spectra.device)
+    diagonal = torch.eye(6, device=particles.spectra.device)
     best, residual_gradient, hessian = _normal_equations(particles, references, reference_index, rotations, shifts)
-    diagonal = torch.eye(6, device=device)
-    for _ in range(n_steps):
+    for left in reversed(range(n_steps)):
         scale = torch.diagonal(hessian, dim1=1, dim2=2).clamp_min(1e-12)
         damped = hessian + damping[:, None, None] * diagonal * scale[:, None]
         step = torch.linalg.solve(damped, residual_gradient[:, :, None])[:, :, 0]
@@ -78,40 +79,61 @@ def _refine_chunk(
         turn, move = step[:, :3], step[:, 3:]
         turn = turn * (0.2 / turn.norm(dim=1, keepdim=True).clamp_min(0.2))
         move = move / move.norm(dim=1, keepdim=True).clamp_min(1.0)
-        new_rotations = rotations_from_vectors(turn) @ rotations
-        new_shifts = shifts + move
-        score, new_gradient, new_hessian = _normal_equations(
-            particles, references, reference_index, new_rotations, new_shifts
-        )
-        accepted = (score > best) & (new_shifts.norm(dim=1) <= max_shift)
+        new = rotations_from_vectors(turn) @ rotations, shifts + move
+        if left:
+            score, new_gradient, new_hessian = _normal_equations(particles, references, reference_index, *new)
+        else:
+            score = _scores(particles, references, reference_index, *new)
+        accepted = (score > best) & (new[1].norm(dim=1) <= max_shift)
         best = torch.where(accepted, score, best)
-        rotations = torch.where(accepted[:, None, None], new_rotations, rotations)
-        shifts = torch.where(accepted[:, None], new_shifts, shifts)
-        residual_gradient = torch.where(accepted[:, None], new_gradient, residual_gradient)
-        hessian = torch.where(accepted[:, None, None], new_hessian, hessian)
-        damping = torch.where(accepted, damping * 0.3, damping * 8.0).clamp(1e-4, 1e6)
+        rotations = torch.where(accepted[:, None, None], new[0], rotations)
+        shifts = torch.where(accepted[:, None], new[1], shifts)
+        if left:
+            residual_gradient = torch.where(accepted[:, None], new_gradient, residual_gradient)
+            hessian = torch.where(accepted[:, None, None], new_hessian, hessian)
+            damping = torch.where(accepted, damping * 0.3, damping * 8.0).clamp(1e-4, 1e6)
     return rotations, shifts, best
+
+
+def _scores(
+    particles: ParticleSpectra, references: Tensor, reference_index: Tensor, rotations: Tensor, shifts: Tensor
+) -> Tensor:
+    """Score ``(n,)`` of each particle in its pose."""
+    fields = _fields(references[:, :2], particles, reference_index, rotations)
+    model = fields * particles.own_weights[:, None]
+    length = model.square().sum(dim=(1, 2)).clamp_min(1e-20).sqrt()
+    return (_centred(particles, shifts) * model).sum(dim=(1, 2)) / length
 
 
 def _normal_equations(
     particles: ParticleSpectra, references: Tensor, reference_index: Tensor, rotations: Tensor, shifts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score ``(n,)``, gradient ``(n, 6)`` and Gauss–Newton Hessian ``(n, 6, 6)``."""
-    ball = particles.ball
-    fields = torch.empty(len(particles), 8, len(ball), device=particles.spectra.device)
+    """Score ``(n,)``, gradient ``(n, 6)`` and Gauss–Newton Hessian ``(n, 6, 6)``, the scale at its best for each."""
+    fields = _fields(references, particles, reference_index, rotations)
+    predicted = predict_with_jacobian(fields, particles.ball, particles.own_weights, rotations).flatten(2)
+    # All products of the model, its derivatives and the particle at once.
+    products = predicted @ torch.cat([predicted, _centred(particles, shifts).flatten(1)[:, None]], dim=1).mT
+    power = products[:, 0, 0].clamp_min(1e-20)
+    amplitude = products[:, 0, 7] / power
+    on_model, on_particle = products[:, 1:, 0], products[:, 1:, 7]
+    # Derivatives without what a change of the scale makes up for: J − (J·m / m·m) m.
+    gradient_of_fit = amplitude[:, None] * (on_particle - amplitude[:, None] * on_model)
+    apart = products[:, 1:, 1:7] - on_model[:, :, None] * on_model[:, None] / power[:, None, None]
+    return amplitude * power.sqrt(), gradient_of_fit, amplitude.square()[:, None, None] * apart
+
+
+def _fields(references: Tensor, particles: ParticleSpectra, reference_index: Tensor, rotations: Tensor) -> Tensor:
+    """The slice ``(n, channels, p)`` of its own reference in each particle's rotation."""
+    if len(references) == 1:
+        return slices(references[0], particles.ball, rotations)
+    fields = references.new_empty(len(particles), references.shape[1], len(particles.ball))
     for c, fine in enumerate(references):
         rows = reference_index == c
-        if bool(rows.any()):
-            fields[rows] = slices(fine, ball, rotations[rows])
-    model, derivatives = predict_with_jacobian(fields, ball, particles.own_weights, rotations, shifts)
-    jacobian = torch.view_as_real(derivatives).flatten(2)
-    m = torch.view_as_real(model).flatten(1)
-    f = torch.view_as_real(particles.spectra).flatten(1)
-    power = m.square().sum(dim=1).clamp_min(1e-20)
-    amplitude = (f * m).sum(dim=1) / power
-    along = torch.einsum("njp,np->nj", jacobian, m) / power[:, None]
-    jacobian = (jacobian - along[:, :, None] * m[:, None]) * amplitude[:, None, None]
-    residual = f - amplitude[:, None] * m
-    gradient_of_fit = torch.einsum("njp,np->nj", jacobian, residual)
-    hessian = torch.einsum("nip,njp->nij", jacobian, jacobian)
-    return amplitude * power.sqrt(), gradient_of_fit, hessian
+        fields[rows] = slices(fine, particles.ball, rotations[rows])
+    return fields
+
+
+def _centred(particles: ParticleSpectra, shifts: Tensor) -> Tensor:
+    """Spectra ``(n, 2, p)`` whose shift is undone, real and imaginary part."""
+    spectra = particles.spectra * phase_ramps(particles.ball, shifts).conj()
+    return torch.stack([spectra.real, spectra.imag], dim=1)

@@ -62,36 +62,42 @@ def predict(
 
 
 def predict_with_jacobian(
-    fine: Float[Tensor, "n 8 p"],
+    fields: Float[Tensor, "n 8 p"],
     ball: FourierBall,
     weights: Float[Tensor, "n p"],
     rotations: Float[Tensor, "n 3 3"],
-    shifts_voxels: Float[Tensor, "n 3"],
-) -> tuple[Complex[Tensor, "n p"], Complex[Tensor, "n 6 p"]]:
-    """:func:`predict`, and how it changes with the pose.
+) -> Float[Tensor, "n 7 2 p"]:
+    """:func:`predict` before the shift, and how it changes with the pose; real and imaginary parts.
+
+    A shift multiplies all of these by one phase ramp of modulus 1. Compare them therefore with particles whose shift
+    is undone.
 
     Parameters
     ----------
-    fine
+    fields
         :func:`slices` of :func:`fine_gradient` for each particle.
-    ball, weights, rotations, shifts_voxels
+    ball, weights, rotations
         As in :func:`predict`.
 
     Returns
     -------
-    The prediction and its derivatives by a rotation vector ``ω`` (``A ← exp(ω) A``, zyx, radians) and a shift (voxels).
+    The prediction, and its derivatives by a rotation vector ``ω`` (``A ← exp(ω) A``, zyx, radians) and by a shift
+    (zyx, voxels).
     """
-    k = ball.frequencies
-    fields = torch.complex(fine[:, 0::2], fine[:, 1::2])
-    ramp = phase_ramps(ball, shifts_voxels) * weights
-    model = fields[:, 0] * ramp
-    gradient = torch.einsum("nij,njp->nip", rotations.to(fields.dtype), fields[:, 1:])
-    kz, ky, kx = k.unbind(dim=1)
-    gz, gy, gx = gradient.unbind(dim=1)
+    n, _, p = fields.shape
+    found = fields.new_empty(n, 7, 2, p)
+    weighted = (fields * weights[:, None]).reshape(n, 4, 2, p)
+    model = found[:, 0] = weighted[:, 0]
+    gradient = torch.bmm(rotations, weighted[:, 1:].flatten(2)).reshape(n, 3, 2, p)
     # −k × (A ∇V): turning the particle by ω moves the sampled frequency by −Aᵀ(ω × k). Components are zyx.
-    turned = torch.stack([ky * gx - kx * gy, kx * gz - kz * gx, kz * gy - ky * gz], dim=1) * ramp[:, None]
-    moved = (2j * math.pi / ball.box_size) * k.T * model[:, None]
-    return model, torch.cat([turned, moved], dim=1)
+    k = ball.frequencies.T
+    for axis, (i, j) in enumerate(((1, 2), (2, 0), (0, 1))):
+        torch.sub(k[i] * gradient[:, j], k[j] * gradient[:, i], out=found[:, 1 + axis])
+    # i k × (re + i im) = −k im + i k re
+    along = k * (2 * math.pi / ball.box_size)
+    torch.mul(-along, model[:, None, 1], out=found[:, 4:, 0])
+    torch.mul(along, model[:, None, 0], out=found[:, 4:, 1])
+    return found
 
 
 def score_poses(

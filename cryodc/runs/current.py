@@ -17,6 +17,7 @@ from cryodc.runs.summaries import (
     AverageSummary,
     ClusterSummary,
     GivenSummary,
+    Requested,
     StatesSummary,
     damaged,
     fingerprint,
@@ -73,7 +74,7 @@ def given_summary(run: RunFolder, verb: Literal["export", "map-back"], **setting
     return GivenSummary(made_of=made_of, verb=verb, run=str(run.path.resolve()), settings=settings)
 
 
-def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | Requested, seed: int) -> None:
     """Write summary.json of clusters.
 
     Parameters
@@ -85,14 +86,14 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
     made_of
         :func:`fingerprint_of_codes` of the codes that were clustered.
     requested
-        The number that the user gave; None for ``auto``.
+        The number that the user gave, ``auto``, or ``by hand`` for classes that the user chose the particles of.
     seed
         The seed of the clustering.
     """
     summary = ClusterSummary(
         made_of=made_of,
         n_clusters=clusters.n_clusters,
-        requested="auto" if requested is None else requested,
+        requested=requested,
         sizes=clusters.sizes,
         stability=round(clusters.stability, 4),
         verdict=clusters.verdict,
@@ -103,6 +104,11 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
         confidence=[round(float(value), 4) for value in clusters.confidence],
     )
     write_summary(folder, summary)
+
+
+def made_by_hand(run: RunFolder) -> bool:
+    """Whether the user chose the particles of each cluster."""
+    return read_summary(run.clusters, ClusterSummary, "cryodc cluster").requested == "by hand"
 
 
 def load_clusters(run: RunFolder) -> Clusters:

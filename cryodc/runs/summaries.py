@@ -34,11 +34,15 @@ class Summary(BaseModel):
     made_of: str
 
 
+Requested = Literal["auto", "by hand"]
+"""How many clusters there are to be was left to `cryodc cluster`, or a user chose the particles of each."""
+
+
 class ClusterSummary(Summary):
     """clusters/summary.json; made of codes.npz."""
 
     n_clusters: int = Field(ge=1)
-    requested: int | Literal["auto"]
+    requested: int | Requested
     sizes: list[int]
     stability: float
     verdict: str
@@ -78,6 +82,7 @@ class ClassSummary(BaseModel):
     reason: str
     shape: dict[str, float]
     brightness: float
+    roundness: float | None
 
 
 class ClassificationSummary(BaseModel):

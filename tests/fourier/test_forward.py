@@ -111,7 +111,10 @@ def test_the_jacobian_is_the_slope_of_the_prediction() -> None:
     gradient = fine_gradient(volume.float())
     pose = rotations.float(), shifts.float()
     fields = torch.cat([slices(gradient, ball, pose[0][i : i + 1]) for i in range(2)])
-    model, jacobian = predict_with_jacobian(fields, ball, weights, *pose)
+    predicted = predict_with_jacobian(fields, ball, weights, pose[0])
+    ramp = phase_ramps(ball, pose[1])[:, None]
+    shifted = torch.complex(predicted[:, :, 0], predicted[:, :, 1]) * ramp
+    model, jacobian = shifted[:, 0], shifted[:, 1:]
     fine = fine_spectrum(volume[None])[0].float()
     torch.testing.assert_close(model, predict(fine, ball, weights, *pose), rtol=1e-4, atol=1e-3)
     step = 1e-4
