@@ -43,7 +43,10 @@ _DECODED = GenerateRequest(n_columns=2, n_steps=3, n_axes=1, n_particles=2, devi
 # Each verb with lengths of which some of its files have more: from the first byte to the last file.
 VERBS: dict[str, tuple[Callable[[RunFolder], object], tuple[int, ...]]] = {
     "cluster": (lambda run: cluster_run(run, 3), (0, 1500, 4000)),
-    "average": (lambda run: average_run(run, AverageRequest(ignore_poses=True, n_starts=1, seed=3)), (5000, 50_000)),
+    "average": (
+        lambda run: average_run(run, AverageRequest(ignore_poses=True, classify=False, n_starts=1, seed=3)),
+        (5000, 50_000),
+    ),
     "states": (lambda run: find_states(run, 1, 1, n_starts=1), (2000,)),
     "generate": (lambda run: generate_run(run, _DECODED), (2000,)),
     "report": (write_report, (0, 100_000)),
