@@ -104,7 +104,7 @@ class ClassificationSummary(BaseModel):
     unassigned: int = 0
     unaligned_clusters: list[int] = []
     false_positive_rate: float | None = None
-    excess_threshold: float | None = None
+    excess_threshold: list[float] | None = None
     cluster_to_class: list[list[int]] = []
     cluster_to_unassigned: list[int] = []
     labels: list[int] | None = None
