@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
 )
 @coordinate_spacing_option
-@click.option("--out", type=OutPath(), required=True, help="The folder to make; refused if it holds anything.")
+@click.option(
+    "--anndata",
+    type=OutPath(dir_okay=False),
+    metavar="CODES.h5ad",
+    help="Codes, embedding, coordinates and every column of the STAR as one file, for scanpy; needs no averages.",
+)
+@click.option("--out", type=OutPath(), help="The folder to make; refused if it holds anything. Not for --anndata.")
 def export(
     run: Path | None,
     relion: bool,
@@ -33,15 +39,17 @@ def export(
     classes: str | None,
     tomogram_size: tuple[int, int, int] | None,
     coordinate_spacing: float | None,
-    out: Path,
+    anndata: Path | None,
+    out: Path | None,
 ) -> None:
     """Export particles with classes and poses to RELION, Warp and M, or Dynamo, with the maps beside them.
 
-    Copies the average, post-processed map, half maps and mask of each class.
+    Copies the average, post-processed map, half maps and mask of each class. --anndata writes the codes, for a look
+    with scanpy: all particles, unassigned ones too.
 
     Example: cryodc export run/ --relion --class 1,3 --out for_relion/
     """
-    from cryodc.export import export_run, parse_classes
+    from cryodc.export import export_anndata, export_run, parse_classes
 
     chosen: list[Program] = []
     if relion:
@@ -50,18 +58,25 @@ def export(
         chosen.append("warp")
     if dynamo:
         chosen.append("dynamo")
-    if not chosen:
-        raise click.UsageError("say for which program: --relion, --warp or --dynamo")
+    if not chosen and anndata is None:
+        raise click.UsageError("say for which program: --relion, --warp, --dynamo or --anndata")
+    if bool(chosen) != (out is not None):
+        raise click.UsageError("--out names the folder of --relion, --warp and --dynamo: give both, or neither")
     numbers = [] if classes is None else parse_classes(classes)
+    folder, printer = resolve_run(run), console()
+    if anndata is not None:
+        n_particles = export_anndata(folder, anndata)
+        printer.print(f"{n_particles} particles: {anndata}", markup=False, soft_wrap=True)
+    if out is None:
+        return
     result = export_run(
-        resolve_run(run),
+        folder,
         out,
         chosen,
         classes=numbers,
         tomogram_size_xyz=tomogram_size,
         coordinate_spacing_angstrom=coordinate_spacing,
     )
-    printer = console()
     printer.print(f"{result.n_particles} particles, {len(result.maps)} maps", markup=False)
     for file in result.files:
         printer.print(f"Wrote {file}", markup=False, soft_wrap=True)
