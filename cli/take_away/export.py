@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 @click.option("--relion", is_flag=True, help="particles.star, with every character of your STAR that was not changed.")
 @click.option("--warp", is_flag=True, help="warp.star, for WarpTools and M.")
 @click.option("--dynamo", is_flag=True, help="dynamo.tbl, in voxels of the subtomograms.")
+@click.option("--chimerax", is_flag=True, help="Scenes with the averages at their particles; for ArtiaX too.")
 @click.option("--class", "classes", metavar="CLASSES", help="Classes to export, as in 1,3-5.  [default: all]")
 @click.option(
     "--tomogram-size",
     nargs=3,
     type=click.IntRange(min=1),
     metavar="X Y Z",
-    help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5); --warp, --dynamo.",
+    help="Tomogram in voxels of the subtomograms, where the STAR counts from its centre (RELION 5).",
 )
 @coordinate_spacing_option
 @click.option(
@@ -36,13 +37,14 @@ def export(
     relion: bool,
     warp: bool,
     dynamo: bool,
+    chimerax: bool,
     classes: str | None,
     tomogram_size: tuple[int, int, int] | None,
     coordinate_spacing: float | None,
     anndata: Path | None,
     out: Path | None,
 ) -> None:
-    """Export particles with classes and poses to RELION, Warp and M, or Dynamo, with the maps beside them.
+    """Export particles with classes and poses to RELION, Warp and M, Dynamo or ChimeraX, with the maps.
 
     Copies the average, post-processed map, half maps and mask of each class. --anndata writes the codes, for a look
     with scanpy: all particles, unassigned ones too.
@@ -51,17 +53,12 @@ def export(
     """
     from cryodc.export import export_anndata, export_run, parse_classes
 
-    chosen: list[Program] = []
-    if relion:
-        chosen.append("relion")
-    if warp:
-        chosen.append("warp")
-    if dynamo:
-        chosen.append("dynamo")
+    flags: dict[Program, bool] = {"relion": relion, "warp": warp, "dynamo": dynamo, "chimerax": chimerax}
+    chosen = [program for program, is_wanted in flags.items() if is_wanted]
     if not chosen and anndata is None:
-        raise click.UsageError("say for which program: --relion, --warp, --dynamo or --anndata")
+        raise click.UsageError("say for which program: --relion, --warp, --dynamo, --chimerax or --anndata")
     if bool(chosen) != (out is not None):
-        raise click.UsageError("--out names the folder of --relion, --warp and --dynamo: give both, or neither")
+        raise click.UsageError("--out names the folder of every program but --anndata: give both, or neither")
     numbers = [] if classes is None else parse_classes(classes)
     folder, printer = resolve_run(run), console()
     if anndata is not None:

@@ -1,4 +1,4 @@
-"""Export a run to RELION, Warp and M, or Dynamo: particles with poses, and the maps beside them."""
+"""Export a run to RELION, Warp and M, Dynamo or ChimeraX: particles with poses, and the maps beside them."""
 
 import re
 import shutil
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
+from cryodc.export.programs import write_scenes
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
 from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
-Program = Literal["relion", "warp", "dynamo"]
+Program = Literal["relion", "warp", "dynamo", "chimerax"]
 _MAPS = ("", "_postprocess", "_half1", "_half2", "_mask")
 
 
@@ -51,11 +52,12 @@ def export_run(
         Folder to make; it may not hold anything. It appears whole, when all is written.
     programs
         ``relion``: rows of averages/particles.star, every other character kept. ``warp``: a STAR for WarpTools and M,
-        the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms.
+        the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms. ``chimerax``: scenes.
     classes
         Class numbers; empty exports all, but not the unassigned (class 0), which have no pose.
     tomogram_size_xyz
         Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
+        With it ``chimerax`` counts from the corner too.
     coordinate_spacing_angstrom
         Å per unit of the coordinates, over what the STAR says.
 
@@ -68,7 +70,7 @@ def export_run(
     placements = load_placements(run, coordinate_spacing_angstrom)
     keep = np.flatnonzero(placements.of_classes(classes))
     notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
-    if not {"warp", "dynamo"}.isdisjoint(programs):
+    if not {"warp", "dynamo", "chimerax"}.isdisjoint(programs):
         notes.append(f"coordinates of your STAR were read as {placements.coordinates}")
     texts: dict[str, str] = {}
     if "warp" in programs:
@@ -90,6 +92,10 @@ def export_run(
         for name, text in texts.items():
             write_text(folder / name, text)
             files.append(name)
+        if "chimerax" in programs:
+            scenes, told = write_scenes(folder, run, placements, keep, tomogram_size_xyz)
+            files += scenes
+            notes += told
         maps = _copy_maps(run, folder, placements.classes[keep])
     return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
 
