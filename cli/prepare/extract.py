@@ -10,6 +10,7 @@ from cryodc_cli.options import (
     console,
     print_next,
     tilt_axis_option,
+    tilt_ranges_option,
 )
 
 _N_SHOWN = 5
@@ -49,11 +50,7 @@ _N_SHOWN = 5
     metavar="MIN MAX",
     help="Tilt angles in degrees: writes the weights.",
 )
-@click.option(
-    "--tilt-ranges",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
-)
+@tilt_ranges_option
 @tilt_axis_option
 @click.option(
     "--normalise/--no-normalise", default=True, show_default=True, help="Each box to mean 0, standard deviation 1."
@@ -75,8 +72,8 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
     """
     from cryodc_cli.progress import progress
 
-    from cryodc.io import read_tilt_ranges
     from cryodc.picks import ExtractRequest, extract_subtomograms
+    from cryodc.tilt_angles import read_tilt_ranges
 
     request = ExtractRequest(
         tomograms=tomograms,
