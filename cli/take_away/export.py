@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 @click.option("--warp", is_flag=True, help="warp.star, for WarpTools and M.")
 @click.option("--dynamo", is_flag=True, help="dynamo.tbl, in voxels of the subtomograms.")
 @click.option("--chimerax", is_flag=True, help="Scenes with the averages at their particles; for ArtiaX too.")
+@click.option(
+    "--copick",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="CONFIG.json",
+    help="copick.json: the project of this config, with the classes as picks in a new overlay.",
+)
 @click.option("--class", "classes", metavar="CLASSES", help="Classes to export, as in 1,3-5.  [default: all]")
 @click.option(
     "--tomogram-size",
@@ -38,6 +44,7 @@ def export(
     warp: bool,
     dynamo: bool,
     chimerax: bool,
+    copick: Path | None,
     classes: str | None,
     tomogram_size: tuple[int, int, int] | None,
     coordinate_spacing: float | None,
@@ -55,9 +62,10 @@ def export(
 
     flags: dict[Program, bool] = {"relion": relion, "warp": warp, "dynamo": dynamo, "chimerax": chimerax}
     chosen = [program for program, is_wanted in flags.items() if is_wanted]
-    if not chosen and anndata is None:
-        raise click.UsageError("say for which program: --relion, --warp, --dynamo, --chimerax or --anndata")
-    if bool(chosen) != (out is not None):
+    into_folder = bool(chosen) or copick is not None
+    if not into_folder and anndata is None:
+        raise click.UsageError("say for which: --relion, --warp, --dynamo, --chimerax, --copick or --anndata")
+    if into_folder != (out is not None):
         raise click.UsageError("--out names the folder of every program but --anndata: give both, or neither")
     numbers = [] if classes is None else parse_classes(classes)
     folder, printer = resolve_run(run), console()
@@ -73,6 +81,7 @@ def export(
         classes=numbers,
         tomogram_size_xyz=tomogram_size,
         coordinate_spacing_angstrom=coordinate_spacing,
+        copick=copick,
     )
     printer.print(f"{result.n_particles} particles, {len(result.maps)} maps", markup=False)
     for file in result.files:

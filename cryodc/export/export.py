@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
-from cryodc.export.programs import write_scenes
+from cryodc.export.programs import read_copick_config, write_copick, write_scenes
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
@@ -41,6 +41,7 @@ def export_run(
     classes: Collection[int] = (),
     tomogram_size_xyz: tuple[int, int, int] | None = None,
     coordinate_spacing_angstrom: float | None = None,
+    copick: Path | None = None,
 ) -> Export:
     """Write particles with their final poses for other programs, and copy the maps of their classes beside them.
 
@@ -60,6 +61,8 @@ def export_run(
         With it ``chimerax`` counts from the corner too.
     coordinate_spacing_angstrom
         Å per unit of the coordinates, over what the STAR says.
+    copick
+        The config of a copick project, to write the classes as its picks.
 
     Raises
     ------
@@ -67,10 +70,12 @@ def export_run(
         If ``out`` is not empty, there are no averages, a class is not there, or positions cannot be converted.
     """
     require_empty(out)
+    if copick is not None:
+        read_copick_config(copick)
     placements = load_placements(run, coordinate_spacing_angstrom)
     keep = np.flatnonzero(placements.of_classes(classes))
     notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
-    if not {"warp", "dynamo", "chimerax"}.isdisjoint(programs):
+    if copick is not None or not {"warp", "dynamo", "chimerax"}.isdisjoint(programs):
         notes.append(f"coordinates of your STAR were read as {placements.coordinates}")
     texts: dict[str, str] = {}
     if "warp" in programs:
@@ -96,6 +101,8 @@ def export_run(
             scenes, told = write_scenes(folder, run, placements, keep, tomogram_size_xyz)
             files += scenes
             notes += told
+        if copick is not None:
+            files += write_copick(folder, out, run, placements, keep, copick, tomogram_size_xyz)
         maps = _copy_maps(run, folder, placements.classes[keep])
     return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
 

@@ -9,7 +9,7 @@ RELION       coordinate − A_subtomo · o   ``A_subtomo · (Rz(rot) Ry(tilt) Rz
 Dynamo       x + dx                       ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
 STOPGAP      orig + shift                 ``Rz(psi) Rx(the) Rz(phi)``
 EM           as STOPGAP                   as STOPGAP
-copick       location                     ``transformation_``
+copick       location + shift             ``transformation_``
 CSV          x, y, z                      RELION's rot, tilt, psi
 ============ ============================ ===================================================
 
@@ -233,11 +233,11 @@ def _read_copick(path: Path) -> Picks:
         ) from error
     for i, (location, matrix) in enumerate(zip(locations, matrices, strict=True), start=1):
         is_rotation = matrix.shape == (4, 4) and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3)
-        if location is None or not is_rotation or np.linalg.det(matrix[:3, :3]) < 0 or matrix[:3, 3].any():
+        if location is None or not is_rotation or np.linalg.det(matrix[:3, :3]) < 0 or not np.isfinite(matrix).all():
             raise InputError(
                 f"point {i} cannot be used",
                 file=path,
-                expected="a location of finite numbers, and a transformation_ that is a rotation without translation",
+                expected="a location of finite numbers, and a transformation_ that is a rotation and a shift",
                 found=f"location {location}, transformation_ {np.round(matrix, 3).tolist()}"[:160],
             )
     unit = content.get("unit", "angstrom")
@@ -245,6 +245,7 @@ def _read_copick(path: Path) -> Picks:
         raise InputError("expected picks in Å", file=path, expected='"unit": "angstrom"', found=str(unit))
     xyz = np.array(locations, dtype=np.float64).reshape(-1, 3)
     xyz_rotations = np.array([matrix[:3, :3] for matrix in matrices], dtype=np.float64).reshape(-1, 3, 3)
+    shifts = np.array([matrix[2::-1, 3] for matrix in matrices], dtype=np.float64).reshape(-1, 3)
     has_poses = any("transformation_" in point for point in points)
     return Picks(
         path,
@@ -253,6 +254,7 @@ def _read_copick(path: Path) -> Picks:
         (str(content.get("run_name") or ""),) * len(points),
         np.ascontiguousarray(xyz[:, ::-1]),
         coordinate_frame("copick"),
+        shifts_angstrom=shifts if shifts.any() else None,
         rotations=_zyx(xyz_rotations) if has_poses else None,
         left_out=("instance_id", "score"),
     )

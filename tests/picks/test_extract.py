@@ -156,6 +156,15 @@ def _write_picks(kind: str, folder: Path) -> Path:
     return path
 
 
+def test_the_shift_in_a_copick_transformation_moves_the_pick(tmp_path: Path) -> None:
+    """copick: the particle is at location + transformation[:3, 3], in Å."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = [5, -10, 20]
+    point = {"location": {"x": 100, "y": 200, "z": 300}, "transformation_": matrix.tolist()}
+    (tmp_path / "a.json").write_text(json.dumps({"run_name": "TS_07", "points": [point]}))
+    np.testing.assert_allclose(read_picks(tmp_path / "a.json").in_voxels(SPACING, None) * SPACING, [[320, 190, 105]])
+
+
 KINDS = ["relion 3.0", "relion 3.1", "relion 4", "relion 5", "dynamo", "stopgap", "em", "copick", "csv"]
 
 

@@ -7,11 +7,11 @@ import pytest
 import starfile
 from click.testing import CliRunner
 from cryodc_cli.main import load_verb
+from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.fourier import frequency_grid, wedge_from_tilt_range
 from cryodc.io import find_by_name, write_array
-from cryodc.simulation import SimulatedTiltSeries, SimulationConfig, phantom, write_simulation
 from cryodc.tilt_angles import read_tilt_ranges
 
 MDOC = """PixelSpacing = 2.17
@@ -146,14 +146,16 @@ def test_tomograms_star_names_its_tilt_series_files(tmp_path: Path, monkeypatch:
     assert read_tilt_ranges(tomograms) == {"TS_01": (-49.5, 58.5), "TS_02": (-60.5, 58.5)}
 
 
-def test_projection_matrices_tell_the_angles_that_the_simulation_took(tmp_path: Path) -> None:
-    series, size = SimulatedTiltSeries(step_degrees=3.0), {"box_size": 16, "spacing_angstrom": 15.0}
-    config = SimulationConfig(n_per_map=4, n_tomograms=2, tilt_series=series, tilt_ranges=((-51.0, 60.0),), **size)
-    write_simulation({"wheel": phantom("wheel")}, config, tmp_path / "sim")
-    found = read_tilt_ranges(tmp_path / "sim/tomograms.star")
-    assert len(found) == 2
-    for low, high in found.values():
-        assert (low, high) == pytest.approx((-51, 60), abs=0.02)
+def test_projection_matrices_tell_the_tilt_about_y_whatever_the_axis_in_the_image(tmp_path: Path) -> None:
+    """RELION 4: the specimen is turned about y by the tilt, then about z by the angle of the axis."""
+    lines = []
+    for tilt in (-51.0, 0.0, 60.0):
+        matrix = Rotation.from_euler("yz", [tilt, 85.3], degrees=True).as_matrix()
+        lines.append(" ".join("[" + ",".join(f"{value:.6f}" for value in row) + ",100]" for row in matrix))
+    head = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoFrameCount #2\nTS_01 3\n\ndata_TS_01\n\nloop_\n"
+    labels = "".join(f"_rlnTomoProj{axis} #{i}\n" for i, axis in enumerate("XYZ", 1))
+    (tmp_path / "tomograms.star").write_text(head + labels + "\n".join(lines) + "\n")
+    assert read_tilt_ranges(tmp_path / "tomograms.star") == {"TS_01": (-51.0, 60.0)}
 
 
 def test_real_files_of_relion_and_warp_are_read(shared_data: Path) -> None:
