@@ -43,7 +43,7 @@ class ExtractRequest:
     Parameters
     ----------
     tomograms
-        MRC files.
+        MRC files, or OME-Zarr folders.
     picks
         In any format of :func:`cryodc.picks.formats.read_picks`.
     out
@@ -114,7 +114,7 @@ def extract_subtomograms(
         )
     require_empty(request.out)
     for path in request.tomograms:
-        if not path.is_file():
+        if not path.exists():
             raise InputError("there is no such tomogram", file=path, remedy="correct its name")
     picks = read_picks(request.picks, request.coordinate_spacing_angstrom)
     members = match_tomograms(picks, request.tomograms, request.skip_others)
