@@ -16,8 +16,8 @@ from cryodc.export.programs import read_copick_config, write_copick, write_scene
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
-from cryodc.runs import RunFolder
-from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
+from cryodc.runs import NAME_LABEL, NO_NAME, RunFolder, current_names
+from cryodc.star import StarDocument, number_texts, particle_block, read_star, star_table, write_star
 
 Program = Literal["relion", "warp", "dynamo", "chimerax"]
 _MAPS = ("", "_postprocess", "_half1", "_half2", "_mask")
@@ -90,8 +90,7 @@ def export_run(
     files = []
     with new_folder(out) as folder:
         if "relion" in programs:
-            document = read_star(placements.picks.source)
-            write_star(document.with_rows(particle_block(document).name, keep), folder / "particles.star")
+            write_star(_with_names(run, placements, keep), folder / "particles.star")
             files.append("particles.star")
             notes.append("particles.star names images as your STAR does: start RELION where those names are found")
         for name, text in texts.items():
@@ -105,6 +104,16 @@ def export_run(
             files += write_copick(folder, out, run, placements, keep, copick, tomogram_size_xyz)
         maps = _copy_maps(run, folder, placements.classes[keep])
     return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
+
+
+def _with_names(run: RunFolder, placements: Placements, keep: NDArray[np.int64]) -> StarDocument:
+    """The rows, and as cdcName what `cryodc identify` says each class is, if it was asked."""
+    document, known = read_star(placements.picks.source), current_names(run)
+    block = particle_block(document).name
+    if known:
+        names = [known.get(number, NO_NAME) for number in placements.classes.tolist()]
+        document = document.with_column(block, NAME_LABEL, names)
+    return document.with_rows(block, keep)
 
 
 def _copy_maps(run: RunFolder, folder: Path, classes: NDArray[np.int64]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files of voxels and atoms: MRC, weights, tomograms (OME-Zarr too), structures; and writing that never leaves half a file."""
+"""Files of voxels and atoms: MRC, OME-Zarr, weights, structures; and writing that never leaves half a file."""
 
 from cryodc.io.folders import new_folder, recover_folder, replace_folder
 from cryodc.io.images import ImageFinder, Problem, resolve_images, split_image_name

@@ -70,7 +70,7 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
         raise InputError(
             "these picks are in no format that can be read",
             file=path,
-            expected=".star (RELION, STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick), .ndjson (portal) or .csv",
+            expected=".star (RELION, STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick), .ndjson or .csv",
             found=path.name,
         )
     picks = readers[ending](path)

@@ -16,9 +16,11 @@ from cryodc.figures import principal_plane
 from cryodc.io import atomic_path
 from cryodc.particles import has_coordinates, read_positions
 from cryodc.runs import (
+    NO_NAME,
     RunFolder,
     classes_if_any,
     current_averages,
+    current_names,
     damaged,
     fingerprint_of_averages,
     fingerprint_of_clusters,
@@ -38,7 +40,8 @@ def export_anndata(run: RunFolder, out: Path) -> int:
     components of the content codes, as the report draws them), ``spatial`` (x, y, z in Å, where the STAR has
     coordinates) and, where codes are made of templates, ``X_network_content`` and ``X_network_transformation``.
     ``obs`` has every column of the STAR by its name, whole numbers, numbers or text; and ``class`` (0 for none),
-    ``confidence`` and ``verdict``, as far as the run has them. ``uns["cryodc"]`` says what it was made of.
+    ``confidence``, ``verdict`` and ``name`` (by identify), as far as the run has them. ``uns["cryodc"]`` says what it
+    was made of.
 
     Parameters
     ----------
@@ -130,6 +133,9 @@ def _classes(run: RunFolder, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     order = np.array([row[name] for name in names], dtype=np.int64)
     numbers = clusters.labels[order] + 1
     columns: dict[str, NDArray[Any]] = {"class": numbers, "confidence": clusters.confidence[order]}
+    known = current_names(run)
+    if known:
+        columns["name"] = np.array([known.get(number, NO_NAME) for number in numbers.tolist()], dtype=object)
     if averages is not None:
         verdicts = {entry.class_number: entry.verdict for entry in averages.classes}
         columns["verdict"] = np.array([verdicts.get(number, "unassigned") for number in numbers.tolist()], dtype=object)
