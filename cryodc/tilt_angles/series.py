@@ -23,6 +23,7 @@ from cryodc.star import StarBlock, StarDocument, read_numbers, read_star, vector
 Angles = Float[NDArray[np.float64], " t"]
 _ALIGNED, _NOMINAL, _WARP, _BEAM = "rlnTomoYTilt", "rlnTomoNominalStageTiltAngle", "wrpAngleTilt", "rlnTomoProjZ"
 _SERIES_FILE = "rlnTomoTiltSeriesStarFile"
+_LEVELS = 4
 _MDOC = re.compile(r"\s*TiltAngle\s*=(.*)")
 
 
@@ -131,7 +132,9 @@ def _read_star(path: Path) -> dict[str, TiltAngles]:
 
 
 def _read_named(document: StarDocument, overview: StarBlock) -> dict[str, TiltAngles]:
-    finder = ImageFinder.beside(document.source, None)
+    # RELION names files from the folder of the project, which is above the job's.
+    above = [("a folder above this file", folder) for folder in document.source.absolute().parents[:_LEVELS]]
+    finder = ImageFinder((("the current folder", Path.cwd()), *above))
     found = {}
     cells = overview.columns(["rlnTomoName", _SERIES_FILE]) if "rlnTomoName" in overview else {}
     for name, file, line in zip(*cells.values(), overview.line_numbers.tolist(), strict=True) if cells else ():
