@@ -170,8 +170,9 @@ def tilt_ranges_option(command: F) -> F:
     """--tilt-ranges."""
     return click.option(
         "--tilt-ranges",
-        type=click.Path(path_type=Path, dir_okay=False, exists=True),
-        help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
+        type=click.Path(path_type=Path, exists=True),
+        help="By tomogram, wins over --tilt-range: CSV with columns tomogram, tilt_min, tilt_max; or .tlt, .rawtlt, "
+        ".mdoc, .aln, Warp's .xml, RELION's tomograms.star, or a folder of them.",
     )(command)
 
 

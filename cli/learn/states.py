@@ -57,7 +57,7 @@ def states(
     """Find the conformations within a class of an averaged run, or say that there is one.
 
     Writes states/classKKK/: a map per state, the motion along each principal axis as a series of maps,
-    particles.star with the column cryodcState, one STAR per state, coordinates.csv and summary.json.
+    particles.star with the column cdcState, one STAR per state, coordinates.csv and summary.json.
 
     Example: cryodc states run/ --class 1
     """

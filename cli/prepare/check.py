@@ -89,7 +89,7 @@ def check(
         return
     from cryodc.check import CheckSettings, check_particles
     from cryodc.dataset import InputOptions
-    from cryodc.io import read_tilt_ranges
+    from cryodc.tilt_angles import read_tilt_ranges
 
     ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
     options = InputOptions(tilt_range, ranges, tilt_axis, invert)

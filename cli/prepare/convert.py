@@ -15,8 +15,8 @@ from cryodc_cli.options import (
 @click.argument("out", type=OutPath(dir_okay=False), metavar="OUT")
 @click.option(
     "--to",
-    type=click.Choice(["relion", "dynamo", "stopgap", "csv"]),
-    help="Format of OUT.  [default: by its ending: .star RELION, .tbl Dynamo, .csv CSV]",
+    type=click.Choice(["relion", "dynamo", "stopgap", "csv", "portal"]),
+    help="Format of OUT.  [default: by its ending: .star RELION, .tbl Dynamo, .csv CSV, .ndjson CryoET Data Portal]",
 )
 @click.option(
     "--spacing", type=click.FloatRange(min=0, min_open=True), help="Å of the tomograms, where IN has lengths in Å."
@@ -44,7 +44,7 @@ from cryodc_cli.options import (
     help="CSV with columns number, tomogram: names for the numbers of IN.",
 )
 def convert(source: Path, out: Path, tomograms: Path | None, **options: Any) -> None:
-    """Convert picks between RELION, Dynamo, STOPGAP and CSV.
+    """Convert picks between RELION, Dynamo, STOPGAP, the CryoET Data Portal and CSV.
 
     Positions, rotations, tomograms, classes and half sets are carried over, each by its program's convention; what
     is not is named. copick JSON can be read too. IN stays as it is.

@@ -10,20 +10,19 @@ from cryodc_cli.options import (
     console,
     print_next,
     tilt_axis_option,
+    tilt_ranges_option,
 )
 
 _N_SHOWN = 5
 
 
 @click.command()
-@click.argument(
-    "tomograms", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False), metavar="TOMOGRAM.mrc…"
-)
+@click.argument("tomograms", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TOMOGRAM.mrc…")
 @click.option(
     "--picks",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="RELION STAR, Dynamo .tbl, STOPGAP or EM motivelist, copick JSON or CSV.",
+    help="RELION STAR, Dynamo .tbl, STOPGAP or EM motivelist, copick .json, CryoET Data Portal .ndjson or CSV.",
 )
 @click.option("--box", "box_size", type=click.IntRange(min=8), required=True, help="Box size of the output, even.")
 @click.option("--bin", "binning", type=click.IntRange(min=1), default=1, show_default=True, help="Fourier binning.")
@@ -49,11 +48,7 @@ _N_SHOWN = 5
     metavar="MIN MAX",
     help="Tilt angles in degrees: writes the weights.",
 )
-@click.option(
-    "--tilt-ranges",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="CSV with columns tomogram, tilt_min, tilt_max; wins over --tilt-range.",
-)
+@tilt_ranges_option
 @tilt_axis_option
 @click.option(
     "--normalise/--no-normalise", default=True, show_default=True, help="Each box to mean 0, standard deviation 1."
@@ -69,14 +64,15 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
     """Extract subtomograms at picks, ready for `cryodc train`.
 
     Boxes are cut with the pick exactly in the middle, poses kept. Writes particles.star, subtomograms/, weights/
-    and, where boxes were dropped, dropped.csv. Tomograms are matched to picks by file name.
+    and, where boxes were dropped, dropped.csv. Tomograms are MRC files or OME-Zarr
+    folders, matched to picks by name.
 
     Example: cryodc extract TS_01.mrc TS_02.mrc --picks picks.star --box 64 --tilt-range -60 60 --out sub/
     """
     from cryodc_cli.progress import progress
 
-    from cryodc.io import read_tilt_ranges
     from cryodc.picks import ExtractRequest, extract_subtomograms
+    from cryodc.tilt_angles import read_tilt_ranges
 
     request = ExtractRequest(
         tomograms=tomograms,

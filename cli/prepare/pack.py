@@ -64,8 +64,8 @@ def pack(
     from cryodc_cli.progress import progress
 
     from cryodc.dataset import InputOptions, box_of_spacing, pack_particles
-    from cryodc.io import read_tilt_ranges
     from cryodc.particles import read_particles
+    from cryodc.tilt_angles import read_tilt_ranges
 
     if box_size is not None and spacing is not None:
         raise click.UsageError("--box and --spacing exclude each other.")

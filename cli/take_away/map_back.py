@@ -30,7 +30,7 @@ _N_SHOWN = 8
 )
 @click.option(
     "--tomogram-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="A tomogram whose size and spacing to take, and whose particles to place.",
 )
 @coordinate_spacing_option

@@ -173,7 +173,7 @@ def _missing_ranges(particles: ParticleSet, options: InputOptions) -> list[Probl
         "some tomograms have no tilt range",
         expected="every tomogram in --tilt-ranges, or --tilt-range for the others",
         found=f"none for {', '.join(missing[:5])}" + (f" and {len(missing) - 5} more" if len(missing) > 5 else ""),
-        remedy="add their rows, or give --tilt-range too",
+        remedy="add them, or give --tilt-range too",
     )
     return [Problem(None, error)]
 

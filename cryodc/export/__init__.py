@@ -5,6 +5,7 @@ from cryodc.export.export import Program, export_run
 from cryodc.export.named import NamedRun, read_names, run_of_names
 from cryodc.export.placements import load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
+from cryodc.export.programs import export_anndata
 from cryodc.export.rows import write_rows
 from cryodc.export.select import parse_classes, select_run
 
@@ -13,6 +14,7 @@ __all__ = [
     "PlannedTomogram",
     "Program",
     "describe_bytes",
+    "export_anndata",
     "export_run",
     "load_placements",
     "map_back",

@@ -163,17 +163,28 @@ def map_back(
 
 def load_template(run: RunFolder, number: int, spacing_angstrom: float) -> Template:
     """A class's average within its mask, 0 outside, without what voxels of this spacing cannot hold."""
-    average, mask = (read_volume(run.averages / f"class{number:03d}{suffix}.mrc") for suffix in ("", "_mask"))
+    average, mask = _average_and_mask(run, number)
     return make_template(average, mask.voxels, spacing_angstrom)
+
+
+def read_average(run: RunFolder, number: int) -> tuple[Float[NDArray[np.float32], "d h w"], float]:
+    """A class's average within its mask, 0 outside, and its voxel spacing in Å."""
+    average, mask = _average_and_mask(run, number)
+    return within_mask(average.voxels, mask.voxels), average.spacing_angstrom
+
+
+def within_mask(
+    voxels: Float[NDArray[np.float32], "d h w"], mask: Float[NDArray[np.float32], "d h w"]
+) -> Float[NDArray[np.float32], "d h w"]:
+    """What is solvent is 0: outside the mask nothing is drawn."""
+    outside = mask < 0.01
+    ground = voxels[outside].mean(dtype=np.float64) if outside.any() else 0.0
+    return ((voxels - np.float32(ground)) * mask).astype(np.float32)
 
 
 def make_template(average: Volume, mask: Float[NDArray[np.float32], "d h w"], spacing_angstrom: float) -> Template:
     """As :func:`load_template`, of a map and its mask."""
-    voxels = torch.from_numpy(average.voxels.astype(np.float32))
-    # What is solvent is 0: outside the mask nothing is drawn.
-    outside = mask < 0.01
-    ground = float(average.voxels[outside].mean()) if outside.any() else 0.0
-    voxels = (voxels - ground) * torch.from_numpy(mask.astype(np.float32))
+    voxels = torch.from_numpy(within_mask(average.voxels.astype(np.float32), mask.astype(np.float32)))
     if spacing_angstrom > 1.001 * average.spacing_angstrom:
         voxels = low_pass(voxels, average.box_size / 2 * average.spacing_angstrom / spacing_angstrom)
     array = voxels.numpy()
@@ -227,6 +238,11 @@ def place(
     larger = found > density[box]
     density[box] = np.where(larger, found, density[box])
     return box, larger & (found > template.threshold)
+
+
+def _average_and_mask(run: RunFolder, number: int) -> tuple[Volume, Volume]:
+    stem = f"class{number:03d}"
+    return read_volume(run.averages / f"{stem}.mrc"), read_volume(run.averages / f"{stem}_mask.mrc")
 
 
 def _map_one(

@@ -1,4 +1,4 @@
-"""Export a run to RELION, Warp and M, or Dynamo: particles with poses, and the maps beside them."""
+"""Export a run to RELION, Warp and M, Dynamo or ChimeraX: particles with poses, and the maps beside them."""
 
 import re
 import shutil
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
+from cryodc.export.programs import read_copick_config, write_copick, write_scenes
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, read_header, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
-from cryodc.runs import RunFolder, given_summary, write_summary
-from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
+from cryodc.runs import NAME_LABEL, NO_NAME, RunFolder, current_names, given_summary, write_summary
+from cryodc.star import StarDocument, number_texts, particle_block, read_star, star_table, write_star
 
-Program = Literal["relion", "warp", "dynamo"]
+Program = Literal["relion", "warp", "dynamo", "chimerax"]
 _MAPS = ("", "_postprocess", "_half1", "_half2", "_mask")
 
 
@@ -40,6 +41,7 @@ def export_run(
     classes: Collection[int] = (),
     tomogram_size_xyz: tuple[int, int, int] | None = None,
     coordinate_spacing_angstrom: float | None = None,
+    copick: Path | None = None,
 ) -> Export:
     """Write particles with their final poses for other programs, and copy the maps of their classes beside them.
 
@@ -51,13 +53,16 @@ def export_run(
         Folder to make; it may not hold anything. It appears whole, when all is written.
     programs
         ``relion``: rows of averages/particles.star, every other character kept. ``warp``: a STAR for WarpTools and M,
-        the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms.
+        the origins in the coordinates. ``dynamo``: a table in voxels of the subtomograms. ``chimerax``: scenes.
     classes
         Class numbers; empty exports all, but not the unassigned (class 0), which have no pose.
     tomogram_size_xyz
         Voxels of the subtomograms' spacing; needed by ``warp`` and ``dynamo`` where coordinates count from the centre.
+        With it ``chimerax`` counts from the corner too.
     coordinate_spacing_angstrom
         Å per unit of the coordinates, over what the STAR says.
+    copick
+        The config of a copick project, to write the classes as its picks.
 
     Raises
     ------
@@ -65,10 +70,12 @@ def export_run(
         If ``out`` is not empty, there are no averages, a class is not there, or positions cannot be converted.
     """
     require_empty(out)
+    if copick is not None:
+        read_copick_config(copick)
     placements = load_placements(run, coordinate_spacing_angstrom)
     keep = np.flatnonzero(placements.of_classes(classes))
     notes = [] if not placements.n_unassigned else [f"{placements.n_unassigned} unassigned particles are left out"]
-    if not {"warp", "dynamo"}.isdisjoint(programs):
+    if copick is not None or not {"warp", "dynamo", "chimerax"}.isdisjoint(programs):
         notes.append(f"coordinates of your STAR were read as {placements.coordinates}")
     texts: dict[str, str] = {}
     if "warp" in programs:
@@ -83,18 +90,33 @@ def export_run(
     files = []
     with new_folder(out) as folder:
         if "relion" in programs:
-            document = read_star(placements.picks.source)
-            write_star(document.with_rows(particle_block(document).name, keep), folder / "particles.star")
+            write_star(_with_names(run, placements, keep), folder / "particles.star")
             files.append("particles.star")
             notes.append("particles.star names images as your STAR does: start RELION where those names are found")
         for name, text in texts.items():
             write_text(folder / name, text)
             files.append(name)
+        if "chimerax" in programs:
+            scenes, told = write_scenes(folder, run, placements, keep, tomogram_size_xyz)
+            files += scenes
+            notes += told
+        if copick is not None:
+            files += write_copick(folder, out, run, placements, keep, copick, tomogram_size_xyz)
         maps = _copy_maps(run, folder, placements.classes[keep])
         settings = {"programs": sorted(programs), "classes": sorted(classes), "tomogram_size_xyz": tomogram_size_xyz}
         settings["coordinate_spacing_angstrom"] = coordinate_spacing_angstrom
         write_summary(folder, given_summary(run, "export", **settings))
     return Export(tuple(out / name for name in files), tuple(out / name for name in maps), len(keep), tuple(notes))
+
+
+def _with_names(run: RunFolder, placements: Placements, keep: NDArray[np.int64]) -> StarDocument:
+    """The rows, and as cdcName what `cryodc identify` says each class is, if it was asked."""
+    document, known = read_star(placements.picks.source), current_names(run)
+    block = particle_block(document).name
+    if known:
+        names = [known.get(number, NO_NAME) for number in placements.classes.tolist()]
+        document = document.with_column(block, NAME_LABEL, names)
+    return document.with_rows(block, keep)
 
 
 def _copy_maps(run: RunFolder, folder: Path, classes: NDArray[np.int64]) -> list[str]:

@@ -35,7 +35,13 @@ def write_rows(run: RunFolder, rows: Int[NDArray[np.int64], " k"], out: Path) ->
         raise InputError("refusing to overwrite", file=out, remedy="choose another name, or remove this file")
     if len(rows) == 0:
         raise InputError("no particle is chosen", remedy="draw a line round some codes first")
-    clustered = run.clusters / "clusters.star"
-    star = clustered if clustered.exists() else require(run.particles, "cryodc train")
-    document = read_star(star if current_averages(run) is None else run.averages / "particles.star")
+    document = read_star(current_star(run))
     write_chosen(run, document, particle_block(document).name, np.unique(rows), out)
+
+
+def current_star(run: RunFolder) -> Path:
+    """The STAR of all particles that says most: with poses, else with classes, else as it was given."""
+    if current_averages(run) is not None:
+        return require(run.averages / "particles.star", "cryodc average")
+    clustered = run.clusters / "clusters.star"
+    return clustered if clustered.exists() else require(run.particles, "cryodc train")

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +18,11 @@ from cryodc.identify.rank import Ranking, rank
 from cryodc.io import read_array, read_volume, replace_folder, write_text, write_volume
 from cryodc.runs import (
     FSC_COLUMNS,
+    NAME_LABEL,
+    NO_NAME,
     ClassSummary,
+    IdentifySummary,
     RunFolder,
-    Summary,
     fingerprint_of_averages,
     read_table,
     require_averages,
@@ -31,9 +32,6 @@ from cryodc.runs import (
 from cryodc.star import particle_block, read_star, read_whole_numbers, write_star
 from cryodc.volumes import Volume
 
-NAME_LABEL = "cdcName"
-NONE = "none"
-"""Name of a class that is nothing in the library, or cannot be compared."""
 Tell = Callable[[str], None]
 _BESIDE = ("mask", "coverage")
 _UNSAFE = re.compile(r"[^\w.-]")
@@ -41,16 +39,6 @@ _COLUMNS = (
     *("class", "rank", "name", "agreement", "z"),
     *("resolution_fsc_0.5_angstrom", "resolution_fsc_0.143_angstrom", "hand", "hand_margin"),
 )
-
-
-class IdentifySummary(Summary):
-    """identified/summary.json; made of averages/summary.json and averages/particles.star."""
-
-    library: str
-    left_out: dict[str, str]
-    n_decoys: int
-    seed: int
-    classes: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -117,12 +105,12 @@ def identify_run(
             number = entry.class_number
             if number not in maps:
                 why = entry.note if not entry.aligned else f"the average has no {FEWEST_SHELLS} shells to compare"
-                found.append(Identified(number, NONE, f"cannot be compared: {why}", None, {}))
+                found.append(Identified(number, NO_NAME, f"cannot be compared: {why}", None, {}))
                 continue
             tell(f"class {number}: {len(known.known)} structures, {len(decoys)} decoys, both hands")
             matches = {each.name: match(maps[number], each.specimen) for each in known.known}
             verdict = rank(matches, [match(maps[number], decoy.specimen) for decoy in decoys])
-            found.append(Identified(number, verdict.name or NONE, verdict.why, verdict, matches))
+            found.append(Identified(number, verdict.name or NO_NAME, verdict.why, verdict, matches))
             tell(f"class {number}: {verdict.why}")
         with replace_folder(run.identified) as folder:
             _write(folder, run, found, maps)
@@ -186,6 +174,6 @@ def _write(folder: Path, run: RunFolder, found: list[Identified], maps: dict[int
     names = {one.class_number: one.name for one in found}
     numbers = read_whole_numbers(document, block, "rlnClassNumber")
     write_star(
-        document.with_column(block.name, NAME_LABEL, [names.get(int(number), NONE) for number in numbers]),
+        document.with_column(block.name, NAME_LABEL, [names.get(int(number), NO_NAME) for number in numbers]),
         folder / "particles.star",
     )

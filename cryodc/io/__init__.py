@@ -1,4 +1,4 @@
-"""Files of voxels and atoms: MRC, weights, tomograms, structures; and writing that never leaves half a file."""
+"""Files of voxels and atoms: MRC, OME-Zarr, weights, structures; and writing that never leaves half a file."""
 
 from cryodc.io.folders import new_folder, recover_folder, replace_folder
 from cryodc.io.images import ImageFinder, Problem, resolve_images, split_image_name
@@ -8,7 +8,7 @@ from cryodc.io.reading import number_of, read_bytes, read_text, read_yaml
 from cryodc.io.reference import ImageReference
 from cryodc.io.structures import STRUCTURE_SUFFIXES, Atoms, read_structure
 from cryodc.io.tomograms import Tomogram, file_names, find_by_name, find_name, last_number, series_name, tomogram_stem
-from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_tilt_ranges, read_weight, weight_layout
+from cryodc.io.weights import LAYOUTS, MEASURED_MULTIPLICITY, read_weight, weight_layout
 from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_json, write_text
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "read_header",
     "read_structure",
     "read_text",
-    "read_tilt_ranges",
     "read_volume",
     "read_weight",
     "read_yaml",

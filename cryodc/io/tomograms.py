@@ -20,9 +20,11 @@ from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import read_header
 
 T = TypeVar("T")
+_ANGSTROM: dict[str | None, float] = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, None: 0.0}
+"""Å in units of OME-Zarr; 0 is not known."""
 # Python reads no number of thousands of digits.
 _MOST_DIGITS = 18
-FILE_ENDINGS = (".gz", ".mrc", ".mrcs", ".rec", ".st", ".ali", ".map", ".tomostar", ":mrc", ":mrcs")
+FILE_ENDINGS = (".gz", ".mrc", ".mrcs", ".rec", ".st", ".ali", ".map", ".tomostar", ":mrc", ":mrcs", ".zarr", ".ome")
 """Endings of files: never part of a name."""
 ADDED = ("_10.00Apx", "_rec", "_full", "_full_rec", "_ali", "_aligned", "_bin4", "_b4", "_deconv", "_denoised",
          "_corrected", "_Vol", "rec_")  # fmt: skip
@@ -166,20 +168,31 @@ class Tomogram:
     Parameters
     ----------
     path
-        ``.mrc``, ``.rec`` or ``.mrc.gz``.
+        ``.mrc``, ``.rec`` or ``.mrc.gz``; or an OME-Zarr folder, of which the finest level is read.
     spacing_angstrom
-        Wins over the header; needed where the header states none.
+        Wins over the file; needed where it states none.
 
     Raises
     ------
     InputError
-        If it is no MRC volume, or its voxel spacing is not known or differs between axes.
+        If it is no MRC volume and no OME-Zarr, or its voxel spacing is not known or differs between axes.
     """
 
     def __init__(self, path: Path, spacing_angstrom: float | None = None) -> None:
-        header = read_header(path)
-        if spacing_angstrom is None and not header.is_isotropic:
-            z, y, x = header.spacing_zyx_angstrom
+        self.path = path
+        self._voxels: Any
+        if path.is_dir():
+            self._voxels, spacing_zyx = _open_ome_zarr(path)
+        else:
+            header = read_header(path)
+            spacing_zyx = header.spacing_zyx_angstrom
+            if path.suffix == ".gz":
+                self._voxels = read_array(path)
+            else:
+                mapped = np.memmap(path, header.dtype, "r", header.data_offset, header.file_shape)
+                self._voxels = mapped.transpose(header.axes)
+        z, y, x = spacing_zyx
+        if spacing_angstrom is None and min(spacing_zyx) > 0 and max(spacing_zyx) > 1.01 * min(spacing_zyx):
             raise InputError(
                 "the voxel spacing differs between axes",
                 file=path,
@@ -187,23 +200,21 @@ class Tomogram:
                 found=f"{z:.4g}, {y:.4g}, {x:.4g} Å (z, y, x)",
                 remedy="correct the header, or give it: --spacing",
             )
-        spacing = spacing_angstrom or header.spacing_angstrom
-        if spacing is None:
+        spacing = spacing_angstrom or x
+        if not spacing:
             raise InputError("the header states no voxel spacing", file=path, remedy="give it in Å: --spacing")
-        self.path = path
-        self.shape = header.shape_zyx
+        self.shape: tuple[int, int, int] = tuple(self._voxels.shape)
         self.spacing_angstrom = float(spacing)
-        self._voxels: NDArray[Any]
-        if path.suffix == ".gz":
-            self._voxels = read_array(path)
-        else:
-            mapped = np.memmap(path, header.dtype, "r", header.data_offset, header.file_shape)
-            self._voxels = mapped.transpose(header.axes)
 
     def read_box(self, start: Sequence[int], size: int) -> tuple[Float[NDArray[np.float32], "s s s"], int]:
         """Read a cube from a corner (zyx, may lie outside), and count its voxels within the tomogram.
 
         Voxels outside are the mean of those inside; 0 where there are none.
+
+        Raises
+        ------
+        InputError
+            If a chunk of an OME-Zarr is damaged.
         """
         inside: Bool[NDArray[np.bool_], ...] = np.zeros((size,) * 3, dtype=bool)
         box = np.zeros((size,) * 3, dtype=np.float32)
@@ -212,9 +223,46 @@ class Tomogram:
         if any(a >= b for a, b in zip(low, high, strict=True)):
             return box, 0
         target = tuple(slice(a - at, b - at) for a, b, at in zip(low, high, start, strict=True))
-        read = np.asarray(self._voxels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], dtype=np.float32)
+        try:
+            cut = self._voxels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        # What a damaged chunk raises is up to its codec.
+        except Exception as error:
+            raise InputError(f"the voxels cannot be read: {error}", file=self.path) from error
+        read = np.asarray(cut, dtype=np.float32)
         inside[target] = True
         box[target] = read
         if not inside.all():
             box[~inside] = read.mean(dtype=np.float64)
         return box, read.size
+
+
+def _open_ome_zarr(path: Path) -> tuple[Any, tuple[float, float, float]]:
+    """The finest level, and its spacing in Å, z, y, x: versions 0.4 (zarr 2) and 0.5 (zarr 3) of the format."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError("zarr is not installed", remedy="in your clone of cryodc: pip install '.[zarr]'") from error
+    try:
+        group: Any = zarr.open_group(str(path), mode="r")
+        told = dict(group.attrs)
+        image = told.get("ome", told)["multiscales"][0]
+        level = image["datasets"][0]
+        scale = np.ones(3)
+        for part in (*level["coordinateTransformations"], *image.get("coordinateTransformations", ())):
+            if part["type"] == "scale":
+                scale = scale * np.array(part["scale"][-3:], dtype=np.float64)
+        units = [_ANGSTROM[axis.get("unit")] for axis in image["axes"][-3:]]
+        names = [axis["name"] for axis in image["axes"][-3:]]
+        voxels = group[level["path"]]
+        if names != ["z", "y", "x"] or voxels.ndim != 3 or voxels.dtype.kind not in "iuf":
+            raise ValueError(f"axes {', '.join(names)}, {voxels.ndim} dimensions of {voxels.dtype}")
+    # What damaged metadata raise is up to zarr.
+    except Exception as error:
+        raise InputError(
+            "this folder is no OME-Zarr tomogram",
+            file=path,
+            expected="multiscales with axes z, y, x in angstrom, nanometer or micrometer, and the scale of each level",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:100],
+        ) from error
+    z, y, x = (float(value) for value in scale * np.array(units))
+    return voxels, (z, y, x)

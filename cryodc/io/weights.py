@@ -1,4 +1,4 @@
-"""Weight volumes (rlnCtfImage) and tables of tilt ranges: what each particle's microscope passed on.
+"""Weight volumes (rlnCtfImage): what each particle's microscope passed on.
 
 Three layouts are told apart by shape, for a box of ``N`` voxels; arrays are ``(z, y, x)``:
 
@@ -7,8 +7,6 @@ Three layouts are told apart by shape, for a box of ``N`` voxels; arrays are ``(
 3. ``(2N, N, N/2 + 1)``: ``W = ΣCTF² · dose²``, then the number of tilts that met each voxel (RELION 4 and 5).
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.io.mrc import read_array
 from cryodc.io.mrc_header import MrcHeader
-from cryodc.io.reading import number_of, read_text
 from cryodc.io.reference import ImageReference
 
 MEASURED_MULTIPLICITY = 0.01
@@ -104,42 +101,6 @@ LAYOUTS = {
     2: "half-Fourier, |CTF| · dose (Warp)",
     3: "half-Fourier, ΣCTF² and multiplicity (RELION 4 and 5)",
 }
-
-
-def read_tilt_ranges(path: Path) -> dict[str, tuple[float, float]]:
-    """Read a table ``tomogram,tilt_min,tilt_max`` (degrees), with or without that header line.
-
-    Raises
-    ------
-    InputError
-        If a row does not hold a name and two angles ``-90 <= min < max <= 90``, or a tomogram comes twice.
-    """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path, "the tilt ranges"), newline="")))
-    except csv.Error as error:
-        raise InputError(f"cannot read the tilt ranges: {error}", file=path) from error
-    ranges: dict[str, tuple[float, float]] = {}
-    for number, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or cells[0].startswith("#") or (not ranges and cells[0].lower() == "tomogram"):
-            continue
-        limits = [number_of(cell) for cell in cells[1:]]
-        name = cells[0]
-        low, high = limits if len(limits) == 2 else (None, None)
-        if low is None or high is None or not -90 <= low < high <= 90:
-            raise InputError(
-                "a row of the tilt ranges cannot be used",
-                file=path,
-                row=number,
-                expected="tomogram,tilt_min,tilt_max with -90 <= tilt_min < tilt_max <= 90",
-                found=",".join(cells),
-            )
-        if name in ranges:
-            raise InputError(f"the tomogram {name} comes twice", file=path, row=number, remedy="keep one row")
-        ranges[name] = (low, high)
-    if not ranges:
-        raise InputError("the table of tilt ranges is empty", file=path, expected="tomogram,tilt_min,tilt_max")
-    return ranges
 
 
 def _shapes(box_size: int) -> dict[tuple[int, int, int], int]:

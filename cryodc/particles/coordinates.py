@@ -13,7 +13,7 @@ RELION 3.1                    the rlnPixelSize of the row; without, a voxel     
 Dynamo                        a voxel of the tomogram                               0.5 before that voxel
 STOPGAP, EM                   a voxel of the tomogram                               1 before that voxel
 copick                        1 Å                                                   the first voxel
-CSV                           a voxel of the tomogram                               the first voxel
+CSV, CryoET Data Portal       a voxel of the tomogram                               the first voxel
 ============================= ===================================================== ======================
 
 Wherever the optics state rlnMicrographPixelSize (RELION: the pixel of what particles were picked in), corner
@@ -41,8 +41,15 @@ _FRACTION = 1e-3
 # What no number that a program writes lies beyond.
 _SIZES = (1e-6, 1e9)
 
-Program = Literal["Dynamo", "STOPGAP", "EM", "copick", "CSV"]
-_FIRST_VOXEL: dict[Program, float] = {"Dynamo": 0.5, "STOPGAP": 1.0, "EM": 1.0, "copick": 0.0, "CSV": 0.0}
+Program = Literal["Dynamo", "STOPGAP", "EM", "copick", "Data Portal", "CSV"]
+_FIRST_VOXEL: dict[Program, float] = {
+    "Dynamo": 0.5,
+    "STOPGAP": 1.0,
+    "EM": 1.0,
+    "copick": 0.0,
+    "Data Portal": 0.0,
+    "CSV": 0.0,
+}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ def convert_picks(
     out
         The file to write; it must not exist.
     to
-        By default what the ending of ``out`` says: ``.tbl`` Dynamo, ``.csv`` CSV, ``.star`` RELION.
+        By default what the ending of ``out`` says: ``.tbl`` Dynamo, ``.csv`` CSV, ``.star`` RELION,
+        ``.ndjson`` CryoET Data Portal.
     spacing_angstrom
         Voxel spacing of the tomograms: needed where ``source`` has positions or shifts in Å.
     tomogram_size_xyz
@@ -196,14 +197,14 @@ def _renamed(picks: Picks, names: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _kind_of(out: Path) -> PickFormat:
-    kinds: dict[str, PickFormat] = {".tbl": "dynamo", ".csv": "csv", ".star": "relion"}
+    kinds: dict[str, PickFormat] = {".tbl": "dynamo", ".csv": "csv", ".star": "relion", ".ndjson": "portal"}
     ending = Path(out.name.removesuffix(".gz")).suffix.lower()
     if ending not in kinds:
         raise InputError(
             "cannot tell the format to write",
             file=out,
-            expected=".star (RELION), .tbl (Dynamo) or .csv",
+            expected=".star (RELION), .tbl (Dynamo), .csv or .ndjson (CryoET Data Portal)",
             found=ending or "no ending",
-            remedy="name the output so, or give --to relion, dynamo, stopgap or csv",
+            remedy="name the output so, or give --to relion, dynamo, stopgap, csv or portal",
         )
     return kinds[ending]

@@ -44,7 +44,7 @@ class ExtractRequest:
     Parameters
     ----------
     tomograms
-        MRC files.
+        MRC files, or OME-Zarr folders.
     picks
         In any format of :func:`cryodc.picks.formats.read_picks`.
     out
@@ -115,7 +115,7 @@ def extract_subtomograms(
         )
     require_empty(request.out)
     for path in request.tomograms:
-        if not path.is_file():
+        if not path.exists():
             raise InputError("there is no such tomogram", file=path, remedy="correct its name")
     picks = read_picks(request.picks, request.coordinate_spacing_angstrom)
     members = match_tomograms(picks, request.tomograms, request.skip_others)
@@ -262,9 +262,9 @@ def _tilt_ranges(request: ExtractRequest, paths: Sequence[Path]) -> dict[Path, t
             raise InputError(
                 "this tomogram has no tilt range",
                 file=path,
-                expected=f"a row {tomogram_stem(path.name)},MIN,MAX in the table",
-                found=f"rows of {', '.join(list(request.tilt_ranges)[:6])}",
-                remedy="add the row, or give --tilt-range for all others",
+                expected=f"the range of {tomogram_stem(path.name)} in --tilt-ranges",
+                found=f"those of {', '.join(list(request.tilt_ranges)[:6])}",
+                remedy="add it, or give --tilt-range for all others",
             )
         if not -90 <= pair[0] < pair[1] <= 90:
             raise InputError(

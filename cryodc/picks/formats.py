@@ -9,7 +9,8 @@ RELION       coordinate − A_subtomo · o   ``A_subtomo · (Rz(rot) Ry(tilt) Rz
 Dynamo       x + dx                       ``(Rz(narot) Rx(tilt) Rz(tdrot))ᵀ``
 STOPGAP      orig + shift                 ``Rz(psi) Rx(the) Rz(phi)``
 EM           as STOPGAP                   as STOPGAP
-copick       location                     ``transformation_``
+copick       location + shift             ``transformation_``
+Data Portal  location                     ``xyz_rotation_matrix``
 CSV          x, y, z                      RELION's rot, tilt, psi
 ============ ============================ ===================================================
 
@@ -18,22 +19,19 @@ RELION and Dynamo angles bring a particle onto the reference, STOPGAP's bring th
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
-from cryodc.io import number_of, read_text
+from cryodc.io import read_text
 from cryodc.particles import coordinate_frame, unwritable_names
 from cryodc.picks.columns import classes_of, read_classes, read_half_sets, tomogram_numbers
+from cryodc.picks.json_points import floats, read_copick, read_portal, zyx_of
 from cryodc.picks.motivelist import read_em_motivelist
 from cryodc.picks.picks import Picks
 from cryodc.picks.relion import read_relion
@@ -45,7 +43,7 @@ _DYNAMO_NEEDED = [3, 4, 5, 6, 7, 8, 19, 23, 24, 25]
 
 
 def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> Picks:
-    """Read picks in any format: ``.star`` (RELION, STOPGAP), ``.tbl``, ``.em``, ``.json`` (copick) or ``.csv``.
+    """Read picks in any format: ``.star`` (RELION, STOPGAP), ``.tbl``, ``.em``, ``.json``, ``.ndjson`` or ``.csv``.
 
     Parameters
     ----------
@@ -62,7 +60,8 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
     ending = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     readers = {
         "tbl": _read_dynamo,
-        "json": _read_copick,
+        "json": read_copick,
+        "ndjson": read_portal,
         "csv": _read_csv,
         "star": _read_star,
         "em": read_em_motivelist,
@@ -71,7 +70,7 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
         raise InputError(
             "these picks are in no format that can be read",
             file=path,
-            expected=".star (RELION or STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick) or .csv",
+            expected=".star (RELION, STOPGAP), .tbl (Dynamo), .em (Artiatomi), .json (copick), .ndjson or .csv",
             found=path.name,
         )
     picks = readers[ending](path)
@@ -126,7 +125,7 @@ def _read_stopgap(document: StarDocument, block: StarBlock) -> Picks:
         tuple(_whole(text) for text in cells["tomo_num"]),
         np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
         frame,
-        rotations=_zyx(_rotations("zxz", angles)),
+        rotations=zyx_of(_rotations("zxz", angles)),
         classes=classes,
         half_sets=half_sets,
         left_out=(*(label for label in block.labels if label not in used), *unread_classes, *unread_halves),
@@ -162,7 +161,7 @@ def _read_dynamo(path: Path) -> Picks:
         tomogram_numbers(table[:, 19], lines, path),
         np.ascontiguousarray(xyz[:, ::-1]) - frame.first_voxel,
         frame,
-        rotations=_zyx(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
+        rotations=zyx_of(np.swapaxes(_rotations("zxz", table[:, 6:9]), 1, 2)),
         classes=classes,
         left_out=("tag", "cc", "ftype", "tilt range", "reg", "annotation", "columns from 27", *unread),
     )
@@ -198,7 +197,7 @@ def _read_csv(path: Path) -> Picks:
                 found=str(n_cells),
                 remedy="restore the row; numbers have a decimal point, not a comma",
             )
-        values = _floats([row[names[name]] for name in wanted])
+        values = floats([row[names[name]] for name in wanted])
         if values is None:
             found = ",".join(str(row[names[name]]) for name in wanted)
             raise InputError("expected numbers", file=path, row=reader.line_num, expected=",".join(wanted), found=found)
@@ -218,67 +217,11 @@ def _read_csv(path: Path) -> Picks:
     )
 
 
-def _read_copick(path: Path) -> Picks:
-    try:
-        content = json.loads(read_text(path, "the picks"))
-        points: list[Mapping[str, Any]] = content["points"]
-        locations = [_floats([point["location"][axis] for axis in "xyz"]) for point in points]
-        matrices = [np.asarray(point.get("transformation_", np.eye(4)), dtype=np.float64) for point in points]
-    except (RecursionError, LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "these are no copick picks",
-            file=path,
-            expected='{"run_name": …, "points": [{"location": {"x": …, "y": …, "z": …}, "transformation_": 4 × 4}, …]}',
-            found=f"{type(error).__name__}: {error}"[:80],
-        ) from error
-    for i, (location, matrix) in enumerate(zip(locations, matrices, strict=True), start=1):
-        is_rotation = matrix.shape == (4, 4) and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3)
-        if location is None or not is_rotation or np.linalg.det(matrix[:3, :3]) < 0 or matrix[:3, 3].any():
-            raise InputError(
-                f"point {i} cannot be used",
-                file=path,
-                expected="a location of finite numbers, and a transformation_ that is a rotation without translation",
-                found=f"location {location}, transformation_ {np.round(matrix, 3).tolist()}"[:160],
-            )
-    unit = content.get("unit", "angstrom")
-    if unit != "angstrom":
-        raise InputError("expected picks in Å", file=path, expected='"unit": "angstrom"', found=str(unit))
-    xyz = np.array(locations, dtype=np.float64).reshape(-1, 3)
-    xyz_rotations = np.array([matrix[:3, :3] for matrix in matrices], dtype=np.float64).reshape(-1, 3, 3)
-    has_poses = any("transformation_" in point for point in points)
-    return Picks(
-        path,
-        "copick",
-        np.arange(1, len(points) + 1, dtype=np.int64),
-        (str(content.get("run_name") or ""),) * len(points),
-        np.ascontiguousarray(xyz[:, ::-1]),
-        coordinate_frame("copick"),
-        rotations=_zyx(xyz_rotations) if has_poses else None,
-        left_out=("instance_id", "score"),
-    )
-
-
-def _floats(cells: Sequence[Any]) -> list[float] | None:
-    """Numbers of JSON and of text; None where one is none."""
-    values = [number_of(cell) if isinstance(cell, str) else cell for cell in cells]
-    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
-        return None
-    try:
-        numbers = [float(value) for value in values if value is not None]
-    except OverflowError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
-
-
 def _rotations(axes: str, angles_degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     if not len(angles_degrees):
         return np.zeros((0, 3, 3))
     # Lower case is extrinsic: the first angle turns first, about axes that stay.
     return np.asarray(Rotation.from_euler(axes, angles_degrees, degrees=True).as_matrix())
-
-
-def _zyx(matrices_xyz: NDArray[np.float64]) -> Float[NDArray[np.float64], "n 3 3"]:
-    return np.ascontiguousarray(matrices_xyz[:, ::-1, ::-1])
 
 
 def _whole(text: str) -> str:

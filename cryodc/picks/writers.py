@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +11,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from cryodc.errors import InputError
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import last_number, series_name
 from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
 
-PickFormat = Literal["relion", "dynamo", "stopgap", "csv"]
+PickFormat = Literal["relion", "dynamo", "stopgap", "csv", "portal"]
 _DYNAMO_COLUMNS = 35
 
 
@@ -29,7 +31,7 @@ class PickText:
 
 
 def picks_as(
-    kind: Literal["dynamo", "stopgap", "csv"], picks: Picks, voxels: Float[NDArray[np.float64], "n 3"]
+    kind: Literal["dynamo", "stopgap", "csv", "portal"], picks: Picks, voxels: Float[NDArray[np.float64], "n 3"]
 ) -> PickText:
     """Write picks in the format of a program that counts voxels of the tomogram.
 
@@ -46,6 +48,7 @@ def picks_as(
         "dynamo": dynamo_table,
         "stopgap": _stopgap,
         "csv": _csv,
+        "portal": _portal,
     }
     return writers[kind](picks, voxels)
 
@@ -185,8 +188,31 @@ def _csv(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
         numbers = [*voxels[i, ::-1], *([] if angles is None else angles[i])]
         texts = number_texts(np.array(numbers))
         writer.writerow([*texts[:3], name, *texts[3:]])
+    return PickText(buffer.getvalue(), {}, _lost(picks))
+
+
+def _portal(picks: Picks, voxels: NDArray[np.float64]) -> PickText:
+    names = sorted(set(picks.tomograms))
+    if len(names) > 1:
+        raise InputError(
+            "a file of the CryoET Data Portal has the points of one tomogram",
+            file=picks.source,
+            expected="one tomogram",
+            found=", ".join(names[:6]),
+            remedy="convert the picks of each tomogram on their own",
+        )
+    lines = []
+    for i, (x, y, z) in enumerate(np.round(voxels[:, ::-1], 6).tolist()):
+        point: dict[str, object] = {"type": "point", "location": {"x": x, "y": y, "z": z}}
+        if picks.rotations is not None:
+            point |= {"type": "orientedPoint", "xyz_rotation_matrix": picks.rotations[i, ::-1, ::-1].tolist()}
+        lines.append(json.dumps(point) + "\n")
+    return PickText("".join(lines), {}, _lost(picks))
+
+
+def _lost(picks: Picks) -> tuple[str, ...]:
     lost = [what for what, values in (("classes", picks.classes), ("half sets", picks.half_sets)) if values is not None]
-    return PickText(buffer.getvalue(), {}, (f"{' and '.join(lost)} are left out",) if lost else ())
+    return (f"{' and '.join(lost)} are left out",) if lost else ()
 
 
 def _relion_angles(picks: Picks) -> Float[NDArray[np.float64], "n 3"]:

@@ -19,7 +19,7 @@ from cryodc.io import read_volume
 from cryodc.report.embed import data_uri
 from cryodc.report.findings import resolution_text
 from cryodc.report.surfaces import TurnedVolume, turned_volume
-from cryodc.runs import Clusters, RunFolder, StatesSummary
+from cryodc.runs import Clusters, RunFolder, StatesSummary, current_names
 from cryodc.volumes import Volume
 
 _N_SAMPLES = 4
@@ -61,6 +61,7 @@ class ClassCard:
     """What the page says of one class."""
 
     number: int
+    name: str
     colour: str
     n_particles: int
     share: float
@@ -108,7 +109,7 @@ def class_cards(
     if clusters is None:
         return []
     rows = {} if averages is None else {row["class"]: row for row in averages["classes"]}
-    cards = []
+    cards, names = [], current_names(run)
     for label, size in enumerate(clusters.sizes):
         number = label + 1
         row = rows.get(number)
@@ -126,6 +127,7 @@ def class_cards(
         cards.append(
             ClassCard(
                 number=number,
+                name=names.get(number, ""),
                 colour=class_colour(number),
                 n_particles=size,
                 share=size / sum(clusters.sizes),

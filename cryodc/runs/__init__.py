@@ -4,9 +4,12 @@ from cryodc.runs.classes import Clusters, Trial
 from cryodc.runs.codes import load_codes, save_codes
 from cryodc.runs.config import input_options, load_config, save_config
 from cryodc.runs.current import (
+    NAME_LABEL,
+    NO_NAME,
     classes_if_any,
     current_averages,
     current_classes,
+    current_names,
     current_states,
     fingerprint_of_averages,
     fingerprint_of_clusters,
@@ -28,6 +31,7 @@ from cryodc.runs.summaries import (
     ClassificationSummary,
     ClassSummary,
     GridSummary,
+    IdentifySummary,
     Requested,
     StatesSummary,
     Summary,
@@ -41,11 +45,14 @@ from cryodc.runs.tables import FSC_COLUMNS, read_arrays, read_table
 
 __all__ = [
     "FSC_COLUMNS",
+    "NAME_LABEL",
+    "NO_NAME",
     "AverageSummary",
     "ClassSummary",
     "ClassificationSummary",
     "Clusters",
     "GridSummary",
+    "IdentifySummary",
     "Requested",
     "RunFolder",
     "RunStatus",
@@ -58,6 +65,7 @@ __all__ = [
     "classes_if_any",
     "current_averages",
     "current_classes",
+    "current_names",
     "current_states",
     "damaged",
     "find_run",

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cryodc.dataset import InputOptions
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis
-from cryodc.io import read_tilt_ranges, read_yaml, write_text
+from cryodc.io import read_yaml, write_text
 from cryodc.runs.folder import RunFolder
 from cryodc.runs.summaries import damaged
+from cryodc.tilt_angles import read_tilt_ranges
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 _WHAT = "the settings of a run"

@@ -17,6 +17,7 @@ from cryodc.runs.summaries import (
     AverageSummary,
     ClusterSummary,
     GivenSummary,
+    IdentifySummary,
     Requested,
     StatesSummary,
     damaged,
@@ -24,6 +25,11 @@ from cryodc.runs.summaries import (
     read_summary,
     write_summary,
 )
+
+NAME_LABEL = "cdcName"
+"""The column of a STAR that names the structure each class is."""
+NO_NAME = "none"
+"""Name of a class that is nothing in the library, or cannot be compared."""
 
 
 def fingerprint_of_codes(run: RunFolder) -> str:
@@ -228,3 +234,23 @@ def current_states(run: RunFolder) -> dict[int, StatesSummary]:
         if summary.made_of == made_of:
             found[summary.class_number] = summary
     return found
+
+
+def current_names(run: RunFolder) -> dict[int, str]:
+    """Names that `cryodc identify` gave the classes of the averages the run has now; a class that is none is left out.
+
+    Raises
+    ------
+    InputError
+        If the summary is damaged.
+    """
+    if not (run.identified / SUMMARY).exists() or current_averages(run) is None:
+        return {}
+    summary = read_summary(run.identified, IdentifySummary, "cryodc identify")
+    if summary.made_of != fingerprint_of_averages(run):
+        return {}
+    try:
+        names = {int(entry["class"]): str(entry["name"]) for entry in summary.classes}
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(run.identified / SUMMARY, "cryodc identify", f"classes: {error}") from error
+    return {number: name for number, name in names.items() if name != NO_NAME}

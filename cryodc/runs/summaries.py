@@ -150,6 +150,19 @@ class StatesSummary(Summary):
     seed: int
 
 
+class IdentifySummary(Summary):
+    """identified/summary.json; made of averages/summary.json and averages/particles.star.
+
+    ``classes`` says of each its ``class``, ``name`` and ``why``.
+    """
+
+    library: str
+    left_out: dict[str, str]
+    n_decoys: int
+    seed: int
+    classes: list[dict[str, Any]]
+
+
 class DecodedSummary(Summary):
     """What every summary in generated/ says; made of the codes and the classes that were decoded."""
 

@@ -34,7 +34,7 @@ from cryodc.states.members import PosedParticles, load_posed_particles, require_
 from cryodc.states.relax import put_on_axes, relax_symmetry
 from cryodc.volumes import Volume
 
-STATE_LABEL = "cryodcState"
+STATE_LABEL = "cdcState"
 """Column of particles.star: the state, from 1; rlnClassNumber stays the class."""
 AXIS_STEPS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 """Standard deviations at which an axis is shown."""

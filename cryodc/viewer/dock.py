@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from cryodc.errors import InputError
 from cryodc.figures import class_colour, surface_png
 from cryodc.io import read_volume
+from cryodc.runs import current_names
 from cryodc.viewer.layers import LayerData, class_layer, particle_layer, position_layer, tomogram_names
 from cryodc.viewer.raster import point_colours
 from cryodc.viewer.scatter import Scatter
@@ -169,9 +170,12 @@ class CodesDock(QWidget):
 
     def _list_classes(self) -> None:
         self.classes.clear()
+        names = current_names(self.session.run)
         for number in self.session.class_numbers:
             n_particles = int((self.session.classes == number).sum())
-            item = QListWidgetItem(f"class {number}\n{n_particles} particles")
+            item = QListWidgetItem(
+                f"{' '.join(['class', str(number), names.get(number, '')]).rstrip()}\n{n_particles} particles"
+            )
             item.setData(Qt.ItemDataRole.UserRole, number)
             item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
             item.setCheckState(Qt.CheckState.Checked)

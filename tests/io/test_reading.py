@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from cryodc.errors import InputError
-from cryodc.io import read_array, read_text, read_tilt_ranges, read_yaml, write_array, write_text
+from cryodc.io import read_array, read_text, read_yaml, write_array, write_text
 from cryodc.particles import read_particles
 from cryodc.picks import read_picks
 from cryodc.star import read_star, write_star
+from cryodc.tilt_angles import read_tilt_ranges
 
 QUICK = 5.0
 

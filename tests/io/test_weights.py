@@ -8,7 +8,7 @@ import pytest
 
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, shell_radius, wedge_from_tilt_range
-from cryodc.io import read_tilt_ranges, read_weight
+from cryodc.io import read_weight
 
 BOX = 8
 
@@ -97,33 +97,3 @@ def test_real_weights_are_missing_where_the_tilts_did_not_reach(shared_data: Pat
     assert share_measured(40, "y", inside=True) > 0.99
     assert share_measured(65, "y", inside=False) < 0.2
     assert share_measured(65, "x", inside=False) > 0.4
-
-
-def test_tilt_ranges_are_read_with_or_without_a_header(tmp_path: Path) -> None:
-    path = tmp_path / "tilts.csv"
-    path.write_text("tomogram,tilt_min,tilt_max\nTS_01,-60,60\nTS_02, -51.5 ,48\n\n")
-    expected = {"TS_01": (-60.0, 60.0), "TS_02": (-51.5, 48.0)}
-    assert read_tilt_ranges(path) == expected
-    path.write_text("TS_01,-60,60\r\nTS_02,-51.5,48\r\n")
-    assert read_tilt_ranges(path) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "row"),
-    [
-        ("TS_01,-60,60\nTS_01,-50,50\n", 2),
-        ("TS_01,-60,60\nTS_02,60,-60\n", 2),
-        ("tomogram,tilt_min,tilt_max\nTS_02,-95,60\n", 2),
-        ("TS_01,-60\n", 1),
-        ("TS_01,a,b\n", 1),
-        ("TS_01,nan,60\n", 1),
-        ("tomogram,tilt_min,tilt_max\n", None),
-        ("", None),
-    ],
-)
-def test_a_bad_row_of_tilt_ranges_is_named(tmp_path: Path, text: str, row: int | None) -> None:
-    path = tmp_path / "tilts.csv"
-    path.write_text(text)
-    with pytest.raises(InputError) as caught:
-        read_tilt_ranges(path)
-    assert (caught.value.file, caught.value.row) == (path, row)

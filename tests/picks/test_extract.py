@@ -136,6 +136,17 @@ def _write_picks(kind: str, folder: Path) -> Path:
                 {"location": dict(zip("xyz", p, strict=True)), "transformation_": affine.tolist(), "instance_id": 0}
             )
         text = json.dumps({"run_name": "TS_07", "voxel_spacing": 10.0, "unit": "angstrom", "points": points})
+    elif kind == "portal":
+        lines = [
+            {"type": "orientedPoint", "location": dict(zip("xyz", p, strict=True)), "xyz_rotation_matrix": a.tolist()}
+            for p, a in zip(POSITIONS, _matrices(), strict=True)
+        ]
+        # As in the portal: no line end behind the last.
+        text = "\n".join(json.dumps(line) for line in lines)
+        path = folder / "TS_07/Reconstructions/VoxelSpacing8.000/Annotations/101/ribosome-1.0_orientedpoint.ndjson"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        return path
     elif kind == "em":
         # The same angles and first voxel as STOPGAP's, packed by hand: 512 bytes, then 20 floats a particle.
         eulers = inverse.inv().as_euler("zxz", degrees=True)
@@ -156,7 +167,16 @@ def _write_picks(kind: str, folder: Path) -> Path:
     return path
 
 
-KINDS = ["relion 3.0", "relion 3.1", "relion 4", "relion 5", "dynamo", "stopgap", "em", "copick", "csv"]
+def test_the_shift_in_a_copick_transformation_moves_the_pick(tmp_path: Path) -> None:
+    """copick: the particle is at location + transformation[:3, 3], in Å."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = [5, -10, 20]
+    point = {"location": {"x": 100, "y": 200, "z": 300}, "transformation_": matrix.tolist()}
+    (tmp_path / "a.json").write_text(json.dumps({"run_name": "TS_07", "points": [point]}))
+    np.testing.assert_allclose(read_picks(tmp_path / "a.json").in_voxels(SPACING, None) * SPACING, [[320, 190, 105]])
+
+
+KINDS = ["relion 3.0", "relion 3.1", "relion 4", "relion 5", "dynamo", "stopgap", "em", "copick", "portal", "csv"]
 
 
 @pytest.mark.parametrize(

@@ -295,3 +295,10 @@ def test_close_leaves_a_run_that_opens_again(viewer, run: RunFolder) -> None:
     finally:
         opened.close()
     assert opened not in type(opened)._instances
+
+
+def test_the_list_of_classes_has_the_names_that_identify_found(dock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cryodc.viewer.dock.current_names", lambda run: {1: "80S ribosome"})
+    dock._list_classes()
+    texts = [dock.classes.item(i).text().splitlines()[0] for i in range(dock.classes.count())]
+    assert texts[:2] == ["class 1 80S ribosome", "class 2"]
