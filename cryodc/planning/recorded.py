@@ -54,8 +54,8 @@ class MeasureRequest:
         The wedge where the STAR names no weights, and the contrast. Where neither is given the wedge is measured.
     n_sample, seed
         At most this many particles are measured, drawn at random.
-    box_size
-        Smaller than the particles' means a coarser spacing.
+    largest_box
+        Particles of a larger box are measured at a coarser spacing; None takes any box as it is.
     run
         A run of these particles: the agreement of its half maps says how strong the protein is. None measures it on the
         particles.
@@ -75,7 +75,7 @@ class MeasureRequest:
     options: InputOptions = field(default_factory=InputOptions)
     n_sample: int = 300
     seed: int = 0
-    box_size: int | None = None
+    largest_box: int | None = None
     run: RunFolder | None = None
     snr: float | None = None
     resolution_angstrom: float | None = None
@@ -156,7 +156,8 @@ def measure_particles(request: MeasureRequest, proteins: Mapping[str, Volume | P
         )
     options, wedge = _known_wedge(everything, request)
     chosen = np.sort(np.random.default_rng(request.seed).permutation(len(everything))[: request.n_sample])
-    reader = ParticleReader(everything.select(chosen), options, request.box_size)
+    box_size = everything.box_size if request.largest_box is None else min(everything.box_size, request.largest_box)
+    reader = ParticleReader(everything.select(chosen), options, box_size)
     sample = reader.particles
     box, spacing = sample.box_size, sample.spacing_angstrom
     specimens = prepare_specimens(proteins, box, spacing, request.resolution_angstrom)
