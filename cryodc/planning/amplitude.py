@@ -2,8 +2,8 @@
 
 Of a particle ``F = a · H · V + noise`` with ``V`` of variance 1, ``a²`` is wanted. Noise is everywhere, the protein in
 the middle. Through a mask, noise of power ``N(k)`` has the power ``N ⊛ |M|²``, which is exact, since noise is
-stationary. What a protein shows through it is measured on proteins turned at random. So two masks give two equations
-for each shell, and noise drops out of their difference.
+stationary; how far it is not is seen in the finest shells. What a protein shows through a mask is measured on proteins
+turned at random. So two masks give two equations for each shell, and noise drops out of their difference.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ from cryodc.fourier import apply_weight, frequency_grid, hermitian_count, shell_
 from cryodc.simulation import SimulationConfig, Specimen, draw_truth, render
 
 _HELD = 0.9
+_FINE = 0.8
+_TELLING = 0.3
 _N_CLEAN = 48
 
 
@@ -31,8 +33,8 @@ class CleanPower:
     power
         ``(d, h, w // 2 + 1)`` mean ``|F|² / N³`` of proteins of variance 1: the same in all directions.
     masks
-        ``(2, d, h, w)``: the middle, which holds nine tenths of their power, and what lies beyond the sphere that fits
-        the box.
+        ``(2, d, h, w)``: the middle, which holds nine tenths of their power, and what is beyond it in the sphere that
+        fits the box.
     masked
         ``(2, s)`` the same through weights and each mask.
     """
@@ -123,7 +125,7 @@ def squared_amplitudes(
     """``a²`` as each particle alone says it, unbiased and very uncertain; their mean is the estimate.
 
     With ``r`` the noise in the middle over that beyond, ``P_mid − r P_out = a² (A_mid − r A_out)`` in each shell.
-    Shells count by their share of the power of the proteins.
+    Shells count by the inverse variance of the left side.
 
     Parameters
     ----------
@@ -140,8 +142,37 @@ def squared_amplitudes(
     seen = clean.masked[0, shells] - ratio * clean.masked[1, shells]
     difference = masked[:, 0, shells] - ratio * masked[:, 1, shells]
     # Each shell's share of the protein's power.
-    importance = shells.double().square() * shell_means(clean.power)[shells] / seen
+    importance = shells.double().square() * seen / noise[0, shells].clamp_min(1e-12).square()
+    # Where a protein shows beyond the middle as much as noise does, nothing can be told.
+    importance = torch.where(seen > _TELLING * clean.masked[0, shells], importance, 0)
     return ((difference * importance).sum(dim=1) / (seen * importance).sum()).numpy()
+
+
+def middle_excess(
+    masked: Float[Tensor, "2 s"], clean: CleanPower, noise: Float[Tensor, "2 s"], squared_amplitude: float
+) -> float:
+    """How much stronger noise is in the middle than stationary noise, by the finest fifth of the shells to Nyquist.
+
+    Interpolation and images that do not cover the box weaken noise towards its faces. Where there is hardly any protein
+    that can be seen; it is taken to be alike in all shells.
+
+    Parameters
+    ----------
+    masked
+        Mean power of the particles through the two masks.
+    clean, noise
+        The same of proteins, without noise, and of stationary noise.
+    squared_amplitude
+        Of the protein, which is taken off.
+    """
+    box_size = clean.masks.shape[-1]
+    shells = torch.arange(round(_FINE * box_size / 2), box_size // 2)
+    left = (masked - squared_amplitude * clean.masked)[:, shells]
+    left = torch.maximum(left, 0.1 * masked[:, shells])
+    count = shells.double().square()
+    # Each shell counts by its voxels, however strong its noise is.
+    ratio = (left[0] / left[1]) / (noise[0] / noise[1])[shells]
+    return float((ratio * count).sum() / count.sum())
 
 
 def noise_scale(masked: Float[Tensor, "2 s"], clean: CleanPower, noise: Float[Tensor, "2 s"]) -> Float[Tensor, " s"]:
@@ -171,11 +202,15 @@ def _mean_over_directions(power: Float[Tensor, "d h hw"]) -> Float[Tensor, "d h 
 
 
 def _masks(clean: Float[Tensor, "n d h w"]) -> Float[Tensor, "2 d h w"]:
-    """The middle, as large as holds nine tenths of the power of proteins; and what lies beyond the largest sphere."""
+    """The middle, as large as holds nine tenths of the power of proteins, and what is beyond it in the largest sphere.
+
+    Outside that sphere tilted images of the size of the box do not reach everywhere, so noise is weaker there.
+    """
     box_size = clean.shape[-1]
     power = clean.square().mean(dim=0)
-    radii = np.linspace(0.15, 0.42, 10) * box_size
-    middles = [soft_sphere(box_size, radius, 0.06 * box_size) for radius in radii]
-    held = [float((power * middle).sum() / power.sum()) for middle in middles]
-    middle = next((middle for middle, share in zip(middles, held, strict=True) if share >= _HELD), middles[-1])
-    return torch.stack([middle, 1 - soft_sphere(box_size, box_size / 2 - 3, 3.0)])
+    edge = 0.06 * box_size
+    radii = np.linspace(0.15, 0.34, 10) * box_size
+    held = [float((power * soft_sphere(box_size, radius, edge)).sum() / power.sum()) for radius in radii]
+    radius = next((radius for radius, share in zip(radii, held, strict=True) if share >= _HELD), radii[-1])
+    sphere = soft_sphere(box_size, box_size / 2 - 1 - edge, edge)
+    return torch.stack([soft_sphere(box_size, radius, edge), sphere - soft_sphere(box_size, radius + edge, edge)])

@@ -136,7 +136,7 @@ def require_snr(recorded: Recorded) -> None:
             file=recorded.particles.source,
             expected="more power in the middle of the boxes than beyond it",
             found=f"{recorded.snr:.3g}, at most {recorded.snr_interval[1]:.3g}, of {recorded.n_sampled} particles",
-            remedy="give --snr, or more particles with --sample",
+            remedy="give --snr, or --run of a run that averaged them, or more particles",
         )
 
 

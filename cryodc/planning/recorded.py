@@ -20,6 +20,7 @@ from cryodc.planning.amplitude import (
     CleanPower,
     clean_power,
     masked_noise,
+    middle_excess,
     noise_scale,
     shell_means,
     shell_powers,
@@ -203,11 +204,12 @@ def _solve(
     shape = sums.protein()
     group = np.array([sums.groups.get(name, len(sums.groups)) for name in tomograms])
     box = sums.occupancy.shape[1]
-    noise, level = total, torch.ones(total.shape[1], dtype=torch.float64)
+    noise, level, strength = total, torch.ones(total.shape[1], dtype=torch.float64), 0.0
     for _ in range(_ROUNDS):
         by_bin = sums.mean_over(noise).T[:, shell_index(box)]
         mean = (by_bin * sums.occupancy).sum(dim=0) / sums.occupancy.sum(dim=0)
         through = masked_noise(mean, clean.masks)
+        through[0] *= middle_excess(masked.mean(dim=0), clean, through, max(strength, 0.0))
         each = squared_amplitudes(masked, clean, through)
         relative = _by_group(each, group, len(total))
         strength, error = float(each.mean()), 1.96 * float(each.std(ddof=1)) / np.sqrt(len(each))
@@ -274,7 +276,7 @@ def _require_surroundings(masked: Tensor, clean: CleanPower, star: Path) -> None
         raise InputError(
             "there is nothing beyond the particle: noise cannot be measured",
             file=star,
-            expected="the noise of the tomogram in the corners of the boxes",
+            expected="the noise of the tomogram around the particle, in the sphere that fits the box",
             found=f"{beyond / middle:.1%} of the power of the middle",
             remedy="give particles that were not multiplied by a mask",
         )

@@ -17,10 +17,13 @@ from cryodc.dataset import InputOptions, ParticleReader
 from cryodc.errors import InputError
 from cryodc.fourier import (
     ParticleStack,
+    fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
     hermitian_count,
+    predict,
     shell_radius,
+    stack_spectra,
     volume_from_ball,
     wedge_from_tilt_range,
 )
@@ -230,6 +233,51 @@ def test_particles_of_tilt_series_stay_sums_of_ctf_and_image(tmp_path: Path) -> 
         assert made[kind][0] == pytest.approx(given[kind][0], rel=0.25), kind
 
 
+def seen_in_poses(
+    particles: ParticleSet, reference: torch.Tensor, rotations: torch.Tensor, shifts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Squared amplitude of a map in particles in their poses, and power of the map and of the particles, by shell."""
+    reader = ParticleReader(particles)
+    volumes, weights = reader.read(0, len(particles))
+    ball = fourier_ball(particles.box_size, particles.box_size / 2 - 1)
+    stack = ParticleStack(volumes, weights, torch.from_numpy(reader.weight_index))
+    spectra = stack_spectra(stack, ball)
+    model = predict(fine_spectrum(reference[None])[0], ball, spectra.own_weights, rotations, shifts)
+    power = ball.shell_mean(model.abs().square().mean(dim=0))
+    along = ball.shell_mean((spectra.spectra * model.conj()).real.mean(dim=0)) / power.clamp_min(1e-12)
+    count = torch.bincount(ball.shells, minlength=len(power))
+    return along.square(), power * count, ball.shell_mean(spectra.spectra.abs().square().mean(dim=0)) * count
+
+
+def test_the_strength_of_proteins_in_tilt_series_is_what_their_true_poses_show(tmp_path: Path) -> None:
+    config = SimulationConfig(40, BOX, SPACING, 0.1, tilt_series=SimulatedTiltSeries(), seed=4)
+    truth = write_simulation(BARREL, config, tmp_path / "sim")
+    star = tmp_path / "sim" / "particles.star"
+    rotations = torch.from_numpy(truth.poses.rotations).float()
+    shifts = torch.from_numpy(truth.poses.origins_angstrom / SPACING).float()
+    clean = simulate_particles(BARREL, SimulationConfig(1, BOX, SPACING)).maps[0]
+    seen, power, _ = seen_in_poses(read_particles(star), clean, rotations, shifts)
+    expected = float((seen * power)[1:].sum() / power[1:].sum())
+    recorded = measure_particles(MeasureRequest(star), BARREL)
+    assert recorded.squared_amplitudes.mean() == pytest.approx(expected, rel=0.5)
+
+
+def test_the_snr_of_real_ribosomes_is_what_their_published_average_explains(shared_data: Path) -> None:
+    """Noise is stronger in the middle of these boxes than near their faces; that is no protein (SNR 0.19)."""
+    star = shared_data / "real" / "ribosome70s" / "particles.star"
+    particles = read_particles(star)
+    assert particles.poses is not None
+    # The published average is mirrored in z.
+    published = read_volume(shared_data / "real" / "ribosome70s" / "published_average.mrc").voxels
+    reference = torch.from_numpy(np.roll(published[::-1], 1, axis=0).copy())
+    rotations = torch.from_numpy(particles.poses.rotations).float()
+    seen, power, total = seen_in_poses(particles, reference - reference.mean(), rotations, torch.zeros(40, 3))
+    protein = float((seen * power)[1:].sum())
+    explained = protein / (float(total[1:].sum()) - protein)
+    ribosome = choose_proteins(None, [shared_data / "maps" / "4v4r.mrc.gz"])
+    assert explained / 2 < measure_particles(MeasureRequest(star), ribosome).snr < 2 * explained
+
+
 def power_by_kind(particles: ParticleSet) -> dict[tuple[int, int], tuple[float, int]]:
     """Mean power of particles as they are read, and number of voxels, by shell and octave of the weight."""
     reader = ParticleReader(particles)
@@ -255,7 +303,6 @@ def test_made_ribosomes_have_the_power_of_real_ones_in_every_shell_at_every_weig
     ribosome = choose_proteins(None, [shared_data / "maps" / "4v4r.mrc.gz"])
     recorded = measure_particles(MeasureRequest(star), ribosome)
     assert set(recorded.noise.groups) == {f"Unt_{name}.tomostar" for name in ("050", "076", "083", "088")}
-    assert 0.05 < recorded.snr < 0.5
     write_like(recorded, tmp_path / "like")
     real, made = (power_by_kind(read_particles(path)) for path in (star, tmp_path / "like" / "particles.star"))
     populated = [kind for kind, (_, n) in real.items() if n >= 300]
@@ -305,7 +352,7 @@ def test_an_snr_that_cannot_be_told_from_nothing_must_be_given(tmp_path: Path) -
 def test_boxes_with_nothing_beyond_the_particle_are_refused(tmp_path: Path) -> None:
     star = noise_only(tmp_path / "sim", 6)
     axis = np.arange(BOX) - BOX // 2
-    ball = sum(np.square(x) for x in np.meshgrid(axis, axis, axis)) <= (0.35 * BOX) ** 2
+    ball = sum(np.square(x) for x in np.meshgrid(axis, axis, axis)) <= (0.3 * BOX) ** 2
     for image in read_particles(star).images:
         write_volume(image.path, Volume(read_volume(image).voxels * ball.astype(np.float32), SPACING))
     with pytest.raises(InputError, match="nothing beyond the particle"):
