@@ -24,6 +24,7 @@ from cryodc.runs import (
     load_clusters,
     load_run_dataset,
     load_run_particles,
+    made_by_hand,
 )
 
 
@@ -42,7 +43,8 @@ class AverageRequest:
     n_starts
         Random starts of each class's alignment.
     classify
-        Before that, sort particles anew: the clusters are only where :mod:`cryodc.averaging.classify` starts.
+        Before that, sort particles anew: the clusters are only where :mod:`cryodc.averaging.classify` starts. By
+        default where poses are aligned from nothing, unless the user chose the particles of each class.
     n_rounds, junk
         As :func:`cryodc.averaging.classify.classify_particles` takes them.
     symmetries
@@ -60,7 +62,7 @@ class AverageRequest:
     seed: int = 0
     device: str = "auto"
     n_starts: int = 2
-    classify: bool = False
+    classify: bool | None = None
     n_rounds: int = 6
     junk: bool = True
     symmetries: Mapping[int | None, str] = field(default_factory=dict)
@@ -86,6 +88,8 @@ class AverageInputs:
         Shells that the search for poses starts in; None for the default.
     device
         Where to compute.
+    classify
+        Whether particles are sorted anew.
     """
 
     request: AverageRequest
@@ -96,6 +100,7 @@ class AverageInputs:
     masks: Mapping[int | None, Tensor]
     start_shells: float | None
     device: torch.device
+    classify: bool
 
     @property
     def use_star(self) -> bool:
@@ -131,10 +136,13 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
-    if not request.classify:
-        _require_classes(clusters, {"symmetry": request.symmetries, "mask": request.masks})
     use_star = takes_poses_of_star(request, particles)
-    if request.low_pass_angstrom is not None and use_star and not request.classify:
+    classify = request.classify
+    if classify is None:
+        classify = not use_star and not made_by_hand(run)
+    if not classify:
+        _require_classes(clusters, {"symmetry": request.symmetries, "mask": request.masks})
+    if request.low_pass_angstrom is not None and use_star and not classify:
         raise InputError(
             "--low-pass is where the search for poses starts, but those of the STAR are taken as they are",
             file=run.particles,
@@ -144,7 +152,7 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
     box_size, spacing = dataset.particles.box_size, dataset.particles.spacing_angstrom
     masks = read_masks(request.masks, box_size, spacing, any_frame=not use_star)
     start_shells = _start_shells(request.low_pass_angstrom, box_size, spacing)
-    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device)
+    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device, classify)
 
 
 def half_set_statement(

@@ -24,7 +24,17 @@ from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.io import replace_folder
 from cryodc.particles import with_classes
-from cryodc.runs import Clusters, RunFolder, Trial, fingerprint_of_codes, load_codes, require, write_clusters, writing
+from cryodc.runs import (
+    Clusters,
+    Requested,
+    RunFolder,
+    Trial,
+    fingerprint_of_codes,
+    load_codes,
+    require,
+    write_clusters,
+    writing,
+)
 from cryodc.star import StarDocument, find_particle_block, read_star, write_star
 
 NETWORK_CODES = (
@@ -87,11 +97,11 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
     with writing(run, "cluster"):
         made_of = fingerprint_of_codes(run)
         clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
-        write_classes(run, clusters, made_of, requested=n_clusters, seed=seed)
+        write_classes(run, clusters, made_of, requested=n_clusters or "auto", seed=seed)
     return clusters
 
 
-def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | Requested, seed: int) -> None:
     """Write clusters/ of a run, replaced as a whole, in one step.
 
     Parameters
