@@ -27,7 +27,8 @@ def print_measured(recorded: "Recorded") -> None:
     if recorded.wedge is not None:
         printer.print(f"wedge  {recorded.wedge}, as measured", markup=False)
     n = len(recorded.noise.groups)
-    printer.print(f"noise  by shell and weight; {n} {'tomogram' if n == 1 else 'tomograms'} by itself", markup=False)
+    each = "1 tomogram" if n == 1 else f"{n} tomograms, each"
+    printer.print(f"noise  by shell and weight; of {each} by itself", markup=False)
     low, high = recorded.snr_interval
     said = "as given" if low == high else f"{low:.3g} to {high:.3g} (95 %), of {recorded.n_sampled} particles"
     printer.print(f"SNR    {recorded.snr:.3g}: {said}", markup=False)

@@ -153,11 +153,15 @@ def _print_pairs(out: "Console", found: "Plan") -> None:
         table.add_row(f"{one.first} / {one.second}", number, f"{one.distance:.1f}", f"{one.wrong:.1%}", agreement)
     out.print()
     out.print(table)
+    fewest = min(one.n_particles for one in found.separations)
     for needed in found.for_ari:
-        out.print(f"{' / '.join(needed.what)}: ARI 0.9 takes {_range(needed)} particles of each", markup=False)
+        takes = _range(needed, fewest)
+        out.print(f"{' / '.join(needed.what)}: ARI 0.9 takes {takes} particles of each", markup=False)
 
 
 def _print_maps(out: "Console", found: "Plan") -> None:
+    from cryodc.planning import FEWEST
+
     table = _table(("average", "particles", "expected resolution"))
     for one in found.maps:
         finest, coarsest = (f"{limit:.1f}" for limit in one.interval)
@@ -166,13 +170,17 @@ def _print_maps(out: "Console", found: "Plan") -> None:
     out.print()
     out.print(table)
     for needed in found.for_resolution:
-        out.print(f"{needed.what[0]}: this resolution takes {_range(needed)} particles", markup=False)
+        out.print(f"{needed.what[0]}: this resolution takes {_range(needed, FEWEST)} particles", markup=False)
 
 
-def _range(needed: "Needed") -> str:
+def _range(needed: "Needed", fewest: float) -> str:
+    """The number and its interval; the fewest that was tried is an upper limit."""
+
     def say(number: float | None) -> str:
         return "more than planned for" if number is None else f"{number:,.0f}"
 
+    if needed.most is not None and needed.most <= fewest:
+        return f"at most {say(needed.most)}"
     if needed.n_particles is None:
         return f"more than planned for (at least {say(needed.fewest)})" if needed.fewest else "more than planned for"
     return f"{say(needed.n_particles)} ({say(needed.fewest)} to {say(needed.most)})"

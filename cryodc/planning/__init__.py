@@ -2,11 +2,12 @@
 
 from cryodc.planning.like import LikeRequest, write_like
 from cryodc.planning.noise import NoisePower
-from cryodc.planning.plan import NUMBERS, WANTED_ARI, ExpectedMap, Needed, Plan, PlanRequest, plan_particles
+from cryodc.planning.plan import FEWEST, NUMBERS, WANTED_ARI, ExpectedMap, Needed, Plan, PlanRequest, plan_particles
 from cryodc.planning.recorded import MeasureRequest, Recorded, measure_particles
 from cryodc.planning.separation import Separation
 
 __all__ = [
+    "FEWEST",
     "NUMBERS",
     "WANTED_ARI",
     "ExpectedMap",

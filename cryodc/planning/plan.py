@@ -22,9 +22,11 @@ from cryodc.volumes import Volume
 
 NUMBERS = (30, 100, 300, 1000)
 WANTED_ARI = 0.9
-_FEWEST_PARTICLES, _FEWEST_OF_TRIAL = 4, 8
+FEWEST = 4
+"""Particles of each map that are planned for at least."""
+_FEWEST_OF_TRIAL = 8
 _FSC = 0.143
-_TRIED = np.geomspace(4, 1e7, 400)
+_TRIED = np.geomspace(FEWEST, 1e7, 400)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class PlanRequest:
 
     def __post_init__(self) -> None:
         rises = all(low < high for low, high in zip(self.numbers, self.numbers[1:], strict=False))
-        if not self.numbers or min(self.numbers) < _FEWEST_PARTICLES or not rises:
+        if not self.numbers or min(self.numbers) < FEWEST or not rises:
             raise InputError(
                 "these numbers of particles cannot be planned for",
-                expected=f"rising numbers, each {_FEWEST_PARTICLES} or more",
+                expected=f"rising numbers, each {FEWEST} or more",
                 found=", ".join(map(str, self.numbers)),
             )
         if self.n_trial < _FEWEST_OF_TRIAL:
