@@ -20,6 +20,7 @@ VERBS = {
     "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
     "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
+    "plan": "Say whether proteins would come apart in these particles, and how many it would take.",
     "pack": "Put particles into one file that training reads batches from.",
     "train": "Train a model on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
@@ -40,7 +41,7 @@ VERBS = {
 
 # Each group of `cryodc --help`, and the folder of its verbs.
 GROUPS = {
-    "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
+    "Prepare": ["check", "import", "extract", "convert", "simulate", "plan", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["status", "identify", "generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "evaluate", "demo"],

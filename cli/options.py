@@ -181,3 +181,15 @@ def invert_option(command: F) -> F:
     return click.option("--invert", is_flag=True, help="Protein is black in the input: multiply every voxel by -1.")(
         command
     )
+
+
+def sample_option(command: F) -> F:
+    """--sample, of what is measured on particles."""
+    return click.option(
+        "--sample",
+        "n_sample",
+        type=click.IntRange(min=1),
+        default=300,
+        show_default=True,
+        help="Measure on at most this many particles, drawn at random.",
+    )(command)

@@ -3,7 +3,7 @@
 from cryodc.check.check import CheckSettings, check_particles
 from cryodc.check.poses import PoseCheck, describe_convention
 from cryodc.check.report import CheckReport
-from cryodc.check.wedge import describe_wedge
+from cryodc.check.wedge import describe_wedge, measure_wedge
 
 __all__ = [
     "CheckReport",
@@ -12,4 +12,5 @@ __all__ = [
     "check_particles",
     "describe_convention",
     "describe_wedge",
+    "measure_wedge",
 ]

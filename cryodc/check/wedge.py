@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryodc.check.sample import Sample
+from cryodc.check.sample import Sample, draw_sample, read_sample
 from cryodc.check.wedge_fit import WedgeFit, fit_wedge, mean_power, rate_wedge
+from cryodc.dataset import InputOptions
 from cryodc.errors import InputError
 from cryodc.fourier import standardise
 from cryodc.io import Problem
+from cryodc.particles import ParticleSet
 
 LARGEST_DEPTH = 0.5
 """A wedge is there if it holds less than this share of the power outside it …"""
@@ -75,6 +77,13 @@ def check_wedge(sample: Sample) -> tuple[WedgeCheck, list[Problem], list[Problem
     if check.share >= LEAST_SHARE and not check.tomograms:
         return check, [], []
     return check, [Problem(None, _contradiction(check, sample))], []
+
+
+def measure_wedge(particles: ParticleSet, n_sample: int = 300, seed: int = 0) -> WedgeFit | None:
+    """The wedge that a random sample of particles shows, whatever their STAR claims; None where none is to be seen."""
+    sample = read_sample(particles, draw_sample(len(particles), n_sample, seed), InputOptions())
+    fit = fit_wedge(mean_power(standardise(sample.volumes)))
+    return fit if _is_wedge(fit) else None
 
 
 def describe_wedge(fit: WedgeFit) -> str:

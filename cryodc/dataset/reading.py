@@ -134,6 +134,16 @@ class ParticleReader:
             volumes[i - start] = self._volume(i, place)
         return volumes, weights
 
+    def transfer(self, i: int) -> tuple[Float[Tensor, "d h hw"], bool]:
+        """Weight of one particle at the box of its file, and whether it is ``√W`` of ``ΣCTF · image``.
+
+        Raises
+        ------
+        InputError
+            If the file is bad.
+        """
+        return self._transfer(int(self.weight_index[i]))
+
     def _volume(self, i: int, place: int) -> Float[Tensor, "d h w"]:
         image = self._given.images[i]
         volume = torch.from_numpy(read_volume(image).voxels)

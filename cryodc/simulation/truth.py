@@ -177,6 +177,7 @@ def write_particles(
     spacing_angstrom: float,
     with_poses: bool,
     recording: Recording | None = None,
+    microscope: Mapping[str, str] | None = None,
 ) -> None:
     """Write particles.star in RELION 3.1's layout, atomically.
 
@@ -196,6 +197,8 @@ def write_particles(
         Whether angles and origins are written too: nothing that reads the file can then be called blind.
     recording
         Of particles that are ``ΣCTF · image``: the file then says so, with their defocus.
+    microscope
+        Labels of the optics group that are to be written, over those that are written by themselves.
     """
     optics = {
         "rlnOpticsGroup": "1",
@@ -215,6 +218,7 @@ def write_particles(
             "rlnAmplitudeContrast": f"{recording.amplitude_contrast:.6f}",
             "rlnCtfDataAreCtfPremultiplied": "1",
         }
+    optics |= microscope or {}
     columns: dict[str, Sequence[str]] = {
         "rlnMicrographName": truth.tomograms,
         **{f"rlnCoordinate{axis}": number_texts(coordinates[:, 2 - i]) for i, axis in enumerate("XYZ")},
