@@ -15,7 +15,7 @@ def input_options(
 ) -> "InputOptions":
     """How particles are read, from the options that say so."""
     from cryodc.dataset import InputOptions
-    from cryodc.io import read_tilt_ranges
+    from cryodc.tilt_angles import read_tilt_ranges
 
     ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
     return InputOptions(tilt_range, ranges, "x" if tilt_axis == "x" else "y", invert)
