@@ -115,6 +115,8 @@ class TemplateConfig(BaseModel, extra="forbid", frozen=True):
         At most so many, drawn at random, are learned from. All are matched.
     wedge_correction
         Take away what the missing wedge does to scores.
+    moments
+        Beside scores of templates, content codes tell what needs no template: power and radial profiles of particles.
     n_axes
         Along so many principal axes of its group the transformation code tells how a particle differs from those like
         it.
@@ -124,6 +126,7 @@ class TemplateConfig(BaseModel, extra="forbid", frozen=True):
     particles_per_template: int = Field(default=60, ge=10)
     n_particles: int = Field(default=3000, ge=20)
     wedge_correction: bool = True
+    moments: bool = True
     n_axes: int = Field(default=5, ge=0, le=20)
 
 

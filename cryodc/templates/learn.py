@@ -38,8 +38,8 @@ from cryodc.templates.match import (
     sphere,
 )
 from cryodc.templates.matcher import Matcher, correction_of, load_state, references_of, save_state
-from cryodc.templates.shapes import shape_points
-from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
+from cryodc.templates.shapes import particle_moments, shape_points
+from cryodc.templates.spread import joint_axes, simulate_particles, spread_within, whitening_axes
 from cryodc.templates.wedge import WedgeCorrection, corrected_scores, fit_correction, wedge_on_best, wedge_seen
 
 _N_SHAPE_AXES = 11
@@ -59,8 +59,8 @@ class TemplateCode:
     Parameters
     ----------
     points
-        ``(n, k)``: scores less what the missing wedge does to them, centred, on axes in which 1 is the spread of
-        particles of one protein.
+        ``(n, k)``: scores less what the missing wedge does to them, and moments, on axes in which 1 is the spread of
+        particles of one kind.
     placed
         ``(n, p)``: how each particle lies on the templates and differs from those like it,
         :func:`cryodc.templates.groups.place_particles`.
@@ -97,10 +97,8 @@ def learn_templates(
         Volumes of a box of at least 16.
     config
         How many templates, and from how many particles.
-    seed
-        Same seed, same result.
-    device
-        CPU if not given.
+    seed, device
+        Same seed, same result; CPU if no device is given.
     progress
         Called with a line about each step.
     kept
@@ -109,7 +107,7 @@ def learn_templates(
 
     Returns
     -------
-    None if there are too few particles for two templates, or no two groups of them can be aligned.
+    None if there are too few particles, or no two groups of them can be aligned.
     """
     tell = progress or (lambda text: None)
     n, device = len(dataset), device or torch.device("cpu")
@@ -278,20 +276,23 @@ class _Learner:
         centre = scores.mean(axis=0)
         points = (scores - centre) @ self.axes
         told = max(1, int((points.std(axis=0) > _WIDER).sum()))
-        points = np.ascontiguousarray(points[:, :told], dtype=np.float32)
+        points, joint = points[:, :told], None
+        if self.config.moments:
+            numbers = np.concatenate([points, particle_moments(self.dataset, self.all)], axis=1)
+            joint = joint_axes(numbers, _WIDER, self.seed)
+            points = joint.apply(numbers)
+        points = np.ascontiguousarray(points, dtype=np.float32)
         self.tell("placing all particles")
-        sample = self.spectra, self.rows
-        matched = Matched(self.all, self.all_halves, *sample, self.references, poses, self.radius)
+        matched = Matched(self.all, self.all_halves, self.spectra, self.rows, self.references, poses, self.radius)
         placed = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
         last = None
         if self.config.wedge_correction:
             # Once more, now that particles lie on what they are, and not on the template that happened to fit best.
             seen = wedge_seen(self.all, placed.rotations.to(self.device))
-            rest = points.astype(np.float64)
-            last = fit_correction(rest, placed.labels, seen, 1)
-            points = last.apply(rest, placed.labels, seen).astype(np.float32)
-        learned = self.references, self.spectra.noise, self.radius, self.corrections
-        matcher = Matcher(*learned, centre, self.axes[:, :told], last, placed.groups)
+            last = fit_correction(points.astype(np.float64), placed.labels, seen, 1)
+            points = last.apply(points.astype(np.float64), placed.labels, seen).astype(np.float32)
+        learned = self.references, self.spectra.noise, self.radius, self.corrections, centre, self.axes[:, :told]
+        matcher = Matcher(*learned, joint, last, placed.groups)
         return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy(), matcher)
 
     def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:

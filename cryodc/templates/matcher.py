@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import PoseSet, References, balanced_halves
+from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
 from cryodc.io import atomic_path
 from cryodc.templates.group_poses import poses_on_average
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code, rotations_of
 from cryodc.templates.match import BOX, match_references, random_search
+from cryodc.templates.shapes import particle_moments
+from cryodc.templates.spread import JointAxes
 from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
 
 _VERSION = 1
@@ -34,6 +37,8 @@ class Matcher:
         Of scores, by the template that fits best; and of codes, by group.
     centre, axes
         ``points = (scores − centre) · axes``.
+    joint
+        Makes points of these and of the moments of particles; None where points are scores alone.
     placing
         Correction of the points by group; none where the wedge is not corrected.
     groups
@@ -46,23 +51,28 @@ class Matcher:
     corrections: list[WedgeCorrection]
     centre: Float[NDArray[np.float64], " k"]
     axes: Float[NDArray[np.float64], "k a"]
+    joint: JointAxes | None
     placing: WedgeCorrection | None
     groups: TemplateGroups
 
     @torch.no_grad()
     def encode(
-        self, particles: ParticleSpectra, seed: int = 0
+        self, particles: ParticleSpectra, dataset: Dataset, seed: int = 0
     ) -> tuple[Float[NDArray[np.float32], "n k"], Float[NDArray[np.float32], "n p"]]:
         """Content and transformation codes of particles in the box :data:`cryodc.templates.match.BOX`.
 
-        A new particle is in no half set of the templates, so each is matched with either half, as many with each.
+        ``dataset`` holds the same particles. A new particle is in no half set of the templates, so each is matched with
+        either half, as many with each.
         """
         device, generator = particles.spectra.device, torch.Generator().manual_seed(seed)
+        moments = None if self.joint is None else particle_moments(dataset, particles)
         particles = particles.within(self.radius)
         halves = torch.from_numpy(balanced_halves(len(particles), seed)).to(device)
         search = random_search(generator, device)
         poses = match_references(particles, halves, self.references, search, self.noise)
         points = (corrected_scores(particles, poses, self.corrections) - self.centre) @ self.axes
+        if self.joint is not None and moments is not None:
+            points = self.joint.apply(np.concatenate([points, moments], axis=1))
         centres = self.groups.centres.astype(np.float64)
         group = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(axis=1)
         n_axes = self.groups.axes.shape[1]
@@ -174,6 +184,7 @@ def load_matcher(path: Path, groups: TemplateGroups, device: torch.device) -> Ma
         [correction_of(entry) for entry in state["corrections"]],
         state["centre"].numpy(),
         state["axes"].numpy(),
+        None if state["joint"] is None else JointAxes(state["joint"]["centre"].numpy(), state["joint"]["axes"].numpy()),
         None if state["placing"] is None else correction_of(state["placing"]),
         groups,
     )

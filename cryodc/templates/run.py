@@ -114,7 +114,7 @@ def with_templates_of(
     matcher = load_matcher(path, _load_groups(run), device)
     if matcher is None:
         raise damaged(path, "cryodc train --resume", "no state of templates")
-    points, placed = matcher.encode(particle_spectra(dataset, device), seed)
+    points, placed = matcher.encode(particle_spectra(dataset, device), dataset, seed)
     return replace(codes, template_content=points, template_pose=placed)
 
 

@@ -1,4 +1,4 @@
-"""Random shapes as first templates, and a first code made of them."""
+"""What can be told of particles without a template of theirs: how well random shapes fit, and moments."""
 
 import math
 
@@ -8,9 +8,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.geometry import rotation_grid
-from cryodc.templates.match import BOX, Search, match_map, shift_star, sphere
+from cryodc.templates.match import BOX, Search, at_template_box, match_map, shift_star, sphere
 from cryodc.templates.spread import simulate_particles, spread_within, whitening_axes
 
 N_SHAPES = 96
@@ -24,6 +25,8 @@ _LENGTHS = (3.0, 100.0)
 _N_BISECTIONS = 7
 _N_CALIBRATING = 200
 _CALIBRATING_SHAPES = 8
+_N_RINGS = 8
+_MOMENTS_BATCH = 256
 
 
 @torch.no_grad()
@@ -50,6 +53,48 @@ def shape_points(particles: ParticleSpectra, n_axes: int, *, seed: int = 0) -> F
     within = spread_within(score_shapes(simulated, bank).double().cpu().numpy(), shape.cpu().numpy())
     scores = score_shapes(particles, bank).double().cpu().numpy()
     return np.asarray((scores - scores.mean(axis=0)) @ whitening_axes(scores, within)[:, :n_axes])
+
+
+def particle_moments(dataset: Dataset, particles: ParticleSpectra) -> Float[NDArray[np.float64], "n m"]:
+    """Numbers of each particle that hardly depend on its pose, in the box :data:`cryodc.templates.match.BOX`.
+
+    They are the logarithm of the mean power of each Fourier shell, where it was measured, the mean density of each
+    ring about the centre of the box, and the logarithm of the spread of density in each ring. They tell what templates
+    of proteins do not see: whether there is a protein at all, how large and how hollow it is, where it lies.
+
+    Parameters
+    ----------
+    dataset
+        The volumes.
+    particles
+        Spectra of the same particles.
+    """
+    ball, own = particles.ball, particles.weight_index
+    n_shells = int(ball.shells.max()) + 1
+    measured = particles.measured.float()
+    count = measured.new_zeros(len(measured), n_shells).index_add(1, ball.shells, measured)[own]
+    power = count.new_zeros(len(own), n_shells)
+    rows = torch.arange(len(own), device=own.device).split(_MOMENTS_BATCH)
+    for part in rows:
+        power[part] = power[part].index_add(
+            1, ball.shells, particles.spectra[part].abs().square() * measured[own[part]]
+        )
+    shells = (power / count.clamp_min(1.0))[:, 1:].clamp_min(1e-12).log()
+    place = torch.arange(BOX, device=own.device) - BOX // 2
+    squares = torch.stack(torch.meshgrid(place**2, place**2, place**2, indexing="ij")).sum(dim=0)
+    ring = squares.float().sqrt().round().long().flatten().clamp_max(_N_RINGS)
+    size = torch.bincount(ring, minlength=_N_RINGS + 1)
+    profiles = []
+    for volumes, _ in at_template_box(dataset).batches([part.cpu() for part in rows]):
+        values = volumes.to(own.device).flatten(1)
+        mean, square = (
+            values.new_zeros(len(values), _N_RINGS + 1).index_add(1, ring, moment) / size
+            for moment in (values, values.square())
+        )
+        spread = (square - mean.square()).clamp_min(1e-12).sqrt().log()
+        # The ring of one voxel has no spread, and the last holds all that is left.
+        profiles.append(torch.cat([mean[:, :_N_RINGS], spread[:, 1:_N_RINGS]], dim=1))
+    return torch.cat([shells, torch.cat(profiles)], dim=1).double().cpu().numpy()
 
 
 def random_shapes(n_shapes: int, generator: torch.Generator, *, fine: bool = False) -> Float[Tensor, "n d h w"]:

@@ -1,16 +1,21 @@
 """The simulated spread of scores among particles of one map, and scores in units of this spread."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryodc.clustering import fit_mixture
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
 from cryodc.geometry import random_rotations
 
 _MOST_SHIFT = 0.75
 _RIDGE = 1e-3
+_N_GROUPS = (1, 2, 3, 4, 6, 8, 11, 16)
+"""Of the mixtures that are tried for the spread within groups."""
 
 
 def simulate_particles(
@@ -54,6 +59,49 @@ def simulate_particles(
         index.append(own)
     which = torch.arange(len(maps), device=device).repeat_interleave(n_per_map)
     return ParticleSpectra(ball, torch.cat(spectra), particles.weights, torch.cat(index)), which
+
+
+@dataclass(frozen=True)
+class JointAxes:
+    """Axes of several kinds of numbers together: ``points = (numbers − centre) · axes``.
+
+    Parameters
+    ----------
+    centre, axes
+        ``(m,)`` and ``(m, a)``. Along each axis 1 is the spread of particles that are alike.
+    """
+
+    centre: Float[NDArray[np.float64], " m"]
+    axes: Float[NDArray[np.float64], "m a"]
+
+    def apply(self, numbers: Float[NDArray[np.float64], "n m"]) -> Float[NDArray[np.float64], "n a"]:
+        """Points of particles."""
+        return np.asarray((numbers - self.centre) @ self.axes)
+
+
+def joint_axes(numbers: Float[NDArray[np.float64], "n m"], least_spread: float, seed: int) -> JointAxes:
+    """Axes in which 1 is the spread within groups of particles alike, those along which particles vary most first.
+
+    The spread cannot be simulated, because junk and neighbours are like no simulation. So it is that of a mixture with
+    one covariance for all groups, of as many groups as BIC chooses.
+
+    Parameters
+    ----------
+    numbers
+        ``(n, m)`` of each particle.
+    least_spread
+        Axes along which particles spread less tell nothing and are left out; one axis is always kept.
+    seed
+        Of the mixture.
+    """
+    centre, scale = numbers.mean(axis=0), numbers.std(axis=0).clip(1e-9)
+    scaled = (numbers - centre) / scale
+    sizes = [size for size in _N_GROUPS if size == 1 or size <= len(scaled) // 10]
+    mixtures = [fit_mixture(scaled, size, seed, n_starts=2) for size in sizes]
+    within = min(mixtures, key=lambda mixture: float(mixture.bic(scaled))).covariances_
+    axes = whitening_axes(scaled, within)
+    told = max(1, int(((scaled @ axes).std(axis=0) > least_spread).sum()))
+    return JointAxes(centre, axes[:, :told] / scale[:, None])
 
 
 def spread_within(

@@ -51,7 +51,7 @@ def some_templates() -> TemplateCode:
         np.zeros((1, 3), np.float32),
     )
     references = References(torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 9))
-    matcher = Matcher(references, NoiseModel(torch.ones(9)), 6.0, [], np.zeros(1), np.eye(1), None, groups)
+    matcher = Matcher(references, NoiseModel(torch.ones(9)), 6.0, [], np.zeros(1), np.eye(1), None, None, groups)
     return TemplateCode(np.ones((_N, 1), np.float32), np.ones((_N, N_PLACE), np.float32), groups, maps, matcher)
 
 
