@@ -35,6 +35,7 @@ VERBS = {
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
+    "relion-job": "Run train, cluster, average and report as an External job of RELION.",
     "demo": "Run the whole story on simulated particles.",
 }
 
@@ -43,7 +44,7 @@ GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["status", "identify", "generate", "report", "view"],
-    "Take away": ["select", "export", "map-back", "evaluate", "demo"],
+    "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "demo"],
 }
 
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
