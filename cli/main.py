@@ -47,6 +47,12 @@ GROUPS = {
     "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "demo"],
 }
 
+# Verbs that compute for long or write much: they have --dry-run.
+HEAVY = (
+    *("import", "extract", "simulate", "pack", "train", "cluster", "average", "states", "encode"),
+    *("identify", "generate", "select", "export", "map-back"),
+)
+
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
 
@@ -56,6 +62,10 @@ def load_verb(verb: str) -> click.Command:
     name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     folder = next(group for group, verbs in GROUPS.items() if verb in verbs).lower().replace(" ", "_")
     command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{folder}.{name}"), name)
+    if verb in HEAVY:
+        from cryodc_cli.dry_run import add_dry_run
+
+        add_dry_run(command)
     return command
 
 

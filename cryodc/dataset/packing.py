@@ -17,6 +17,7 @@ from cryodc.dataset.reading import InputOptions, ParticleReader
 from cryodc.errors import InputError
 from cryodc.io import find_by_name
 from cryodc.particles import ParticleSet
+from cryodc.planning import Plan, declare, particle_bytes
 
 _WEIGHTS_IN_MEMORY_BYTES = 256 * 2**20
 Progress = Callable[[int, int], None]
@@ -60,6 +61,9 @@ def pack_particles(
         if (problem := find_problem(folder, recipe)) is not None:
             raise problem
         return recipe
+    n, box, told = len(particles), particles.box_size, f"{len(particles)} particles of box {particles.box_size}"
+    packed = particle_bytes(n, recipe.box_size) / (2 if dtype == "float16" else 1)
+    declare(Plan(folder, told, particle_bytes(n, box), packed, (box,) * 3, {"packing": n}, 64))
     _write(folder, recipe, reader, on_progress)
     return recipe
 

@@ -15,6 +15,7 @@ from cryodc.export.placements import Placements, load_placements
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import atomic_path, new_folder, require_empty, tomogram_stem, write_text
 from cryodc.picks import Picks, PickText, dynamo_table, tomogram_numbers_table
+from cryodc.planning import Plan, declare
 from cryodc.runs import RunFolder
 from cryodc.star import number_texts, particle_block, read_star, star_table, write_star
 
@@ -81,6 +82,8 @@ def export_run(
             texts["dynamo.tomograms.csv"] = tomogram_numbers_table(table.tomogram_numbers)
         notes += table.notes
     files = []
+    n_bytes = 4.0 * len(_MAPS) * len(set(placements.classes[keep].tolist())) * placements.box_size**3
+    declare(Plan(out, f"{len(keep)} particles and the maps of their classes", n_bytes, n_bytes + 500 * len(keep)))
     with new_folder(out) as folder:
         if "relion" in programs:
             document = read_star(placements.picks.source)

@@ -12,6 +12,7 @@ from cryodc.errors import InputError
 from cryodc.export.image_paths import write_chosen
 from cryodc.export.named import particle_names, rows_named
 from cryodc.io import find_name
+from cryodc.planning import Plan, declare
 from cryodc.runs import RunFolder, current_averages, current_classes, require, require_averages
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers
 
@@ -104,6 +105,7 @@ def select_run(
             found=f"none of {len(keep)} particles",
             remedy="keep more classes or tomograms, or lower --min-confidence",
         )
+    declare(Plan(out, f"{len(keep)} rows of {document.source}", bytes_written=500.0 * int(keep.sum())))
     n_renamed = write_chosen(run, document, block.name, np.flatnonzero(keep), out)
     before = {number: int((numbers == number).sum()) for number in sorted(present)}
     kept = {number: int((numbers[keep] == number).sum()) for number in before}

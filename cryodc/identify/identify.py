@@ -17,6 +17,7 @@ from cryodc.identify.compare import FEWEST_SHELLS, ClassMap, Match, class_map, c
 from cryodc.identify.library import library_files, make_decoys, read_library
 from cryodc.identify.rank import Ranking, rank
 from cryodc.io import read_array, read_volume, replace_folder, write_text, write_volume
+from cryodc.planning import Plan, declare
 from cryodc.runs import (
     FSC_COLUMNS,
     ClassSummary,
@@ -113,6 +114,9 @@ def identify_run(
             known = read_library(library, first.box_size, first.spacing_angstrom)
             left_out = known.left_out
             decoys = make_decoys(known.known, n_decoys, seed)
+            box, n = (first.box_size,) * 3, len(known.known) + len(decoys)
+            told, work = f"{len(maps)} averages and {len(known.known)} structures", {"comparison": len(maps) * n}
+            declare(Plan(run.identified, told, box=box, work=work, boxes_in_memory=4 * n))
         for entry in summary.classes:
             number = entry.class_number
             if number not in maps:

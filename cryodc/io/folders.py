@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryodc.errors import InputError
 from cryodc.io.writing import require_empty
+from cryodc.planning import Plan, declare
 
 _AT_CWD = -2 if sys.platform == "darwin" else -100
 _EXCHANGE = 2
@@ -62,6 +63,7 @@ def recover_folder(path: Path) -> None:
 
 @contextmanager
 def _built(path: Path) -> Iterator[Path]:
+    declare(Plan(path))
     building: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

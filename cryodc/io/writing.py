@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cryodc.errors import InputError
+from cryodc.planning import Plan, declare
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     InputError
         If the folder cannot be written, or the disk is full.
     """
+    declare(Plan(path))
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     handle: int | None = None
     try:

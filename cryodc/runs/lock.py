@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryodc.errors import InputError
+from cryodc.planning import is_planning
 from cryodc.runs.folder import RunFolder
 
 _NAME = ".lock"
@@ -28,6 +29,9 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
     InputError
         If another process writes into it, or it cannot be written.
     """
+    if is_planning():
+        yield
+        return
     was_there = run.path.exists()
     handle = _hold(run)
     try:

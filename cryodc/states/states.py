@@ -26,6 +26,7 @@ from cryodc.geometry import symmetry_rotations
 from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
+from cryodc.planning import Plan, declare, particle_bytes
 from cryodc.runs import RunFolder, StatesSummary, fingerprint_of_averages, load_codes, require, write_summary, writing
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
@@ -91,6 +92,9 @@ def find_states(
         members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
         inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
         tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
+        n, box = len(members.rows), members.box_size
+        work, told = {"states": n * n_starts}, f"{n} particles of class {class_number}, box {box}"
+        declare(Plan(run.states, told, particle_bytes(n, box), 40.0 * box**3, (box,) * 3, work, 4 * n))
         n_moved = 0
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)

@@ -26,6 +26,7 @@ from cryodc.fourier import (
 )
 from cryodc.io import ImageFinder, file_names, new_folder, require_empty, write_array, write_json, write_volume
 from cryodc.particles import COORDINATE_PIXEL, IMAGE_PIXEL, with_subtomograms
+from cryodc.planning import Plan, declare, particle_bytes
 from cryodc.star import read_star, write_star
 from cryodc.tilts.defocus_hand import gradient_sign, gradient_terms
 from cryodc.tilts.optimisation_set import find_particles, find_tomograms
@@ -130,6 +131,9 @@ def import_tilt_stacks(
     on_start(len(stacks))
     files = _file_names(stacks)
     spacing = stacks.spacing_angstrom * binning
+    n, n_bytes = len(stacks), particle_bytes(len(stacks), box)
+    # A particle's tilt images hold about as much as its volume.
+    declare(Plan(out, f"{n} stacks of tilt images", n_bytes, 2 * n_bytes, (box,) * 3, {"backprojection": n}, 400))
     with new_folder(out) as folder:
         for rows, result in _backproject_all(stacks, box, binning, hands, where):
             _write_volumes(folder, [files[i] for i in rows], result, spacing)
