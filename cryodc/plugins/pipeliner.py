@@ -38,7 +38,10 @@ class ClassifyJob(PipelinerJob):  # type: ignore[misc]
         self.jobinfo.references = [
             Ref(
                 authors=["Uddin MR", "Xu M"],
-                title="DualContrast: Unsupervised Disentangling of Content and Transformations",
+                title=(
+                    "DualContrast: Unsupervised Disentangling of Content and Transformations with Implicit "
+                    "Parameterization"
+                ),
                 journal="arXiv",
                 year="2024",
                 doi="10.48550/arXiv.2405.16796",
