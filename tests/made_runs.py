@@ -35,7 +35,7 @@ def make_clusters(
     sure = np.ones(len(names)) if confidence is None else np.array(confidence)
     clusters = Clusters(tuple(names), np.array(labels, dtype=np.int64), sure, 1.0, (), "as the test says")
     made_of = fingerprint_of_codes(run) if run.codes.exists() else "no codes"
-    write_clusters(run.clusters, clusters, made_of, requested=None, seed=0)
+    write_clusters(run.clusters, clusters, made_of, requested="auto", seed=0)
 
 
 def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> None:
@@ -58,6 +58,7 @@ def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> No
             reason="as the test says",
             shape={},
             brightness=0.0,
+            roundness=None,
         )
         for number, resolution in resolutions.items()
     ]

@@ -142,11 +142,13 @@ def simulation_config(recipe: Recipe, arguments: argparse.Namespace) -> Simulati
     )
 
 
-def common_parser(description: str | None, sets: Sequence[str] = tuple(SETS)) -> argparse.ArgumentParser:
+def common_parser(
+    description: str | None, sets: Sequence[str] = tuple(SETS), data_required: bool = True
+) -> argparse.ArgumentParser:
     """Options that every benchmark on one of these sets takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--set", choices=sorted(sets), default="easy")
-    parser.add_argument("--data", type=Path, required=True, help="holds maps/")
+    parser.add_argument("--data", type=Path, required=data_required, help="holds maps/")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--n", type=positive, help="particles of each file; by default those of the set")
     parser.add_argument("--tilt-series", action="store_true", help="simulate every tilt image instead of a wedge")

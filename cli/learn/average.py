@@ -22,16 +22,16 @@ from cryodc_cli.options import (
 @click.option("--starts", default=2, show_default=True, type=click.IntRange(min=1), help="Random starts per class.")
 @click.option(
     "--classify/--no-classify",
-    default=False,
-    show_default=True,
-    help="Sort particles anew by aligning each to every class; the clusters are where this starts.",
+    default=None,
+    help="Sort particles anew by aligning each to every class; the clusters are where this starts. By default done "
+    "where poses are not those of the STAR, unless you chose the particles of each class.",
 )
-@click.option("--iterations", default=6, show_default=True, type=click.IntRange(min=3), help="Rounds of --classify.")
+@click.option("--iterations", default=6, show_default=True, type=click.IntRange(min=3), help="Rounds of sorting.")
 @click.option(
     "--junk/--no-junk",
     default=True,
     show_default=True,
-    help="With --classify, put particles that fit no class better than noise into class 0.",
+    help="Put particles that fit no class better than noise into class 0; only where particles are sorted anew.",
 )
 @click.option(
     "--symmetry",
@@ -62,7 +62,7 @@ def average(
     seed: int,
     device: str,
     starts: int,
-    classify: bool,
+    classify: bool | None,
     iterations: int,
     junk: bool,
     symmetry: tuple[str, ...],
@@ -70,7 +70,10 @@ def average(
     low_pass: float | None,
     as_json: bool,
 ) -> None:
-    """Average each class of a run, in two halves, with FSC; align it first if need be.
+    """Sort the particles of a run and average each class, in two halves, with FSC.
+
+    Where the STAR has no poses, every particle is aligned to a map of every cluster. Classes are split and merged by
+    evidence, and particles of nothing are set aside. Where the STAR has poses, each cluster is averaged as it is.
 
     Writes averages/: a map, two half maps and a mask per class, fsc.csv, particles.star with classes, half sets
     and the poses that were found, and summary.json. A class whose halves do not agree is marked not aligned.

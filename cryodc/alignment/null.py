@@ -6,8 +6,10 @@ is judged by its own null: its scores on maps of noise that have the power of th
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import gaussian_kde
 from torch import Tensor
 
 from cryodc.alignment.references import References, empty_poses, refine_classes, search_classes
@@ -16,6 +18,11 @@ from cryodc.fourier import density_mask, hermitian_count, shell_index
 
 FALSE_POSITIVES = 0.01
 """Share of particles of nothing that pass for particles of some class."""
+STANDS_OUT = 0.05
+"""A class whose members lie mostly above all but this share of the particles of nothing is a class of something."""
+_FEWEST_MEMBERS = 20
+_STRANGERS, _RECENT = 0.2, 30
+"""Share of strangers that a class puts up with among its lowest members, and how many of these are seen at once."""
 _FEWEST_MAPS = 6
 _SEARCHES = 2
 """Poses on references are searched for this often, and scores rise with every search."""
@@ -38,6 +45,8 @@ class NoiseNull:
     critical
         The highest of the scores on ``n_classes`` maps of noise lies at most so many of these standard deviations above
         what is expected, but for the share :data:`FALSE_POSITIVES` of the particles.
+    standing
+        Likewise for the share :data:`STANDS_OUT`.
     """
 
     references: References
@@ -45,12 +54,47 @@ class NoiseNull:
     levels: Float[Tensor, " m"]
     spread: float
     critical: float
+    standing: float
 
     def select(self, classes: list[int]) -> "NoiseNull":
         """The null of these classes only."""
         copies = len(self.levels) // self.n_classes
         maps = [place * copies + copy for place in classes for copy in range(copies)]
-        return NoiseNull(self.references.select(maps), len(classes), self.levels[maps], self.spread, self.critical)
+        return NoiseNull(
+            self.references.select(maps), len(classes), self.levels[maps], self.spread, self.critical, self.standing
+        )
+
+    def threshold(self, members: Float[Tensor, " n"]) -> float:
+        """The excess from which a particle belongs to the class that fits it best.
+
+        This is ``critical``, unless the class itself reaches below it. A faint protein does: most of its particles
+        stand out, and those that do not are its lower tail, and no strangers. The lower tail is known from the upper
+        one, mirrored at the mode. As long as at most a fifth of the particles below ``critical``, and half of any
+        thirty in a row, are more than this tail holds, they belong to the class.
+
+        Parameters
+        ----------
+        members
+            ``(n,)`` excess of all particles that the class fits best.
+        """
+        values = np.sort(members[members.isfinite()].double().cpu().numpy())
+        if len(values) < _FEWEST_MEMBERS:
+            return self.critical
+        grid = np.linspace(values[0], values[-1], 200)
+        mode = float(grid[gaussian_kde(values)(grid).argmax()])
+        low = values[values < self.critical][::-1]
+        if mode <= self.standing or not len(low):
+            return self.critical
+        # Of each particle below, counted down from `critical`, how many lie as far above the mode's mirror of it.
+        above = np.searchsorted(values, 2 * mode - self.critical)
+        mirrored = np.searchsorted(values, 2 * mode - low, side="right") - above
+        counted = np.arange(1, len(low) + 1)
+        strangers = counted - mirrored
+        # Where half of the last thirty are strangers, what is below is not the tail of this class.
+        ends = np.flatnonzero(strangers[_RECENT:] - strangers[:-_RECENT] > _RECENT / 2)
+        kept = np.flatnonzero(strangers <= _STRANGERS * counted)
+        kept = kept[kept < (ends[0] if len(ends) else len(low))]
+        return float(low[kept[-1]]) if len(kept) else self.critical
 
     def excess(self, scores: Float[Tensor, "n k"], on_noise: Float[Tensor, "n m"]) -> Float[Tensor, "n k"]:
         """Excess of scores on the classes over the particle's scores on noise, in standard deviations.
@@ -105,8 +149,9 @@ def make_null(
     left_out = left_out * ((1 + 1 / n_maps) / (1 + 1 / (n_maps - 1))) ** 0.5
     spread = float(left_out.std())
     sets = left_out.reshape(len(scores), n_classes, copies).transpose(1, 2).amax(dim=2) / spread
-    critical = float(torch.quantile(sets.flatten().float()[:1_000_000], 1 - FALSE_POSITIVES))
-    return NoiseNull(null, n_classes, levels, spread, critical), scores
+    highest = sets.flatten().float()[:1_000_000]
+    critical, standing = (float(torch.quantile(highest, 1 - share)) for share in (FALSE_POSITIVES, STANDS_OUT))
+    return NoiseNull(null, n_classes, levels, spread, critical, standing), scores
 
 
 def score_noise(

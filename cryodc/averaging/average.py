@@ -52,7 +52,7 @@ def average_run(
         inputs = prepare_average(run, request or AverageRequest())
         declare(plan_average(run, inputs))
         with replace_folder(run.averages) as folder:
-            final = _classify(run, inputs, progress) if inputs.request.classify else None
+            final = _classify(run, inputs, progress) if inputs.classify else None
             classes = inputs.clusters if final is None else final.clusters
             found = _Averages.begin(inputs)
             for label in range(classes.n_clusters):
@@ -169,7 +169,7 @@ def _average_class(
     )
     found.rotations[rows] = placed.rotations.double().cpu().numpy()
     found.origins_angstrom[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
-    verdict = judge_class(maps, placed.aligned, placed.note, found.peaks[rows], found.peaks)
+    verdict = judge_class(maps, stack, placed.aligned, placed.note, found.peaks[rows], found.peaks)
     result = write_class(folder, number, maps, found.rotations[rows], spacing, placed.aligned, placed.note, verdict)
     found.results.append(result)
     found.curves += curve_rows(number, maps, spacing)
@@ -201,7 +201,7 @@ def _write_tables(
         write_assignments(folder, final, inputs.clusters)
         confidence = [round(float(value), 4) for value in classes.confidence]
         classification = ClassificationSummary(**final.summary, labels=classes.labels.tolist(), confidence=confidence)
-    elif request.classify:
+    elif inputs.classify:
         classification = ClassificationSummary(verdict="no cluster could be aligned: classes are the clusters")
     summary = AverageSummary(
         made_of=inputs.made_of,

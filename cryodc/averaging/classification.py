@@ -35,6 +35,8 @@ class Classification:
         Shells that scores look at.
     null
         The null that leaves particles unassigned; None if no particle can be.
+    threshold
+        ``(k,)`` excess from which a particle belongs to each class.
     claim
         ``(k,)`` excess from which a class takes a particle of a cluster that gave no reference.
     unaligned
@@ -51,6 +53,7 @@ class Classification:
     noise: NoiseModel
     radius: float
     null: NoiseNull | None
+    threshold: Float[Tensor, " k"]
     claim: Float[Tensor, " k"]
     unaligned: tuple[int, ...]
     settled: bool

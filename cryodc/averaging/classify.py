@@ -132,7 +132,7 @@ def score_particles(
     if found.null is not None:
         on_noise = score_noise(particles, halves, found.null.references, found.radius, radius, generator)
         own = found.null.excess(poses.scores, on_noise).gather(1, labels[:, None])[:, 0]
-        nothing = own < found.null.critical
+        nothing = own < found.threshold[labels]
         if idle is not None:
             nothing |= idle & (own < found.claim[labels])
         labels = labels.masked_fill(nothing, UNASSIGNED)

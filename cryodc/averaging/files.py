@@ -140,4 +140,5 @@ def describe_class(result: ClassAverage, fractions: ClassFractions) -> ClassSumm
         reason=result.verdict.reason,
         shape={name: round(value, 3) for name, value in asdict(result.verdict.shape).items()},
         brightness=round(result.verdict.brightness, 2),
+        roundness=None if result.verdict.roundness is None else round(result.verdict.roundness, 3),
     )

@@ -190,7 +190,7 @@ def _summary(before: Clusters, after: Clusters, found: Classification) -> dict[s
         "unassigned": int(flow[:, -1].sum()),
         "unaligned_clusters": [cluster + 1 for cluster in found.unaligned],
         "false_positive_rate": None if found.null is None else FALSE_POSITIVES,
-        "excess_threshold": None if found.null is None else round(found.null.critical, 3),
+        "excess_threshold": None if found.null is None else [round(float(value), 3) for value in found.threshold],
         "cluster_to_class": flow[:, :-1].tolist(),
         "cluster_to_unassigned": flow[:, -1].tolist(),
         "warnings": _warnings(flow[:, -1], flow.sum(axis=1)),

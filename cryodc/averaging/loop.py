@@ -194,7 +194,11 @@ class ClassLoop:
             null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
             excess = null.excess(self.poses.scores, on_noise)
         own = excess.gather(1, self.labels[:, None])[:, 0]
-        nothing = own < (0.0 if null is None else null.critical)
+        threshold = torch.zeros(len(self.references), device=own.device)
+        if null is not None:
+            for label in range(len(threshold)):
+                threshold[label] = null.threshold(own[(self.labels == label) & ~self.idle])
+        nothing = own < threshold[self.labels]
         claim = self._claims(own, nothing)
         nothing |= self.idle & (own < claim[self.labels])
         sizes = torch.bincount(self.labels[~nothing], minlength=len(self.references))
@@ -206,7 +210,7 @@ class ClassLoop:
         unaligned = [c for c in self.unaligned if bool((nothing & (self.clusters == c)).any())]
         for place, cluster in enumerate(unaligned):
             labels[nothing & (self.clusters == cluster)] = len(kept) + place
-        excess, claim = excess[:, kept], claim[kept]
+        excess, threshold, claim = excess[:, kept], threshold[kept], claim[kept]
         maps = self.references.maps.mean(dim=1)
         posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
         return Classification(
@@ -218,6 +222,7 @@ class ClassLoop:
             noise,
             radius,
             null,
+            threshold,
             claim,
             tuple(unaligned),
             self.settled,

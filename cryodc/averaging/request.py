@@ -25,6 +25,7 @@ from cryodc.runs import (
     load_clusters,
     load_run_dataset,
     load_run_particles,
+    made_by_hand,
 )
 
 
@@ -43,7 +44,8 @@ class AverageRequest:
     n_starts
         Random starts of each class's alignment.
     classify
-        Before that, sort particles anew: the clusters are only where :mod:`cryodc.averaging.classify` starts.
+        Before that, sort particles anew: the clusters are only where :mod:`cryodc.averaging.classify` starts. By
+        default where poses are aligned from nothing, unless the user chose the particles of each class.
     n_rounds, junk
         As :func:`cryodc.averaging.classify.classify_particles` takes them.
     symmetries
@@ -61,7 +63,7 @@ class AverageRequest:
     seed: int = 0
     device: str = "auto"
     n_starts: int = 2
-    classify: bool = False
+    classify: bool | None = None
     n_rounds: int = 6
     junk: bool = True
     symmetries: Mapping[int | None, str] = field(default_factory=dict)
@@ -87,6 +89,8 @@ class AverageInputs:
         Shells that the search for poses starts in; None for the default.
     device
         Where to compute.
+    classify
+        Whether particles are sorted anew.
     """
 
     request: AverageRequest
@@ -97,6 +101,7 @@ class AverageInputs:
     masks: Mapping[int | None, Tensor]
     start_shells: float | None
     device: torch.device
+    classify: bool
 
     @property
     def use_star(self) -> bool:
@@ -132,10 +137,13 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
             file=run.clusters / "summary.json",
             remedy="run `cryodc cluster` again",
         )
-    if not request.classify:
-        _require_classes(clusters, {"symmetry": request.symmetries, "mask": request.masks})
     use_star = takes_poses_of_star(request, particles)
-    if request.low_pass_angstrom is not None and use_star and not request.classify:
+    classify = request.classify
+    if classify is None:
+        classify = not use_star and not made_by_hand(run)
+    if not classify:
+        _require_classes(clusters, {"symmetry": request.symmetries, "mask": request.masks})
+    if request.low_pass_angstrom is not None and use_star and not classify:
         raise InputError(
             "--low-pass is where the search for poses starts, but those of the STAR are taken as they are",
             file=run.particles,
@@ -145,7 +153,7 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
     box_size, spacing = dataset.particles.box_size, dataset.particles.spacing_angstrom
     masks = read_masks(request.masks, box_size, spacing, any_frame=not use_star)
     start_shells = _start_shells(request.low_pass_angstrom, box_size, spacing)
-    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device)
+    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device, classify)
 
 
 def plan_average(run: RunFolder, inputs: AverageInputs) -> Plan:
@@ -153,7 +161,7 @@ def plan_average(run: RunFolder, inputs: AverageInputs) -> Plan:
     n, request, n_classes = len(inputs.particles), inputs.request, inputs.clusters.n_clusters
     box = inputs.dataset.particles.box_size
     work = {"average": n, "alignment": 0 if inputs.use_star else n * request.n_starts}
-    if request.classify:
+    if inputs.classify:
         work["classification"] = n * n_classes * request.n_rounds
     told, n_maps = f"{n} particles of box {box} in {n_classes} classes", 8 * n_classes
     read, written = particle_bytes(n, box), 4.0 * n_maps * box**3

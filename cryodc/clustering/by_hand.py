@@ -51,7 +51,7 @@ def separate_class(run: RunFolder, rows: Int[NDArray[np.int64], " k"]) -> Cluste
         confidence[rows] = 1.0
         verdict = f"{len(kept)} classes: class {number} of {len(rows)} particles was chosen by hand"
         classes = replace(before, labels=labels, confidence=confidence, trials=(), verdict=verdict)
-        write_classes(run, classes, fingerprint_of_codes(run), requested=len(kept), seed=0)
+        write_classes(run, classes, fingerprint_of_codes(run), requested="by hand", seed=0)
     return classes
 
 

@@ -26,7 +26,17 @@ from cryodc.errors import InputError
 from cryodc.io import replace_folder
 from cryodc.particles import with_classes
 from cryodc.planning import Plan, declare
-from cryodc.runs import Clusters, RunFolder, Trial, fingerprint_of_codes, load_codes, require, write_clusters, writing
+from cryodc.runs import (
+    Clusters,
+    Requested,
+    RunFolder,
+    Trial,
+    fingerprint_of_codes,
+    load_codes,
+    require,
+    write_clusters,
+    writing,
+)
 from cryodc.star import StarDocument, find_particle_block, read_star, write_star
 
 NETWORK_CODES = (
@@ -92,11 +102,11 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
         # Codes are not boxes: the unit of this work is the transform of a box of 32.
         declare(Plan(run.clusters, f"codes of {n} particles", box=(32,) * 3, work={"clustering": n * trials}))
         clusters = cluster_codes(codes, n_clusters, seed=seed)
-        write_classes(run, clusters, made_of, requested=n_clusters, seed=seed)
+        write_classes(run, clusters, made_of, requested=n_clusters or "auto", seed=seed)
     return clusters
 
 
-def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+def write_classes(run: RunFolder, clusters: Clusters, made_of: str, *, requested: int | Requested, seed: int) -> None:
     """Write clusters/ of a run, replaced as a whole, in one step.
 
     Parameters

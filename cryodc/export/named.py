@@ -137,5 +137,5 @@ def run_of_names(run: RunFolder, lists: Sequence[Path], out: Path) -> NamedRun:
         write_class_stars(made.clusters, kept, labels, len(lists))
         told = f"{len(lists)} class{'' if len(lists) == 1 else 'es'}, chosen by name from {run.path.resolve()}"
         clusters = Clusters(chosen, labels, np.ones(len(rows)), 1.0, (), told)
-        write_clusters(made.clusters, clusters, fingerprint_of_codes(made), requested=len(lists), seed=config["seed"])
+        write_clusters(made.clusters, clusters, fingerprint_of_codes(made), requested="by hand", seed=config["seed"])
     return NamedRun(RunFolder(out), sizes)

@@ -68,7 +68,7 @@ class ClassifyJob(PipelinerJob):  # type: ignore[misc]
             help_text="auto: chosen, with a verdict on how sure it is.",
         )
         self.joboptions["classify"] = BooleanJobOption(
-            label="Sort particles anew by alignment?",
+            label="Sort particles anew by alignment, also where the STAR has poses?",
             default_value=False,
             help_text="Every particle is aligned to every class; the clusters are where this starts.",
         )

@@ -100,7 +100,8 @@ def _folder(job: Any) -> Path:
 def _command(job: Any) -> list[str]:
     """``cryodc relion-job``, with the wedge of the job and its options."""
     words = ["cryodc", "relion-job", "--in_parts", str(Path(job.workdir) / "particles.star"), "--o", str(_folder(job))]
-    words += ["--j", str(job.threads), "--k", str(job.k), "--seed", str(job.seed)]
+    # As many classes as were asked for: alignment would split and merge them.
+    words += ["--j", str(job.threads), "--k", str(job.k), "--seed", str(job.seed), "--no-classify"]
     if job.wedge.kind == WedgeKind.UNIFORM:
         words += ["--tilt-range", f"{job.wedge.tilt_min:g}", f"{job.wedge.tilt_max:g}"]
         words += ["--tilt-axis", job.wedge.tilt_axis]

@@ -11,6 +11,7 @@ from cryodc.runs.summaries import (
     SUMMARY,
     AverageSummary,
     ClusterSummary,
+    Requested,
     StatesSummary,
     damaged,
     fingerprint,
@@ -34,7 +35,7 @@ def fingerprint_of_averages(run: RunFolder) -> str:
     return fingerprint([require(run.averages / name, "cryodc average") for name in (SUMMARY, "particles.star")])
 
 
-def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | None, seed: int) -> None:
+def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested: int | Requested, seed: int) -> None:
     """Write summary.json of clusters.
 
     Parameters
@@ -46,14 +47,14 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
     made_of
         :func:`fingerprint_of_codes` of the codes that were clustered.
     requested
-        The number that the user gave; None for ``auto``.
+        The number that the user gave, ``auto``, or ``by hand`` for classes that the user chose the particles of.
     seed
         The seed of the clustering.
     """
     summary = ClusterSummary(
         made_of=made_of,
         n_clusters=clusters.n_clusters,
-        requested="auto" if requested is None else requested,
+        requested=requested,
         sizes=clusters.sizes,
         stability=round(clusters.stability, 4),
         verdict=clusters.verdict,
@@ -64,6 +65,11 @@ def write_clusters(folder: Path, clusters: Clusters, made_of: str, *, requested:
         confidence=[round(float(value), 4) for value in clusters.confidence],
     )
     write_summary(folder, summary)
+
+
+def made_by_hand(run: RunFolder) -> bool:
+    """Whether the user chose the particles of each cluster."""
+    return read_summary(run.clusters, ClusterSummary, "cryodc cluster").requested == "by hand"
 
 
 def load_clusters(run: RunFolder) -> Clusters:

@@ -34,11 +34,15 @@ class Summary(BaseModel):
     made_of: str
 
 
+Requested = Literal["auto", "by hand"]
+"""How many clusters there are to be was left to `cryodc cluster`, or a user chose the particles of each."""
+
+
 class ClusterSummary(Summary):
     """clusters/summary.json; made of codes.npz."""
 
     n_clusters: int = Field(ge=1)
-    requested: int | Literal["auto"]
+    requested: int | Requested
     sizes: list[int]
     stability: float
     verdict: str
@@ -78,6 +82,7 @@ class ClassSummary(BaseModel):
     reason: str
     shape: dict[str, float]
     brightness: float
+    roundness: float | None
 
 
 class ClassificationSummary(BaseModel):
@@ -99,7 +104,7 @@ class ClassificationSummary(BaseModel):
     unassigned: int = 0
     unaligned_clusters: list[int] = []
     false_positive_rate: float | None = None
-    excess_threshold: float | None = None
+    excess_threshold: list[float] | None = None
     cluster_to_class: list[list[int]] = []
     cluster_to_unassigned: list[int] = []
     labels: list[int] | None = None

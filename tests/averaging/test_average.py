@@ -268,7 +268,9 @@ def test_particles_keep_their_half_sets_however_these_are_written(run: RunFolder
 
 def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolder) -> None:
     told: list[str] = []
-    results = average_run(run, AverageRequest(ignore_poses=True, n_starts=1, low_pass_angstrom=80.0), told.append)
+    results = average_run(
+        run, AverageRequest(ignore_poses=True, classify=False, n_starts=1, low_pass_angstrom=80.0), told.append
+    )
     assert not results[2].aligned
     assert "too few particles" in results[2].note
     assert results[2].resolution_angstrom is None

@@ -3,7 +3,15 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from cryodc.alignment import ClassSpectra, References, balanced_halves, cluster_log_prior, make_null, score_noise
+from cryodc.alignment import (
+    ClassSpectra,
+    NoiseNull,
+    References,
+    balanced_halves,
+    cluster_log_prior,
+    make_null,
+    score_noise,
+)
 from cryodc.alignment.evidence import mixture_gain
 from cryodc.alignment.null import noise_like
 from cryodc.averaging.classification import UNASSIGNED, Classification
@@ -153,6 +161,26 @@ def test_particles_of_nothing_pass_as_rarely_as_is_said() -> None:
     # And strength does not matter.
     median = [float(excess[strength == value].median()) for value in (1.0, 3.0, 10.0)]
     assert max(median) - min(median) < 0.5
+
+
+def test_a_faint_protein_keeps_its_lower_tail_and_strangers_stay_out() -> None:
+    """Excess as it was measured: of noise 1.4 ± 0.7; of a faint protein just above the threshold; of a clear one."""
+    nothing = References(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 3))
+    null = NoiseNull(nothing, 1, torch.ones(1), 0.1, critical=3.55, standing=2.8)
+    generator = torch.Generator().manual_seed(0)
+    noise = 1.4 + 0.7 * torch.randn(100, generator=generator)
+    faint, clear = (
+        middle + spread * torch.randn(300, generator=generator) for middle, spread in ((3.7, 0.35), (12.0, 1.0))
+    )
+    assert int((faint < null.critical).sum()) > 80
+    assert int((faint < null.threshold(faint)).sum()) <= 3
+    assert null.threshold(noise) == null.critical
+    assert null.threshold(clear) == null.critical
+    assert null.threshold(torch.cat([clear, noise])) == null.critical
+    # Strangers beside a faint protein are let in no further than its own tail reaches.
+    mixed = null.threshold(torch.cat([faint, noise]))
+    assert int((faint < mixed).sum()) <= 20
+    assert int((noise >= mixed).sum()) <= 5
 
 
 def test_one_protein_in_two_clusters_becomes_one_class() -> None:
