@@ -17,3 +17,5 @@ torch.set_num_threads(1)
 
 # Modules of the viewer that are made of Qt: napari is not everywhere, and warns where it is imported.
 collect_ignore = [f"cryodc/viewer/{name}.py" for name in ("dock", "framing", "scatter")]
+# Modules that other programs import, where they are.
+collect_ignore += ["cryodc/plugins/pipeliner.py", "cryodc/plugins/stw.py"]

@@ -36,6 +36,7 @@ VERBS = {
     "report": "Write one HTML page that shows everything a run found.",
     "view": "Open averages, particles and codes in napari.",
     "evaluate": "Say what the codes hold, and compare a run with a known truth.",
+    "relion-job": "Run train, cluster, average and report as an External job of RELION.",
     "demo": "Run the whole story on simulated particles.",
 }
 
@@ -44,8 +45,14 @@ GROUPS = {
     "Prepare": ["check", "import", "extract", "convert", "simulate", "plan", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["status", "identify", "generate", "report", "view"],
-    "Take away": ["select", "export", "map-back", "evaluate", "demo"],
+    "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "demo"],
 }
+
+# Verbs that compute for long or write much: they have --dry-run.
+HEAVY = (
+    *("import", "extract", "simulate", "pack", "train", "cluster", "average", "states", "encode"),
+    *("identify", "generate", "select", "export", "map-back"),
+)
 
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
@@ -56,6 +63,10 @@ def load_verb(verb: str) -> click.Command:
     name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     folder = next(group for group, verbs in GROUPS.items() if verb in verbs).lower().replace(" ", "_")
     command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{folder}.{name}"), name)
+    if verb in HEAVY:
+        from cryodc_cli.dry_run import add_dry_run
+
+        add_dry_run(command)
     return command
 
 

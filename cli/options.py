@@ -31,7 +31,13 @@ def error_console() -> Console:
 
 
 def print_next(verb: str, *words: object) -> None:
-    """Print the command to go on with: on one line, quoted as a shell takes it."""
+    """Print the command to go on with: on one line, quoted as a shell takes it.
+
+    A verb that is one step of another says nothing.
+    """
+    context = click.get_current_context(silent=True)
+    if context is not None and context.meta.get("cryodc.steps"):
+        return
     text = shlex.join(["cryodc", verb, *map(str, words)])
     console().print(f"Next: {text}", markup=False, soft_wrap=True)
 

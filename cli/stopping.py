@@ -50,6 +50,8 @@ def how_to_go_on(words: Sequence[str]) -> str:
     if words and words[0] == "train" and _begun(words):
         following = words if "--resume" in words else [*words, "--resume"]
         return f"To go on: {shlex.join(['cryodc', *following])}"
+    if words and words[0] == "relion-job":
+        return f"To go on: {shlex.join(['cryodc', *words])}"
     return f"To begin this again: {shlex.join(['cryodc', *words])}"
 
 

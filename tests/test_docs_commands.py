@@ -44,7 +44,7 @@ def require_parses(line: str, whole: bool) -> None:
     if verb not in VERBS:
         raise click.UsageError(f"there is no verb {verb}")
     command = load_verb(verb)
-    context = click.Context(command, info_name=verb)
+    context = click.Context(command, info_name=verb, **command.context_settings)
     try:
         values, rest, _ = command.make_parser(context).parse_args(words)
     except click.BadOptionUsage:

@@ -13,8 +13,9 @@ from cryodc.alignment import START_SHELLS, balanced_halves
 from cryodc.averaging.files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
 from cryodc.averaging.final_classes import FinalClasses, classify_run, write_assignments
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
-from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, prepare_average
+from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, plan_average, prepare_average
 from cryodc.clustering import content_features
+from cryodc.dry_run import declare
 from cryodc.io import replace_folder, write_text
 from cryodc.maps import average_particles, class_fractions, fractions_table, judge_class, mask_of, peak_of
 from cryodc.particles import Poses, with_classes, with_half_sets, with_poses, with_verdicts
@@ -49,6 +50,7 @@ def average_run(
     """
     with writing(run, "average"):
         inputs = prepare_average(run, request or AverageRequest())
+        declare(plan_average(run, inputs))
         with replace_folder(run.averages) as folder:
             final = _classify(run, inputs, progress) if inputs.classify else None
             classes = inputs.clusters if final is None else final.clusters

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from cryodc.clustering.mixture import (
+    MAX_CLUSTERS,
     SEPARATED,
     STABLE,
     choose_mixture,
@@ -21,6 +22,7 @@ from cryodc.clustering.mixture import (
     subsample_stability,
 )
 from cryodc.codes import Codes
+from cryodc.dry_run import Plan, declare
 from cryodc.errors import InputError
 from cryodc.io import replace_folder
 from cryodc.particles import with_classes
@@ -95,8 +97,11 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
         into it.
     """
     with writing(run, "cluster"):
-        made_of = fingerprint_of_codes(run)
-        clusters = cluster_codes(load_codes(run), n_clusters, seed=seed)
+        made_of, codes = fingerprint_of_codes(run), load_codes(run)
+        n, trials = len(codes), 1 if n_clusters is not None else MAX_CLUSTERS
+        # Codes are not boxes: the unit of this work is the transform of a box of 32.
+        declare(Plan(run.clusters, f"codes of {n} particles", box=(32,) * 3, work={"clustering": n * trials}))
+        clusters = cluster_codes(codes, n_clusters, seed=seed)
         write_classes(run, clusters, made_of, requested=n_clusters or "auto", seed=seed)
     return clusters
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cryodc.clustering import k_medoids, medoids, spread_codes
+from cryodc.dry_run import declare
 from cryodc.errors import InputError
 from cryodc.figures import PictureKind
 from cryodc.generate.code_maps import MapKind, comparison_picture, maps_picture
 from cryodc.generate.decode import TransferGrid, Traversal, transfer_grid, traverse
-from cryodc.generate.decoders import Decoding, WhoseCodes, load_decoding
+from cryodc.generate.decoders import Decoding, WhoseCodes, load_decoding, plan_of_volumes
 from cryodc.generate.encoded_run import EncodedRun, load_encoded
 from cryodc.generate.folder import class_folder, write_grid, write_traversal
 from cryodc.generate.pictures import describe_axes, describe_shares, grid_picture, particles_picture, traversal_picture
@@ -226,6 +227,8 @@ def _generate(run: RunFolder, folder: Path, request: GenerateRequest, tell: Call
     decoding = load_decoding(encoded, request.codes, request.device)
     described: dict[str, Any] = {"view": request.view, "seed": request.seed, "decoded_codes": decoding.codes}
     described["made_of"] = fingerprint_of_decoded(encoded.codes, encoded.labels)
+    n_volumes = 0 if request.classes else request.n_rows * request.n_columns
+    declare(plan_of_volumes(folder, decoding, n_volumes + len(classes) * request.n_axes * request.n_steps))
     if request.classes:
         for (number, size), place in zip(sizes.items(), places, strict=True):
             with begin(place) as here:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from cryodc.dry_run import Plan, declare
 from cryodc.errors import InputError
 
 
@@ -24,6 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     InputError
         If the folder cannot be written, or the disk is full.
     """
+    declare(Plan(path))
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     handle: int | None = None
     try:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from cryodc.dry_run import declare
 from cryodc.errors import InputError
 from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise, wedge_from_tilt_range
 from cryodc.io import (
@@ -27,7 +28,7 @@ from cryodc.io import (
     write_array,
     write_volume,
 )
-from cryodc.picks.extracted_files import Dropped, Extracted, write_dropped, write_extracted
+from cryodc.picks.extracted_files import Dropped, Extracted, plan_of_boxes, write_dropped, write_extracted
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks, match_tomograms
 from cryodc.volumes import Volume
@@ -134,6 +135,7 @@ def extract_subtomograms(
     dropped: list[Dropped] = []
     star = request.out / "particles.star"
     n_done, n_total = 0, sum(len(rows) for _, rows in used)
+    declare(plan_of_boxes(request.out, len(used), n_total, request.box_size, request.binning))
     with new_folder(request.out) as folder:
         weights = _write_weights(folder, request, ranges, spacing)
         for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from cryodc.dry_run import Plan
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import write_text
 from cryodc.particles import COORDINATE_PIXEL
@@ -39,6 +40,23 @@ class Dropped:
     tomogram: str
     position_voxels: Float[NDArray[np.float64], " 3"]
     why: str
+
+
+def plan_of_boxes(out: Path, n_tomograms: int, n_boxes: int, box_size: int, binning: int) -> Plan:
+    """What cutting boxes would read, write and cost.
+
+    Parameters
+    ----------
+    out
+        The folder to make.
+    n_tomograms, n_boxes
+        To cut from, and to cut.
+    box_size, binning
+        Of the output, and voxels of the tomogram along each of its voxels.
+    """
+    cut, n_bytes = (box_size * binning,) * 3, 4.0 * n_boxes * box_size**3
+    told = f"{n_boxes} boxes of {n_tomograms} tomograms"
+    return Plan(out, told, n_bytes * binning**3, n_bytes, cut, {"box": n_boxes}, 8)
 
 
 def write_extracted(

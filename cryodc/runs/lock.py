@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cryodc.dry_run import is_planning
 from cryodc.errors import InputError
 from cryodc.runs.folder import RunFolder
 
@@ -28,6 +29,9 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
     InputError
         If another process writes into it, or it cannot be written.
     """
+    if is_planning():
+        yield
+        return
     was_there = run.path.exists()
     handle = _hold(run)
     try:

@@ -8,6 +8,7 @@ import torch
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset, image_dataset
 from cryodc.device import Team, choose_device, join_team, wait_for_all
+from cryodc.dry_run import Plan, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder
 from cryodc.models import TrainConfig
@@ -86,6 +87,7 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
     described = describe_run(request, particles, config, pack)
     if request.resume:
         require_same(run, described)
+    declare(_plan(run, config, len(particles), particles.box_size))
     dataset: Dataset
     if flat:
         images = read_images(particles)
@@ -100,6 +102,17 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
         if not (request.resume and run.particles.exists()):
             write_star(document, run.particles)
     return Prepared(run, dataset, config)
+
+
+def _plan(run: RunFolder, config: TrainConfig, n_particles: int, box_size: int) -> Plan:
+    box, epochs, views = (box_size,) * config.model.dims, config.optimisation.epochs, config.optimisation.encoding_views
+    work = {"step": n_particles * epochs, "code": n_particles * views}
+    n_bytes = 4.0 * n_particles * box_size**2
+    if config.model.dims == 3:
+        n_bytes = particle_bytes(n_particles, box_size)
+        work["templates"] = n_particles if config.templates.n_templates else 0
+    told = f"{n_particles} particles of box {box_size}"
+    return Plan(run.path, told, n_bytes, n_bytes, box, work, 40 * config.optimisation.batch_size)
 
 
 def train_run(request: TrainRequest, listener: Listener | None = None) -> tuple[RunFolder, Codes]:

@@ -258,7 +258,6 @@ def test_templates_tell_two_phantoms_apart_without_poses(
     assert adjusted_rand_score(labels, clusters.labels) > 0.9
     # Particles of one phantom lie about 1 from one another on each axis, as was simulated.
     spread = np.sqrt(np.diag(spread_within(points.astype(np.float64), labels)))
-    print("SPREAD", spread, points.shape)
     assert np.all((spread > 0.5) & (spread < 2.0))
 
 
