@@ -116,7 +116,8 @@ class TemplateConfig(BaseModel, extra="forbid", frozen=True):
     wedge_correction
         Take away what the missing wedge does to scores.
     moments
-        Beside scores of templates, content codes tell what needs no template: power and radial profiles of particles.
+        Where some groups of particles give no template, content codes also tell what needs none: power and radial
+        profiles of particles.
     n_axes
         Along so many principal axes of its group the transformation code tells how a particle differs from those like
         it.

@@ -102,8 +102,7 @@ def learn_templates(
     progress
         Called with a line about each step.
     kept
-        Where the state after each round is written, and taken up from if it is of the same settings: the result is that
-        of learning without a break.
+        Where the state after each round is written, and taken up from if it is of the same settings.
 
     Returns
     -------
@@ -138,6 +137,7 @@ class _Learner:
     corrections: list[WedgeCorrection]
     axes: Float[NDArray[np.float64], "k a"]
     radius: float
+    n_unaligned: int  # groups that gave no template
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Learner:
         if path is None:
             return
         later = ("poses", "scores", "corrections", "axes", "radius") if n_done > 1 else ()
-        names = ("references", *later)
+        names = ("references", "n_unaligned", *later)
         state = {"of": self._settings(), "n_done": n_done, "generator": self.generator.get_state()}
         save_state(path, state | {"noise": self.spectra.noise} | {name: getattr(self, name) for name in names})
 
@@ -173,7 +173,7 @@ class _Learner:
             return 0
         self.generator.set_state(state["generator"])
         self.references = references_of(state["references"], self.device)
-        self.spectra.noise = NoiseModel(state["noise"]["power"].to(self.device))
+        self.spectra.noise, self.n_unaligned = NoiseModel(state["noise"]["power"].to(self.device)), state["n_unaligned"]
         if state["n_done"] > 1:
             self.poses = ClassPoses(**{name: value.to(self.device) for name, value in state["poses"].items()})
             self.scores, self.axes, self.radius = state["scores"].numpy(), state["axes"].numpy(), state["radius"]
@@ -207,7 +207,7 @@ class _Learner:
             self.tell(f"template {label + 1} of {n_templates}: {'aligned' if started else 'not aligned'}")
         if len(found) < 2:
             return False
-        self.references = join_references(found)
+        self.references, self.n_unaligned = join_references(found), n_templates - len(found)
         return True
 
     def fit(self, radius: float) -> None:
@@ -277,7 +277,7 @@ class _Learner:
         points = (scores - centre) @ self.axes
         told = max(1, int((points.std(axis=0) > _WIDER).sum()))
         points, joint = points[:, :told], None
-        if self.config.moments:
+        if self.config.moments and self.n_unaligned:
             numbers = np.concatenate([points, particle_moments(self.dataset, self.all)], axis=1)
             joint = joint_axes(numbers, _WIDER, self.seed)
             points = joint.apply(numbers)
