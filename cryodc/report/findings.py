@@ -128,11 +128,17 @@ def _found(
     if clusters.n_clusters == 1 and not clusters.n_unassigned:
         told = [f"One class: nothing was found that tells {among} apart."]
     aligned = [row for row in rows if row["aligned"] and row["resolution_angstrom"] is not None]
+    proteins = [row for row in aligned if row["verdict"] == "protein"]
     if rows and not flat:
         told.append(f"{_of_them(len(aligned), len(rows))} an average whose two halves agree, so a structure.")
-    if aligned:
-        best = min(aligned, key=lambda row: row["resolution_angstrom"])
-        told.append(f"The finest is class {best['class']}, at {resolution_text(best['resolution_angstrom'], spacing)}.")
+        if len(proteins) < len(aligned):
+            looking = "None looks" if not proteins else "One looks" if len(proteins) == 1 else f"{len(proteins)} look"
+            told.append(f"{looking} like a protein.")
+    if proteins:
+        best = min(proteins, key=lambda row: row["resolution_angstrom"])
+        told.append(
+            f"The finest protein is class {best['class']}, at {resolution_text(best['resolution_angstrom'], spacing)}."
+        )
     for number, summary in states.items():
         told.append(
             f"Class {number} is in {_count(summary.n_states, 'state')}"

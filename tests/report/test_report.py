@@ -214,3 +214,15 @@ def test_the_page_shows_shares_with_intervals_and_how_fourier_space_was_measured
     last = lines[-1].split(",")
     assert f"{100 * float(last[3]):.1f} %" in page
     assert all(f"<tr><td>{line.split(',')[0]}</td>" in page for line in lines)
+
+
+def test_the_finest_structure_is_a_protein_and_no_gold(run: RunFolder) -> None:
+    """Beads agree to the last shell; the front page says how many classes look like proteins, and names their finest."""
+    summary = run.averages / "summary.json"
+    content = json.loads(summary.read_text())
+    for entry, verdict, resolution in zip(content["classes"], ("bead-like", "protein"), (20.0, 45.0), strict=True):
+        entry |= {"aligned": True, "verdict": verdict, "resolution_angstrom": resolution}
+    summary.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "One looks like a protein." in page
+    assert "The finest protein is class 2, at 45" in page
