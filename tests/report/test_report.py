@@ -217,7 +217,7 @@ def test_the_page_shows_shares_with_intervals_and_how_fourier_space_was_measured
 
 
 def test_the_finest_structure_is_a_protein_and_no_gold(run: RunFolder) -> None:
-    """Beads agree to the last shell; the front page says how many classes look like proteins, and names their finest."""
+    """Beads agree to the last shell. The front page says how many classes look like proteins, and which is finest."""
     summary = run.averages / "summary.json"
     content = json.loads(summary.read_text())
     for entry, verdict, resolution in zip(content["classes"], ("bead-like", "protein"), (20.0, 45.0), strict=True):
