@@ -8,10 +8,11 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from cryodc_cli.main import HEAVY, VERBS, load_verb
 
-from cryodc.dry_run import Plan, Planned, declare, planning
+from cryodc.dry_run import Plan, Planned, _seconds_of_transform, declare, planning
 from cryodc.errors import InputError
 
 Call = Callable[..., Result]
@@ -146,3 +147,14 @@ def test_what_declares_no_plan_ends_where_it_would_write(tmp_path: Path) -> None
     declare(Plan(tmp_path))
     write_text(tmp_path / "a.txt", "text")
     assert (tmp_path / "a.txt").exists()
+
+
+def test_the_time_of_a_transform_is_measured_on_one_core_whatever_else_runs() -> None:
+    """16³ takes some ten microseconds; threads that wait for a busy core made it milliseconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        assert 1e-6 < _seconds_of_transform((16,) * 3) < 1e-3
+        assert torch.get_num_threads() == 8
+    finally:
+        torch.set_num_threads(threads)
