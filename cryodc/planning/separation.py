@@ -43,7 +43,7 @@ def large_ari(confusion: Float[NDArray[np.float64], "*d k c"]) -> Float[NDArray[
 
     Examples
     --------
-    >>> large_ari(np.array([[0.9, 0.1], [0.1, 0.9]])).round(2)
+    >>> round(float(large_ari(np.array([[0.9, 0.1], [0.1, 0.9]]))), 2)
     0.64
     """
     joint = confusion / confusion.shape[-2]
@@ -102,8 +102,8 @@ def first_reach(numbers: list[float], values: list[float], wanted: float) -> flo
 
     Examples
     --------
-    >>> first_reach([10, 100, 1000], [0.0, 0.5, 1.0], 0.75).round()
-    316.0
+    >>> round(first_reach([10, 100, 1000], [0.0, 0.5, 1.0], 0.75))
+    316
     >>> first_reach([10, 100], [0.95, 1.0], 0.9), first_reach([10, 100], [0.1, 0.2], 0.9)
     (10.0, None)
     """
