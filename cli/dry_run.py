@@ -7,7 +7,7 @@ import rich_click as click
 from cryodc_cli.options import console
 
 if TYPE_CHECKING:
-    from cryodc.dry_run import Plan
+    from cryodc.dry_run import Forecast
 
 _NAME = "dry_run"
 
@@ -37,7 +37,7 @@ def add_dry_run(command: click.Command) -> None:
     command.params.append(click.Option(["--dry-run", _NAME], is_flag=True, help=told))
 
 
-def _print(plan: "Plan") -> None:
+def _print(plan: "Forecast") -> None:
     from cryodc.export import describe_bytes
 
     out = console()

@@ -199,3 +199,12 @@ def sample_option(command: F) -> F:
         show_default=True,
         help="Measure on at most this many particles, drawn at random.",
     )(command)
+
+
+def protein_options(command: F) -> F:
+    """--map and --structure, of proteins that are given as files."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    told = "An atomic model, as its first biological assembly, .pdb or .cif, .gz or not; several times."
+    command = click.option("--structure", "structure_files", type=path, multiple=True, help=told)(command)
+    told = "A density map, .mrc or .mrc.gz; several times."
+    return click.option("--map", "map_files", type=path, multiple=True, help=told)(command)

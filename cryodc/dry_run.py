@@ -1,7 +1,7 @@
 """What a verb would do, said instead of done: ``--dry-run``.
 
 Within :func:`planning` nothing is written. A verb runs as ever until its checks are done; there it calls
-:func:`declare`, which ends it with a :class:`Plan`. A verb that declares nothing ends where it would first write.
+:func:`declare`, which ends it with a :class:`Forecast`. A verb that declares nothing ends where it would first write.
 """
 
 import math
@@ -40,7 +40,7 @@ COSTS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class Forecast:
     """What a verb would read and write, and what it would cost.
 
     Parameters
@@ -95,7 +95,7 @@ class Planned(BaseException):
         The answer.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Forecast) -> None:
         super().__init__(plan)
         self.plan = plan
 
@@ -116,7 +116,7 @@ def is_planning() -> bool:
     return _planning
 
 
-def declare(plan: Plan) -> None:
+def declare(plan: Forecast) -> None:
     """End here where only the plan is wanted; called when every check is done, and before anything is written."""
     if _planning:
         raise Planned(plan)

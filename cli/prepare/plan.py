@@ -11,6 +11,7 @@ from cryodc_cli.options import (
     data_dir_option,
     error_console,
     invert_option,
+    protein_options,
     resolve_run,
     sample_option,
     seed_option,
@@ -29,20 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @star_argument
-@click.option(
-    "--map",
-    "map_files",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="A density map, .mrc or .mrc.gz; several times.",
-)
-@click.option(
-    "--structure",
-    "structure_files",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="An atomic model, .pdb or .cif, .gz or not; several times.",
-)
+@protein_options
 @click.option(
     "--particles",
     "numbers",

@@ -13,6 +13,7 @@ from cryodc_cli.options import (
     data_dir_option,
     invert_option,
     print_next,
+    protein_options,
     resolve_run,
     sample_option,
     seed_option,
@@ -77,21 +78,7 @@ _ONLY_LIKE = {
 @click.option("--spacing", type=float, default=10.0, show_default=True, help="Voxel spacing, Å.")
 @click.option("--max-shift", type=float, default=1.5, show_default=True, help="Largest shift along each axis, voxels.")
 @click.option("--tomograms", "n_tomograms", type=int, default=4, show_default=True, help="Particles are spread over.")
-@click.option(
-    "--map",
-    "map_files",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="A density map to simulate, .mrc or .mrc.gz; several times for several proteins.",
-)
-@click.option(
-    "--structure",
-    "structure_files",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="An atomic model to simulate as its first biological assembly, .pdb or .cif, .gz or not; several times for "
-    "several proteins.",
-)
+@protein_options
 @click.option("--resolution", type=float, help="Resolution of --structure, Å.  [default: twice the spacing]")
 @click.option(
     "--phantoms",

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.fourier import ParticleSpectra, chunks, phase_ramps, predict_with_jacobian, slices
+from cryodc.fourier import ParticleSpectra, chunks, predict_with_jacobian, slices, undo_shifts
 from cryodc.geometry import rotations_from_vectors
 
 
@@ -135,5 +135,5 @@ def _fields(references: Tensor, particles: ParticleSpectra, reference_index: Ten
 
 def _centred(particles: ParticleSpectra, shifts: Tensor) -> Tensor:
     """Spectra ``(n, 2, p)`` whose shift is undone, real and imaginary part."""
-    spectra = particles.spectra * phase_ramps(particles.ball, shifts).conj()
+    spectra = undo_shifts(particles.spectra, particles.ball, shifts)
     return torch.stack([spectra.real, spectra.imag], dim=1)

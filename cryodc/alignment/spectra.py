@@ -19,13 +19,13 @@ from cryodc.fourier import (
     fourier_shell_correlation,
     mean_noise,
     noise_of_residuals,
-    phase_ramps,
     predict,
     score_poses,
     slices,
     soft_sphere,
     stack_spectra,
     sums_in_ball,
+    undo_shifts,
     volume_from_ball,
 )
 from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid, symmetrise
@@ -212,7 +212,7 @@ class ClassSpectra:
         """
         part = self.whitened(rows, radius)
         start = torch.zeros(len(rows), 3, device=self.device) if previous is None else previous.shifts
-        centred = part.spectra * phase_ramps(part.ball, start).conj()
+        centred = undo_shifts(part.spectra, part.ball, start)
         grid = rotation_grid(step_degrees) @ random_rotations(1, generator)[0]
         grid = (grid if self.symmetry == "C1" else asymmetric_unit(grid, self.symmetry)).to(self.device)
         fine = fine_spectrum(reference[None], radius)[0]

@@ -14,7 +14,7 @@ from cryodc.alignment import FEWEST_START_SHELLS, JUDGED_SHELLS, most_start_shel
 from cryodc.averaging.final_classes import ALIGNMENT_BOX
 from cryodc.dataset import SubtomogramDataset
 from cryodc.device import choose_device
-from cryodc.dry_run import Plan, particle_bytes
+from cryodc.dry_run import Forecast, particle_bytes
 from cryodc.errors import InputError
 from cryodc.maps import read_masks
 from cryodc.particles import ParticleSet
@@ -156,7 +156,7 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
     return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device, classify)
 
 
-def plan_average(run: RunFolder, inputs: AverageInputs) -> Plan:
+def plan_average(run: RunFolder, inputs: AverageInputs) -> Forecast:
     """What averaging would read, write and cost."""
     n, request, n_classes = len(inputs.particles), inputs.request, inputs.clusters.n_clusters
     box = inputs.dataset.particles.box_size
@@ -165,7 +165,7 @@ def plan_average(run: RunFolder, inputs: AverageInputs) -> Plan:
         work["classification"] = n * n_classes * request.n_rounds
     told, n_maps = f"{n} particles of box {box} in {n_classes} classes", 8 * n_classes
     read, written = particle_bytes(n, box), 4.0 * n_maps * box**3
-    return Plan(run.averages, told, read, written, (box,) * 3, work, 3 * n / max(n_classes, 1) + 100)
+    return Forecast(run.averages, told, read, written, (box,) * 3, work, 3 * n / max(n_classes, 1) + 100)
 
 
 def half_set_statement(

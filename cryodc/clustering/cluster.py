@@ -22,7 +22,7 @@ from cryodc.clustering.mixture import (
     subsample_stability,
 )
 from cryodc.codes import Codes
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.io import replace_folder
 from cryodc.particles import with_classes
@@ -100,7 +100,7 @@ def cluster_run(run: RunFolder, n_clusters: int | None = None, *, seed: int = 0)
         made_of, codes = fingerprint_of_codes(run), load_codes(run)
         n, trials = len(codes), 1 if n_clusters is not None else MAX_CLUSTERS
         # Codes are not boxes: the unit of this work is the transform of a box of 32.
-        declare(Plan(run.clusters, f"codes of {n} particles", box=(32,) * 3, work={"clustering": n * trials}))
+        declare(Forecast(run.clusters, f"codes of {n} particles", box=(32,) * 3, work={"clustering": n * trials}))
         clusters = cluster_codes(codes, n_clusters, seed=seed)
         write_classes(run, clusters, made_of, requested=n_clusters or "auto", seed=seed)
     return clusters

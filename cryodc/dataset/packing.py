@@ -14,7 +14,7 @@ from cryodc.dataset.pack_files import PackDtype, PackRecipe, find_problem, is_fi
 from cryodc.dataset.pack_writer import write_pack
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.reading import InputOptions, ParticleReader
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import find_by_name
 from cryodc.particles import ParticleSet
@@ -63,7 +63,7 @@ def pack_particles(
         return recipe
     n, box, told = len(particles), particles.box_size, f"{len(particles)} particles of box {particles.box_size}"
     packed = particle_bytes(n, recipe.box_size) / (2 if dtype == "float16" else 1)
-    declare(Plan(folder, told, particle_bytes(n, box), packed, (box,) * 3, {"packing": n}, 64))
+    declare(Forecast(folder, told, particle_bytes(n, box), packed, (box,) * 3, {"packing": n}, 64))
     _write(folder, recipe, reader, on_progress)
     return recipe
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, spline_filter
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, plan_volume, require_room
@@ -144,7 +144,7 @@ def map_back(
     n_bytes, voxels = sum(plan.n_bytes for plan in planned), max((math.prod(plan.shape) for plan in planned), default=0)
     box, n_placed = max(8, placements.box_size // binning), int(of_class.sum())
     work, told = {"box": n_placed}, f"{n_placed} positions and the maps of their classes"
-    declare(Plan(out, told, 0, n_bytes, (box,) * 3, work, 3 * voxels / box**3))
+    declare(Forecast(out, told, 0, n_bytes, (box,) * 3, work, 3 * voxels / box**3))
     templates = {
         number: load_template(run, number, spacing) for number in sorted(set(placements.classes[of_class].tolist()))
     }

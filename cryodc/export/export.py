@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.export.placements import Placements, load_placements
 from cryodc.export.programs import read_copick_config, write_copick, write_scenes
@@ -90,7 +90,7 @@ def export_run(
         notes += table.notes
     files = []
     n_bytes = 4.0 * len(_MAPS) * len(set(placements.classes[keep].tolist())) * placements.box_size**3
-    declare(Plan(out, f"{len(keep)} particles and the maps of their classes", n_bytes, n_bytes + 500 * len(keep)))
+    declare(Forecast(out, f"{len(keep)} particles and the maps of their classes", n_bytes, n_bytes + 500 * len(keep)))
     with new_folder(out) as folder:
         if "relion" in programs:
             write_star(_with_names(run, placements, keep), folder / "particles.star")

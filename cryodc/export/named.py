@@ -9,7 +9,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.clustering import write_class_stars
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.io import new_folder, read_text, require_empty
 from cryodc.particles import name_label
@@ -124,7 +124,7 @@ def run_of_names(run: RunFolder, lists: Sequence[Path], out: Path) -> NamedRun:
     chosen = tuple(names[row] for row in rows)
     sizes = tuple(np.bincount(labels, minlength=len(lists)).tolist())
     kept = document.with_rows(block.name, rows)
-    declare(Plan(out, f"{len(names)} rows of {document.source}", bytes_written=1000.0 * len(rows)))
+    declare(Forecast(out, f"{len(names)} rows of {document.source}", bytes_written=1000.0 * len(rows)))
     with new_folder(out) as folder:
         made = RunFolder(folder)
         # A pack is of all particles of the old run: this one reads images, or makes its own pack.

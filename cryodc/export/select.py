@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.export.image_paths import write_chosen
 from cryodc.export.named import particle_names, rows_named
@@ -105,7 +105,7 @@ def select_run(
             found=f"none of {len(keep)} particles",
             remedy="keep more classes or tomograms, or lower --min-confidence",
         )
-    declare(Plan(out, f"{len(keep)} rows of {document.source}", bytes_written=500.0 * int(keep.sum())))
+    declare(Forecast(out, f"{len(keep)} rows of {document.source}", bytes_written=500.0 * int(keep.sum())))
     n_renamed = write_chosen(run, document, block.name, np.flatnonzero(keep), out)
     before = {number: int((numbers == number).sum()) for number in sorted(present)}
     kept = {number: int((numbers[keep] == number).sum()) for number in before}

@@ -45,6 +45,7 @@ from cryodc.fourier.forward import (
     sums_in_ball,
     turn_back,
     turned_ramps,
+    undo_shifts,
     weighted_spectra,
 )
 from cryodc.fourier.fsc import (
@@ -135,6 +136,7 @@ __all__ = [
     "sums_in_ball",
     "turn_back",
     "turned_ramps",
+    "undo_shifts",
     "unfold_spectrum",
     "view_mask",
     "volume_from_ball",

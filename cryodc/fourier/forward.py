@@ -28,6 +28,13 @@ def phase_ramps(ball: FourierBall, shifts_voxels: Float[Tensor, "*t 3"]) -> Comp
     return torch.polar(torch.ones_like(angle), angle)
 
 
+def undo_shifts(
+    spectra: Complex[Tensor, "n p"], ball: FourierBall, shifts_voxels: Float[Tensor, "n 3"]
+) -> Complex[Tensor, "n p"]:
+    """Spectra of particles moved by their shifts ``o`` (zyx, voxels), so that each lies on the map."""
+    return spectra * phase_ramps(ball, shifts_voxels).conj()
+
+
 def slices(
     fine: Float[Tensor, "c e e e"], ball: FourierBall, rotations: Float[Tensor, "r 3 3"]
 ) -> Float[Tensor, "r c p"]:
@@ -188,7 +195,7 @@ def backproject_particles(
     -------
     ``Σ conj(ramp) H F`` (real, imaginary) and ``Σ H²`` at ``Aᵀ k``.
     """
-    values = spectra * phase_ramps(ball, shifts_voxels).conj() * weights
+    values = undo_shifts(spectra, ball, shifts_voxels) * weights
     power = weights.square()
     if shares is not None:
         values, power = values * shares[:, None], power * shares[:, None]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryodc.device import choose_device
-from cryodc.dry_run import Plan
+from cryodc.dry_run import Forecast
 from cryodc.errors import InputError
 from cryodc.generate.decode import AtBox, AxesOf, DecodingModel, code_axes
 from cryodc.generate.encoded_run import EncodedRun
@@ -39,12 +39,12 @@ class Decoding:
     codes: WhoseCodes
 
 
-def plan_of_volumes(folder: Path, decoding: Decoding, n_volumes: int) -> Plan:
+def plan_of_volumes(folder: Path, decoding: Decoding, n_volumes: int) -> Forecast:
     """What decoding so many volumes would read, write and cost."""
     encoded = decoding.encoded
     box = (encoded.previews.particles.box_size,) * load_config(encoded.run)["model"]["dims"]
     told, n_bytes = f"codes of {len(encoded.codes)} particles and the model", 4.0 * n_volumes * math.prod(box)
-    return Plan(folder, told, 0, n_bytes, box, {"decoding": n_volumes}, 2 * n_volumes)
+    return Forecast(folder, told, 0, n_bytes, box, {"decoding": n_volumes}, 2 * n_volumes)
 
 
 def load_decoding(encoded: EncodedRun, codes: WhoseCodes | None = None, device: str = "auto") -> Decoding:

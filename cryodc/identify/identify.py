@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.fourier import agreeing_shells
 from cryodc.identify.compare import FEWEST_SHELLS, ClassMap, Match, class_map, comparison_box, match
 from cryodc.identify.library import library_files, make_decoys, read_library
@@ -104,7 +104,7 @@ def identify_run(
             decoys = make_decoys(known.known, n_decoys, seed)
             box, n = (first.box_size,) * 3, len(known.known) + len(decoys)
             told, work = f"{len(maps)} averages and {len(known.known)} structures", {"comparison": len(maps) * n}
-            declare(Plan(run.identified, told, box=box, work=work, boxes_in_memory=4 * n))
+            declare(Forecast(run.identified, told, box=box, work=work, boxes_in_memory=4 * n))
         for entry in summary.classes:
             number = entry.class_number
             if number not in maps:

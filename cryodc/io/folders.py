@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.io.writing import require_empty
 
@@ -63,7 +63,7 @@ def recover_folder(path: Path) -> None:
 
 @contextmanager
 def _built(path: Path) -> Iterator[Path]:
-    declare(Plan(path))
+    declare(Forecast(path))
     building: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cryodc.dry_run import Plan, declare
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 
 
@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     InputError
         If the folder cannot be written, or the disk is full.
     """
-    declare(Plan(path))
+    declare(Forecast(path))
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     handle: int | None = None
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from cryodc.dry_run import Plan
+from cryodc.dry_run import Forecast
 from cryodc.geometry import euler_from_matrices
 from cryodc.io import write_text
 from cryodc.particles import COORDINATE_PIXEL
@@ -42,7 +42,7 @@ class Dropped:
     why: str
 
 
-def plan_of_boxes(out: Path, n_tomograms: int, n_boxes: int, box_size: int, binning: int) -> Plan:
+def plan_of_boxes(out: Path, n_tomograms: int, n_boxes: int, box_size: int, binning: int) -> Forecast:
     """What cutting boxes would read, write and cost.
 
     Parameters
@@ -56,7 +56,7 @@ def plan_of_boxes(out: Path, n_tomograms: int, n_boxes: int, box_size: int, binn
     """
     cut, n_bytes = (box_size * binning,) * 3, 4.0 * n_boxes * box_size**3
     told = f"{n_boxes} boxes of {n_tomograms} tomograms"
-    return Plan(out, told, n_bytes * binning**3, n_bytes, cut, {"box": n_boxes}, 8)
+    return Forecast(out, told, n_bytes * binning**3, n_bytes, cut, {"box": n_boxes}, 8)
 
 
 def write_extracted(

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import Atoms, new_folder, read_structure, require_empty, write_array, write_text, write_volume
 from cryodc.simulation.config import SimulatedTiltSeries, SimulationConfig
@@ -57,7 +57,7 @@ def write_simulation(
     truth = draw_truth(specimens, config)
     kind, n, box = "simulation" if config.tilt_series is None else "tilt series", len(truth), config.box_size
     n_bytes = 4.0 * n * box**3 if config.tilt_series is None else 3 * particle_bytes(n, box)
-    declare(Plan(out, f"{len(maps)} proteins", 0, n_bytes, (box,) * 3, {kind: n}, 200))
+    declare(Forecast(out, f"{len(maps)} proteins", 0, n_bytes, (box,) * 3, {kind: n}, 200))
     spacing = config.spacing_angstrom
     with new_folder(out) as folder:
         for name, voxels in zip(truth.proteins, clean_maps(specimens, config), strict=True):

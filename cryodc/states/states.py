@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cryodc.alignment import balanced_halves
 from cryodc.device import choose_device
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
 from cryodc.geometry import symmetry_rotations
@@ -94,7 +94,7 @@ def find_states(
         tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
         n, box = len(members.rows), members.box_size
         work, told = {"states": n * n_starts}, f"{n} particles of class {class_number}, box {box}"
-        declare(Plan(run.states, told, particle_bytes(n, box), 40.0 * box**3, (box,) * 3, work, 4 * n))
+        declare(Forecast(run.states, told, particle_bytes(n, box), 40.0 * box**3, (box,) * 3, work, 4 * n))
         n_moved = 0
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)

@@ -23,7 +23,7 @@ from cryodc.alignment import (
     refine_poses,
     register_map,
 )
-from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, phase_ramps
+from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, undo_shifts
 from cryodc.templates.match import BOX, match_references, random_search
 from cryodc.volumes import Volume
 
@@ -132,7 +132,7 @@ def _searched(
 
 def _centred(particles: ParticleSpectra, pose: PoseSet) -> ParticleSpectra:
     """Particles moved back by the shifts they are known to have, so that rotations are compared in place."""
-    return replace(particles, spectra=particles.spectra * phase_ramps(particles.ball, pose.shifts).conj())
+    return replace(particles, spectra=undo_shifts(particles.spectra, particles.ball, pose.shifts))
 
 
 def _averaged(matched: Matched, rows: Int[Tensor, " b"], pose: PoseSet) -> References | None:

@@ -72,14 +72,9 @@ def particle_moments(dataset: Dataset, particles: ParticleSpectra) -> Float[NDAr
     ball, own = particles.ball, particles.weight_index
     n_shells = int(ball.shells.max()) + 1
     measured = particles.measured.float()
-    count = measured.new_zeros(len(measured), n_shells).index_add(1, ball.shells, measured)[own]
-    power = count.new_zeros(len(own), n_shells)
     rows = torch.arange(len(own), device=own.device).split(_MOMENTS_BATCH)
-    for part in rows:
-        power[part] = power[part].index_add(
-            1, ball.shells, particles.spectra[part].abs().square() * measured[own[part]]
-        )
-    shells = (power / count.clamp_min(1.0))[:, 1:].clamp_min(1e-12).log()
+    power = [ball.shell_mean(particles.spectra[part].abs().square(), measured[own[part]]) for part in rows]
+    shells = torch.cat(power)[:, 1:n_shells].clamp_min(1e-12).log()
     place = torch.arange(BOX, device=own.device) - BOX // 2
     squares = torch.stack(torch.meshgrid(place**2, place**2, place**2, indexing="ij")).sum(dim=0)
     ring = squares.float().sqrt().round().long().flatten().clamp_max(_N_RINGS)

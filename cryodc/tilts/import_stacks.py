@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cryodc.device import choose_device
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import (
     OVERSAMPLING,
@@ -119,7 +119,7 @@ def import_tilt_stacks(
     spacing = stacks.spacing_angstrom * binning
     n, n_bytes = len(stacks), particle_bytes(len(stacks), box)
     # A particle's tilt images hold about as much as its volume.
-    declare(Plan(out, f"{n} stacks of tilt images", n_bytes, 2 * n_bytes, (box,) * 3, {"backprojection": n}, 400))
+    declare(Forecast(out, f"{n} stacks of tilt images", n_bytes, 2 * n_bytes, (box,) * 3, {"backprojection": n}, 400))
     with new_folder(out) as folder:
         for rows, result in _backproject_all(stacks, box, binning, hands, where):
             write_subtomograms(folder, [files[i] for i in rows], result, spacing)

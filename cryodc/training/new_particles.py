@@ -21,7 +21,7 @@ from cryodc.dataset import (
     load_dataset,
 )
 from cryodc.device import choose_device
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder, new_folder, require_empty
 from cryodc.models import TrainConfig
@@ -150,7 +150,7 @@ def encode_new(
     n_views = config.optimisation.encoding_views
     n, box, told = len(particles), config.model.box_size, f"{len(particles)} particles"
     work = {"code": n * n_views, "matching": 0 if of_run.template_content is None else n}
-    declare(Plan(request.out, told, particle_bytes(n, box), 1e3 * n, (box,) * config.model.dims, work, 100))
+    declare(Forecast(request.out, told, particle_bytes(n, box), 1e3 * n, (box,) * config.model.dims, work, 100))
     for dataset in _datasets(request, particles, described):
         codes = encode_particles(model, dataset, config.views, n_views=n_views, seed=request.seed)
         if of_run.template_content is not None and isinstance(dataset, SubtomogramDataset):

@@ -8,7 +8,7 @@ import torch
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset, image_dataset
 from cryodc.device import Team, choose_device, join_team, wait_for_all
-from cryodc.dry_run import Plan, declare, particle_bytes
+from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder
 from cryodc.models import TrainConfig
@@ -104,7 +104,7 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
     return Prepared(run, dataset, config)
 
 
-def _plan(run: RunFolder, config: TrainConfig, n_particles: int, box_size: int) -> Plan:
+def _plan(run: RunFolder, config: TrainConfig, n_particles: int, box_size: int) -> Forecast:
     box, epochs, views = (box_size,) * config.model.dims, config.optimisation.epochs, config.optimisation.encoding_views
     work = {"step": n_particles * epochs, "code": n_particles * views}
     n_bytes = 4.0 * n_particles * box_size**2
@@ -112,7 +112,7 @@ def _plan(run: RunFolder, config: TrainConfig, n_particles: int, box_size: int) 
         n_bytes = particle_bytes(n_particles, box_size)
         work["templates"] = n_particles if config.templates.n_templates else 0
     told = f"{n_particles} particles of box {box_size}"
-    return Plan(run.path, told, n_bytes, n_bytes, box, work, 40 * config.optimisation.batch_size)
+    return Forecast(run.path, told, n_bytes, n_bytes, box, work, 40 * config.optimisation.batch_size)
 
 
 def train_run(request: TrainRequest, listener: Listener | None = None) -> tuple[RunFolder, Codes]:

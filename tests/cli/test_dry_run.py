@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from cryodc_cli.main import HEAVY, VERBS, load_verb
 
-from cryodc.dry_run import Plan, Planned, _seconds_of_transform, declare, planning
+from cryodc.dry_run import Forecast, Planned, _seconds_of_transform, declare, planning
 from cryodc.errors import InputError
 
 Call = Callable[..., Result]
@@ -112,7 +112,7 @@ def test_a_dry_run_tells_bad_input_as_the_verb_itself_does(work: Path, verb: str
 
 
 def test_more_particles_take_more_time_space_and_memory() -> None:
-    small, large = (Plan(Path("out"), "", 0, 4e6 * n, (16,) * 3, {"step": n}, n) for n in (1000, 10_000))
+    small, large = (Forecast(Path("out"), "", 0, 4e6 * n, (16,) * 3, {"step": n}, n) for n in (1000, 10_000))
     assert large.seconds(lambda box: 1e-4) == pytest.approx(10 * small.seconds(lambda box: 1e-4))
     assert large.memory_bytes > small.memory_bytes
     # 1000 steps of so many transforms of 0.1 ms, and 4 GB to disk.
@@ -144,7 +144,7 @@ def test_what_declares_no_plan_ends_where_it_would_write(tmp_path: Path) -> None
     with planning(), pytest.raises(Planned), new_folder(tmp_path / "b"):
         pass
     assert list(tmp_path.iterdir()) == []
-    declare(Plan(tmp_path))
+    declare(Forecast(tmp_path))
     write_text(tmp_path / "a.txt", "text")
     assert (tmp_path / "a.txt").exists()
 
