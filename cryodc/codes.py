@@ -17,7 +17,7 @@ class Codes:
     names
         Particle names, unique.
     content, transformation
-        ``(n, dims)`` posterior means.
+        ``(n, dims)`` posterior means; of length 0 where no network has been trained.
     content_log_variance, transformation_log_variance
         ``(n, dims)`` log σ² of the diagonal Gaussian posteriors.
     directional
@@ -28,8 +28,6 @@ class Codes:
     template_pose
         ``(n, p)`` transformation codes made of templates: how each particle lies, and along which axes it differs from
         those like it (:func:`cryodc.templates.groups.place_particles`); None likewise.
-    awaits_templates
-        Whether templates have still to be learned: so it stays where training was stopped before they were.
 
     Raises
     ------
@@ -45,7 +43,6 @@ class Codes:
     directional: bool = True
     template_content: Float[NDArray[np.float32], "n k"] | None = None
     template_pose: Float[NDArray[np.float32], "n p"] | None = None
-    awaits_templates: bool = False
 
     def __post_init__(self) -> None:
         for field in ("content", "transformation", "content_log_variance", "transformation_log_variance"):
@@ -63,6 +60,17 @@ class Codes:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @classmethod
+    def of_no_network(cls, names: tuple[str, ...]) -> "Codes":
+        """Codes of these particles in which a network has no part: both have length 0."""
+        none = np.zeros((len(names), 0), dtype=np.float32)
+        return cls(names, none, none, none, none)
+
+    @property
+    def of_network(self) -> bool:
+        """Whether a network says anything of the particles."""
+        return self.content.shape[1] > 0
 
     def select(self, names: Sequence[str]) -> "Codes":
         """Rows for these particles, in this order.
@@ -83,7 +91,6 @@ class Codes:
             self.directional,
             None if self.template_content is None else self.template_content[keep],
             None if self.template_pose is None else self.template_pose[keep],
-            self.awaits_templates,
         )
 
     @property

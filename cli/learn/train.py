@@ -40,7 +40,12 @@ from cryodc_cli.options import (
     show_default=True,
     help="Settings to begin with; the last four are for images.",
 )
-@click.option("--epochs", type=int, help="Passes over the particles.  [default: by the preset]")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Passes over the particles.  [default: by the preset; beside templates at most 4]",
+)
+@click.option("--no-network", is_flag=True, help="Learn templates alone: codes for all but `generate --codes network`.")
 @click.option("--batch-size", type=int, help="Particles per step.")
 @click.option("--learning-rate", type=float, help="Of both optimisers.")
 @click.option("--content-loss", type=click.Choice(["infonce", "cosine"]), help="Contrast of content codes.")
@@ -86,6 +91,8 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
 
     if options["no_pack"] and options["pack"] is not None:
         raise click.UsageError("--pack and --no-pack exclude each other.")
+    if options["no_network"] and options["epochs"] is not None:
+        raise click.UsageError("--epochs and --no-network exclude each other.")
     overrides = read_overrides(config_file)
     if options["model"] is not None:
         overrides.setdefault("model", {})["name"] = options["model"]
@@ -100,6 +107,8 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
     ):
         if options[name] is not None:
             overrides.setdefault(section, {})[name] = options[name]
+    if options["no_network"]:
+        overrides.setdefault("optimisation", {})["epochs"] = 0
     request = TrainRequest(
         star=star,
         out=out or next_run_folder(options["resume"]),

@@ -87,7 +87,7 @@ def _run(context: click.Context, job: "RelionJob", star: Path, n_threads: int, o
     words["train"] = [str(star), "--out", run, *words["train"]]
     for verb in _STEPS[1:]:
         words[verb] = [run, *words[verb]]
-    resume = ["--resume"] if job.run.log.exists() else []
+    resume = ["--resume"] if job.run.log.exists() or job.run.codes.exists() else []
     contexts = {
         verb: command.make_context(verb, words[verb] + (resume if verb == "train" else []), parent=context)
         for verb, command in commands.items()

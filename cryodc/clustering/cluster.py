@@ -39,11 +39,6 @@ from cryodc.runs import (
 )
 from cryodc.star import StarDocument, find_particle_block, read_star, write_star
 
-NETWORK_CODES = (
-    "by the network's codes alone, since training was stopped before its templates were learned: "
-    "`cryodc train --resume` goes on"
-)
-
 
 def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0) -> Clusters:
     """Cluster the content codes.
@@ -72,16 +67,15 @@ def cluster_codes(codes: Codes, n_clusters: int | None = None, *, seed: int = 0)
             found=str(n_clusters),
         )
     features = content_features(codes.content_points)
-    stopped = f"; {NETWORK_CODES}" if codes.awaits_templates else ""
     if n_clusters is not None:
         mixture = fit_mixture(features, n_clusters, seed)
         stability = subsample_stability(features, mixture, seed)
         verdict = f"{_classes(n_clusters)}, as asked; stability {stability:.2f}"
         if stability < STABLE:
             verdict += f", below {STABLE}: these clusters depend on which particles are there"
-        return _clusters(codes.names, features, mixture, stability, (), verdict + stopped)
+        return _clusters(codes.names, features, mixture, stability, (), verdict)
     mixture, chosen, trials = choose_mixture(features, seed, in_units=codes.template_content is not None)
-    verdict = _verdict(chosen, trials) + stopped
+    verdict = _verdict(chosen, trials)
     return _clusters(codes.names, features, mixture, chosen.stability, tuple(trials), verdict)
 
 

@@ -71,6 +71,14 @@ def load_decoding(encoded: EncodedRun, codes: WhoseCodes | None = None, device: 
             expected="groups.npz, which `cryodc train` writes for volumes",
             remedy="take those of the network: --codes network",
         )
+    if not encoded.codes.of_network:
+        raise InputError(
+            "this run has no codes of a network to decode",
+            file=run.codes,
+            expected="a network trained to its last epoch",
+            found="codes of templates alone",
+            remedy="train one beside them: cryodc train PARTICLES.STAR --out RUN --resume --epochs 4",
+        )
     model, config = load_model(require(run.checkpoints / "last.pt", "cryodc train"), chosen)
     at_box = model if box_size == config.model.box_size else AtBox(model, box_size)
     return Decoding(encoded, at_box, code_axes, "network")

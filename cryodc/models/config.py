@@ -130,6 +130,11 @@ class TemplateConfig(BaseModel, extra="forbid", frozen=True):
     moments: bool = True
     n_axes: int = Field(default=5, ge=0, le=20)
 
+    def n_of(self, n_particles: int) -> int:
+        """How many templates are looked for among so many particles; 0 where there are too few for two."""
+        n_templates = min(self.n_templates, min(n_particles, self.n_particles) // self.particles_per_template)
+        return 0 if n_templates < 2 else n_templates
+
 
 def pose_dims(name: str | None, dims: int, transformer: str) -> int | None:
     """Length of the transformation code where it follows from the model, else None.
@@ -209,7 +214,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
     Parameters
     ----------
     epochs
-        Passes over the particles.
+        Passes over the particles; 0: no network is trained, and codes are those of templates alone.
     batch_size
         Particles per step, and per process.
     learning_rate
@@ -230,7 +235,7 @@ class OptimisationConfig(BaseModel, extra="forbid", frozen=True):
         step; None: with the weights as they are after the last step.
     """
 
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=20, ge=0)
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)

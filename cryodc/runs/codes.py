@@ -23,7 +23,6 @@ def save_codes(run: RunFolder, codes: Codes) -> None:
             content_log_variance=codes.content_log_variance,
             transformation_log_variance=codes.transformation_log_variance,
             directional=np.array(codes.directional),
-            awaits_templates=np.array(codes.awaits_templates),
             **of_templates,
         )
 
@@ -47,7 +46,6 @@ def load_codes(run: RunFolder) -> Codes:
             bool(arrays["directional"]),
             arrays.get("template_content"),
             arrays.get("template_pose"),
-            bool(arrays["awaits_templates"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(run.codes, "cryodc train --resume", str(error)) from error

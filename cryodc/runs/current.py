@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cryodc.codes import Codes
 from cryodc.errors import InputError
 from cryodc.runs.classes import Clusters
+from cryodc.runs.codes import load_codes
 from cryodc.runs.folder import RunFolder, require
 from cryodc.runs.summaries import (
     SUMMARY,
@@ -33,8 +34,19 @@ NO_NAME = "none"
 
 
 def fingerprint_of_codes(run: RunFolder) -> str:
-    """Fingerprint of the codes that clusters are made from."""
-    return fingerprint([require(run.codes, "cryodc train")])
+    """Fingerprint of the codes that clusters are made from: a network trained beside templates changes none of them.
+
+    Raises
+    ------
+    InputError
+        If there are no codes, or their file is damaged.
+    """
+    require(run.codes, "cryodc train")
+    codes = load_codes(run)
+    digest = hashlib.sha256("\n".join(codes.names).encode())
+    for values in (codes.content_points, codes.transformation_told):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint_of_clusters(run: RunFolder) -> str:

@@ -107,12 +107,24 @@ def _train(run: RunFolder, described: dict[str, Any]) -> Step:
         n_done = len(read_table(run.log, ("epoch",), "cryodc train")) if run.log.exists() else 0
     except InputError as error:
         return Step("train", "damaged", str(error).splitlines()[0])
-    if not run.codes.exists():
-        told = f"{n_done} of {wanted} epochs" if n_done < (wanted or 0) else "trained, but not encoded"
-        return Step("train", "begun", told, _time(run.log) if n_done else None)
+    written = [path for path in (run.log, run.codes) if path.exists()]
+    finished = max(map(_time, written), default=None)
     if wanted is not None and n_done < wanted:
-        return Step("train", "begun", f"{n_done} of {wanted} epochs", _time(run.log))
+        there = "templates, " if run.codes.exists() and not n_done else ""
+        return Step("train", "begun", f"{there}{n_done} of {wanted} epochs", finished)
+    if wanted == 0 and run.codes.exists():
+        return Step("train", "done", "templates, no network", finished)
+    if not _encoded(run):
+        return Step("train", "begun", "trained, but not encoded" if n_done else "no templates yet", finished)
     return Step("train", "done", f"{n_done} epochs", _time(run.codes))
+
+
+def _encoded(run: RunFolder) -> bool:
+    """Whether codes are those of the network too; what is damaged is told of where it is used."""
+    try:
+        return run.codes.exists() and load_codes(run).of_network
+    except InputError:
+        return True
 
 
 def _judged(verb: str, path: Path, judge: Callable[[], tuple[bool, str]]) -> Step:

@@ -110,8 +110,8 @@ def learn_templates(
     """
     tell = progress or (lambda text: None)
     n, device = len(dataset), device or torch.device("cpu")
-    n_templates = min(config.n_templates, min(n, config.n_particles) // config.particles_per_template)
-    if n_templates < 2:
+    n_templates = config.n_of(n)
+    if n_templates == 0:
         return None
     learner = _Learner(dataset, config, seed, device, tell)
     n_done = learner.take_up(kept)

@@ -45,7 +45,7 @@ from cryodc.training.encode import encode_particles
 
 _AT_ONCE = 2048
 _SAME_SPACING = 0.01
-_OF_ALL = ("names", "directional", "awaits_templates")
+_OF_ALL = ("names", "directional")
 """What codes have once, and not a row for each particle."""
 
 
@@ -140,19 +140,22 @@ def encode_new(
     """
     run, device = request.run, choose_device(request.device)
     require_empty(request.out)
-    model, config = load_model(run.checkpoints / "last.pt", device)
-    of_run = load_codes(run)
+    of_run, described = load_codes(run), load_config(run)
+    sections = TrainConfig.model_fields.keys() & described.keys()
+    config = TrainConfig.model_validate({name: described[name] for name in sections})
+    model = load_model(run.checkpoints / "last.pt", device)[0] if of_run.of_network else None
     clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
     document = read_star(request.star)
-    described = load_config(run)
     particles = _read(request, document, config, described)
     parts: list[Codes] = []
     n_views = config.optimisation.encoding_views
     n, box, told = len(particles), config.model.box_size, f"{len(particles)} particles"
-    work = {"code": n * n_views, "matching": 0 if of_run.template_content is None else n}
+    work = {"code": 0 if model is None else n * n_views, "matching": 0 if of_run.template_content is None else n}
     declare(Forecast(request.out, told, particle_bytes(n, box), 1e3 * n, (box,) * config.model.dims, work, 100))
     for dataset in _datasets(request, particles, described):
-        codes = encode_particles(model, dataset, config.views, n_views=n_views, seed=request.seed)
+        codes = Codes.of_no_network(dataset.names)
+        if model is not None:
+            codes = encode_particles(model, dataset, config.views, n_views=n_views, seed=request.seed)
         if of_run.template_content is not None and isinstance(dataset, SubtomogramDataset):
             codes = with_templates_of(run, dataset, codes, request.seed, device)
         parts.append(codes)

@@ -42,8 +42,18 @@ def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
     return {section: dict(values) for section, values in content.items()}
 
 
-def checked_config(preset: Preset, box_size: int, overrides: dict[str, dict[str, Any]] | None = None) -> TrainConfig:
+def checked_config(
+    preset: Preset,
+    box_size: int,
+    overrides: dict[str, dict[str, Any]] | None = None,
+    n_particles: int | None = None,
+) -> TrainConfig:
     """:func:`cryodc.models.presets.preset_config`, with a mistake told as one.
+
+    Parameters
+    ----------
+    preset, box_size, overrides, n_particles
+        As it takes them.
 
     Raises
     ------
@@ -51,7 +61,7 @@ def checked_config(preset: Preset, box_size: int, overrides: dict[str, dict[str,
         If a setting is unknown or out of range.
     """
     try:
-        return preset_config(preset, box_size, overrides)
+        return preset_config(preset, box_size, overrides, n_particles)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from cryodc.codes import Codes
-from cryodc.dataset import Dataset, SubtomogramDataset, image_dataset
-from cryodc.device import Team, choose_device, join_team, wait_for_all
+from cryodc.dataset import Dataset, image_dataset
+from cryodc.device import Team, choose_device, join_team, leader_first, wait_for_all
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder
 from cryodc.models import TrainConfig
 from cryodc.particles import holds_images, read_image_particles, read_images, read_particles
-from cryodc.runs import RunFolder, open_run_dataset, save_codes, save_config, writing
+from cryodc.runs import RunFolder, load_codes, open_run_dataset, save_codes, save_config, writing
 from cryodc.star import read_star, write_star
 from cryodc.templates import add_template_code
 from cryodc.training.description import describe_pack, describe_run
@@ -74,7 +74,8 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
     if particles.weight_images is not None and (request.tilt_range or request.tilt_ranges_csv):
         listener.on_note("the STAR names weight volumes: the tilt range is not used")
     pack = describe_pack(request, particles)
-    config = checked_config(request.preset, particles.box_size if pack is None else pack["box_size"], request.overrides)
+    box_size = particles.box_size if pack is None else pack["box_size"]
+    config = checked_config(request.preset, box_size, request.overrides, len(particles))
     dims, channels = config.model.dims, config.model.channels
     if (dims, channels) != (2 if flat else 3, 1):
         raise InputError(
@@ -84,6 +85,8 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
             found=f"model.dims {dims}, model.channels {channels}, preset {request.preset}",
             remedy="choose another --preset, or leave model.dims and model.channels out",
         )
+    if config.optimisation.epochs == 0:
+        _require_templates(request, config, len(particles))
     described = describe_run(request, particles, config, pack)
     if request.resume:
         require_same(run, described)
@@ -104,9 +107,30 @@ def prepare_run(request: TrainRequest, team: Team | None = None, listener: Liste
     return Prepared(run, dataset, config)
 
 
+def _require_templates(request: TrainRequest, config: TrainConfig, n_particles: int) -> None:
+    """Refuse to train no network where templates alone would give no codes."""
+    if config.model.dims == 2 or config.templates.n_templates < 2:
+        raise InputError(
+            "without a network there would be no codes: these settings learn no templates",
+            file=request.star,
+            expected="subtomograms, and a preset and model that learn templates",
+            found=f"model {config.model.name}, dims {config.model.dims}, {config.templates.n_templates} templates",
+            remedy="leave --no-network out",
+        )
+    fewest = 2 * config.templates.particles_per_template
+    if config.templates.n_of(n_particles) == 0:
+        raise InputError(
+            "too few particles for templates, and no network is to be trained",
+            file=request.star,
+            expected=f"at least {fewest}",
+            found=str(min(n_particles, config.templates.n_particles)),
+            remedy="leave --no-network out",
+        )
+
+
 def _plan(run: RunFolder, config: TrainConfig, n_particles: int, box_size: int) -> Forecast:
     box, epochs, views = (box_size,) * config.model.dims, config.optimisation.epochs, config.optimisation.encoding_views
-    work = {"step": n_particles * epochs, "code": n_particles * views}
+    work = {"step": n_particles * epochs, "code": n_particles * views if epochs else 0}
     n_bytes = 4.0 * n_particles * box_size**2
     if config.model.dims == 3:
         n_bytes = particle_bytes(n_particles, box_size)
@@ -143,7 +167,9 @@ def fit_run(
     team: Team,
     listener: Listener | None = None,
 ) -> Codes:
-    """Train a prepared run, encode every particle, and match it with templates learned from them.
+    """Learn templates of a prepared run and match every particle with them; then train the network and encode.
+
+    Templates do not depend on the network, so they come first: what is clustered is there when the network begins.
 
     Parameters
     ----------
@@ -158,41 +184,60 @@ def fit_run(
     listener
         Hears of progress.
     """
-    model = train(
-        prepared.dataset,
-        prepared.config,
-        prepared.run,
-        seed=request.seed,
-        device=device,
-        team=team,
-        resume=request.resume,
-        listener=listener,
-    )
-    codes = encode_particles(
-        model,
-        prepared.dataset,
-        prepared.config.views,
-        n_views=prepared.config.optimisation.encoding_views,
-        seed=request.seed,
-    )
-    if team.leads:
-        config, hears = prepared.config.templates, listener or Listener()
-        # Whatever becomes of the templates, what was trained is kept.
-        to_come = isinstance(prepared.dataset, SubtomogramDataset) and config.n_templates > 0
-        save_codes(prepared.run, replace(codes, awaits_templates=to_come))
-        codes = add_template_code(
-            prepared.run,
+    hears, config, run = listener or Listener(), prepared.config, prepared.run
+    codes = leader_first(team, lambda: _template_codes(prepared, request, device, hears) if team.leads else None)
+    if config.optimisation.epochs:
+        model = train(
             prepared.dataset,
-            codes,
             config,
-            request.seed,
-            device,
-            progress=hears.on_templates,
-            warn=hears.on_warning,
+            run,
+            seed=request.seed,
+            device=device,
+            team=team,
+            resume=request.resume,
+            listener=listener,
         )
-        if to_come:
-            save_codes(prepared.run, codes)
+        n_views = config.optimisation.encoding_views
+        of_network = encode_particles(model, prepared.dataset, config.views, n_views=n_views, seed=request.seed)
+        made = {} if codes is None else {name: getattr(codes, name) for name in ("template_content", "template_pose")}
+        codes = replace(of_network, **made)
+        if team.leads:
+            save_codes(run, codes)
     wait_for_all(team)
+    return codes or load_codes(run)
+
+
+def _template_codes(prepared: Prepared, request: TrainRequest, device: torch.device, hears: Listener) -> Codes:
+    """Codes made of templates alone, kept in the run where there are any.
+
+    Raises
+    ------
+    InputError
+        If there are none and no network will be trained.
+    """
+    config, reasons = prepared.config, list[str]()
+    codes = add_template_code(
+        prepared.run,
+        prepared.dataset,
+        Codes.of_no_network(prepared.dataset.names),
+        config.templates,
+        request.seed,
+        device,
+        progress=hears.on_templates,
+        warn=reasons.append,
+    )
+    if codes.template_content is not None:
+        # Whatever becomes of the network, what templates tell is kept.
+        save_codes(prepared.run, codes)
+    elif config.optimisation.epochs == 0:
+        raise InputError(
+            "no templates could be learned, and no network is to be trained",
+            file=request.star,
+            found="; ".join(reasons),
+            remedy="go on with the network: --resume --epochs 20",
+        )
+    for reason in reasons:
+        hears.on_warning(reason)
     return codes
 
 

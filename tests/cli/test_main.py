@@ -67,6 +67,7 @@ def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> Non
         (["pack", "nothing.star"], "nothing.star"),
         (["pack", "nothing.star", "--box", "16", "--spacing", "20"], "exclude each other"),
         (["train", "nothing.star", "--no-pack", "--pack", "."], "exclude each other"),
+        (["train", "nothing.star", "--no-network", "--epochs", "3"], "exclude each other"),
         (["train", "nothing.star", "--pack", "nowhere.pack"], "nowhere.pack"),
         (["cluster"], "no run in this folder"),
         (["cluster", "nowhere/"], "not a run folder"),

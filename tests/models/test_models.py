@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from cryodc.dataset import ViewConfig, add_noise, random_view, recorded_view, th
 from cryodc.fourier import view_mask, wedge_from_tilt_range
 from cryodc.models import ModelConfig, preset_config
 from cryodc.models.dualcontrast import DualContrast
-from cryodc.models.presets import PAPER
+from cryodc.models.presets import PAPER, Preset
 
 
 @pytest.mark.parametrize("box", [16, 18, 22, 32, 34])
@@ -145,3 +147,19 @@ def test_decoded_volumes_get_the_noise_of_recorded_ones() -> None:
     torch.testing.assert_close(noisy.var(dim=(1, 2, 3)), torch.ones(8), atol=0.1, rtol=0)
     spectrum = torch.fft.rfftn(noisy, dim=(1, 2, 3)).abs().square()
     assert spectrum[weight == 0].sum() < 1e-8 * spectrum.sum()
+
+
+def test_beside_templates_the_network_has_few_epochs_and_by_itself_those_of_its_preset() -> None:
+    def of(n_particles: int | None, preset: Preset = "default", **sections: dict[str, Any]) -> tuple[int, int]:
+        optimisation = preset_config(preset, 32, sections, n_particles).optimisation
+        return optimisation.epochs, optimisation.encoding_views
+
+    assert of(1800) == (4, 4)
+    assert of(100_000) == (1, 4)
+    # Too few for two templates, images, published settings, other models, no templates: the network alone.
+    assert of(119) == of(None) == of(1800, model={"dims": 2}) == of(1800, templates={"n_templates": 0}) == (20, 16)
+    assert of(1800, "paper") == (150, 1)
+    assert of(1800, model={"name": "harmony"}) == (200, 1)
+    # What is asked for stays, and with one of the two asked for the other still follows.
+    assert of(1800, optimisation={"epochs": 20}) == (20, 4)
+    assert of(1800, optimisation={"epochs": 20, "encoding_views": 16}) == (20, 16)

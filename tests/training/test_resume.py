@@ -12,7 +12,8 @@ from cryodc.clustering import cluster_run
 from cryodc.device import choose_device
 from cryodc.errors import InputError
 from cryodc.fourier import NoiseModel
-from cryodc.runs import RunFolder, load_codes, load_config
+from cryodc.generate import load_decoding, load_encoded
+from cryodc.runs import RunFolder, load_codes, load_config, run_status
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
 from cryodc.templates.groups import N_PLACE, TemplateGroups
@@ -20,7 +21,7 @@ from cryodc.templates.learn import TemplateCode
 from cryodc.templates.matcher import Matcher
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
-_N = 12
+_N = 20
 SMALL: dict[str, dict[str, Any]] = {
     "model": {"width": 8, "max_channels": 16},
     "optimisation": {"epochs": 2, "batch_size": 6, "encoding_views": 1},
@@ -136,25 +137,74 @@ def test_a_refusal_names_the_one_option_that_differs(
     assert raised.value.found == f"{name} {next(iter(option.values()))}"
 
 
-def test_codes_are_there_before_templates(star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(*_: object, **__: object) -> None:
+def test_what_templates_tell_is_there_before_the_network(
+    star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
+
+    def kill(n_particles: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(templates_run, "learn_templates", kill)
     with pytest.raises(KeyboardInterrupt):
-        train_run(request(star, tmp_path / "run"))
-    kept = load_codes(RunFolder(tmp_path / "run"))
-    assert kept.template_content is None
-    # Who clusters them is told what they are.
-    assert "cryodc train --resume" in cluster_run(RunFolder(tmp_path / "run"), 2).verdict
-    assert "cryodc train --resume" in cluster_run(RunFolder(tmp_path / "run")).verdict
-    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
-    epochs: list[dict[str, float]] = []
-    run, _ = train_run(request(star, tmp_path / "run", resume=True), Listener(on_epoch=epochs.append))
+        train_run(request(star, tmp_path / "run"), Listener(on_batch=kill))
+    run = RunFolder(tmp_path / "run")
+    kept = load_codes(run)
+    assert kept.template_content is not None
+    assert not kept.of_network
+    assert (run_status(run).steps[0].state, run_status(run).steps[0].told) == ("begun", "templates, 0 of 2 epochs")
+    cluster_run(run, 2)
+    train_run(request(star, tmp_path / "run", resume=True))
     resumed = load_codes(run)
-    assert epochs == []
+    assert resumed.of_network
     assert resumed.template_content is not None
-    assert "--resume" not in cluster_run(run, 2).verdict
+    # The network changes nothing of what was clustered.
+    assert [step.state for step in run_status(run).steps[:2]] == ["done", "done"]
+
+
+def test_a_network_may_be_left_out_and_trained_later(
+    star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: some_templates())
+    run, codes = train_run(request(star, tmp_path / "run", optimisation={"epochs": 0}))
+    assert codes.template_content is not None
+    assert not codes.of_network
+    assert not run.log.exists()
+    assert not run.checkpoints.exists()
+    assert (run_status(run).steps[0].state, run_status(run).steps[0].told) == ("done", "templates, no network")
+    with pytest.raises(InputError, match="no codes of a network") as raised:
+        load_decoding(load_encoded(run), "network")
+    assert "--resume --epochs" in raised.value.remedy
+    load_decoding(load_encoded(run))
+    train_run(request(star, tmp_path / "run", resume=True, optimisation={"epochs": 1}))
+    assert load_codes(run).of_network
+    load_decoding(load_encoded(run), "network")
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"templates": {"n_templates": 0}},
+        {"templates": {"particles_per_template": 60}},
+        {"model": {"name": "vae"}, "templates": {"n_templates": 0}},
+    ],
+)
+def test_neither_network_nor_templates_is_an_error_before_anything_is_written(
+    sections: dict[str, Any], star: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as raised:
+        prepare_run(request(star, tmp_path / "run", optimisation={"epochs": 0}, **sections))
+    assert raised.value.remedy == "leave --no-network out"
+    assert not (tmp_path / "run").exists()
+
+
+def test_templates_that_fail_without_a_network_are_an_error(
+    star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates_run, "learn_templates", lambda *_, **__: None)
+    with pytest.raises(InputError, match="no templates could be learned") as raised:
+        train_run(request(star, tmp_path / "run", optimisation={"epochs": 0}))
+    assert raised.value.found is not None
+    assert "no two groups of particles could be aligned" in raised.value.found
 
 
 @pytest.mark.parametrize("error", [np.linalg.LinAlgError("SVD did not converge"), torch._C._LinAlgError("non-finite")])
@@ -195,7 +245,7 @@ def test_too_few_particles_for_templates_are_said_to_be(star: Path, tmp_path: Pa
     wanted = request(star, tmp_path / "run", templates={"particles_per_template": 60})
     train_run(wanted, Listener(on_warning=said.append))
     assert said == [
-        "templates were left out, since 12 particles are fewer than 120: codes are those of the network, which tell "
+        "templates were left out, since 20 particles are fewer than 120: codes are those of the network, which tell "
         "less apart"
     ]
 

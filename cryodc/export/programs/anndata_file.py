@@ -76,7 +76,7 @@ def export_anndata(run: RunFolder, out: Path) -> int:
         "X_pca": principal_plane(points)[0],
         "X_transformation": codes.transformation_points,
     }
-    if codes.template_content is not None:
+    if codes.template_content is not None and codes.of_network:
         embeddings |= {"X_network_content": codes.content, "X_network_transformation": codes.transformation}
     about = _about(run)
     if has_coordinates(block):
