@@ -2,6 +2,7 @@
 
 python -m benchmarks.sets.ablation --set easy --data PATH --seeds 0 1 2 --out ablation/
 python -m benchmarks.sets.ablation --set mnist --data PATH --preset digits --seeds 0 1 2 --out ablation/
+python -m benchmarks.sets.ablation --set hard --budget-epochs 4 --network-codes --data PATH --seeds 3 --out ablation/
 python -m benchmarks.sets.ablation --set easy --kind differences --data PATH --seeds 0 1 2 --out ablation/
 
 Removals: one row per component, the preset without it. Differences: one row per setting, the default settings with that
@@ -32,6 +33,10 @@ _REMOVED: dict[str, Overrides] = {
     "exchanged contents": {"loss": {"exchange_contents": False}},
     "contrast of other views": {"loss": {"contrast_apart": False}},
     "joint layers": {"model": {"joint_units": 0}},
+    "found content": {"loss": {"found_content": False}},
+    "found poses": {"loss": {"found_poses": False}},
+    "found averages": {"loss": {"found_averages": False}},
+    "found pairs": {"loss": {"found_content": False, "found_poses": False, "found_averages": False}},
     "noise of decoded volumes": {"loss": {"decoded_noise": False}},
     "rotation": {"views": {"rotation": "none"}},
     "rotation of one view": {"views": {"rotate_both": False}},
@@ -57,7 +62,8 @@ def removals(preset: Preset) -> dict[str, Overrides]:
     before = whole.model_dump()
     table: dict[str, Overrides] = {"whole": {}}
     for name, settings in _REMOVED.items():
-        if whole.model.dims == 2 and "wedge" in name:
+        # Images have no wedge and no templates.
+        if whole.model.dims == 2 and ("wedge" in name or "found" in name):
             continue
         if any(before[section][key] != value for section, values in settings.items() for key, value in values.items()):
             table[f"without {name}"] = settings
@@ -94,7 +100,7 @@ def network_alone(table: dict[str, tuple[Preset, Overrides]]) -> dict[str, tuple
     return {
         name: (preset, _joined(settings, _REMOVED["templates"]))
         for name, (preset, settings) in table.items()
-        if "templates" not in settings
+        if "templates" not in settings and "found" not in name
     }
 
 
@@ -122,6 +128,9 @@ def main() -> None:
     parser.add_argument(
         "--network-alone", action="store_true", help="every row without templates, which do not depend on the network"
     )
+    parser.add_argument(
+        "--network-codes", action="store_true", help="every row with templates, judged by the network's own codes"
+    )
     parser.add_argument("--device", default="auto")
     parser.set_defaults(model="dualcontrast")
     arguments = parser.parse_args()
@@ -135,6 +144,8 @@ def main() -> None:
     prefix = f"ablation-e{epochs}"
     if arguments.network_alone:
         table, prefix = network_alone(table), f"{prefix}-network"
+    if arguments.network_codes:
+        prefix = f"{prefix}-beside-templates"
     unknown = sorted(set(arguments.rows or ()) - set(table))
     if unknown:
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(table)}")
@@ -146,7 +157,7 @@ def main() -> None:
             if flat:
                 mnist.measure_digits(one, method, settings)
             else:
-                measure(one, method, settings, preset)
+                measure(one, method, settings, preset, arguments.network_codes)
 
 
 if __name__ == "__main__":

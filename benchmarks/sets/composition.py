@@ -10,6 +10,7 @@ Goes on where it stopped: what is there is not simulated, trained or measured ag
 import argparse
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ def main() -> None:
     measure(arguments, method, overrides, arguments.preset)
 
 
-def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, preset: str = "default") -> None:
+def measure(
+    arguments: argparse.Namespace, method: str, overrides: Overrides, preset: str = "default", of_network: bool = False
+) -> None:
     """Simulate, train, cluster and evaluate, unless the result is there.
 
     Parameters
@@ -79,6 +82,8 @@ def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, pr
         Its name in the result.
     overrides, preset
         See :class:`cryodc.training.workflow.TrainRequest`.
+    of_network
+        Judge the codes of the network, though there are templates.
     """
     if find_result(arguments.results, set_name(arguments), method, arguments.seed):
         return
@@ -106,7 +111,7 @@ def measure(arguments: argparse.Namespace, method: str, overrides: Overrides, pr
         "method": method,
         "seed": arguments.seed,
         "seconds": None if resumed else seconds,
-        **compare(folder_of_run, truth_file, recipe, arguments.seed),
+        **compare(folder_of_run, truth_file, recipe, arguments.seed, of_network),
     }
     save_result(arguments.results, result)
 
@@ -128,12 +133,14 @@ def simulate_once(folder: Path, recipe: Recipe, arguments: argparse.Namespace) -
     return done / "truth.csv"
 
 
-def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int) -> dict[str, Any]:
+def compare(run: RunFolder, truth_file: Path, recipe: Recipe, seed: int, of_network: bool = False) -> dict[str, Any]:
     """Composition at the true and at the chosen number of classes, what each code tells of each label, and leakage."""
-    chosen = cluster_run(run, None, seed=seed)
+    codes = load_codes(run)
+    if of_network:
+        codes = replace(codes, template_content=None, template_pose=None)
+    chosen = cluster_codes(codes, None, seed=seed) if of_network else cluster_run(run, None, seed=seed)
     truth = read_truth(truth_file)
     names = [source.name for source in recipe.sources]
-    codes = load_codes(run)
     order = match_names(codes.names, truth, truth_file)
     sources = np.array([names.index(protein) for protein in truth.proteins])[truth.labels][order]
     groups = dict(zip(truth.proteins, truth.symmetries, strict=True))

@@ -28,11 +28,14 @@ class View(NamedTuple):
     """What the encoder sees, the same before the low-pass, and the weight reconstructions are compared under.
 
     Volumes are ``(b, d, h, w)``; images ``(b, h, w)`` or ``(b, ch, h, w)``, whose weights are None: all is measured.
+    ``view(x) = particle(turns x + shifts)``; both are None of particles as recorded.
     """
 
     volumes: Float[Tensor, "b *image"]
     target: Float[Tensor, "b *image"]
     weights: Float[Tensor, "b d h hw"] | None
+    turns: Float[Tensor, "b k k"] | None = None
+    shifts: Float[Tensor, "b k"] | None = None
 
 
 def mask_of_views(
@@ -117,7 +120,7 @@ def random_view(
             rotated, kept = apply_weight(rotated, weights), weights * kept
     seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, mask.ndim, generator)
     seen = through_mask(cut_out(seen, mask, config, generator), mask)
-    return View(seen, through_mask(rotated, mask), kept)
+    return View(seen, through_mask(rotated, mask), kept, turns, shifts)
 
 
 def add_fresh_noise(

@@ -15,7 +15,7 @@ from cryodc.models.networks import (
 )
 from cryodc.models.presets import PRESETS, Preset, preset_config
 from cryodc.models.registry import MODELS, OBJECTIVES, build_model
-from cryodc.models.steps import Batch, Objective, Step, autocast, beta, draw_views, kl_weight
+from cryodc.models.steps import Batch, Found, Objective, Step, autocast, beta, draw_views, kl_weight
 
 __all__ = [
     "MODELS",
@@ -24,6 +24,7 @@ __all__ = [
     "Batch",
     "Decoder",
     "Encoder",
+    "Found",
     "Gaussian",
     "Model",
     "ModelConfig",

@@ -187,6 +187,9 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     contrast_apart
         Contrast the content codes of two further views. Where views of images are stretched and bent, only these are:
         what is decoded is turned and shifted alone, so the transformation code need not say how it is drawn.
+    found_content, found_poses, found_averages
+        Where templates were learned first, pairs are those that they found, and not made: particles of one group and
+        of others; poses that differ by a known rotation; and the average of the group that a particle is decoded to.
     decoded_noise
         In step B, give decoded volumes the wedge and the noise of recorded particles before encoding them.
     """
@@ -205,6 +208,9 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     shared_transformation: Literal["prior", "posterior"] = "prior"
     exchange_contents: bool = False
     contrast_apart: bool = False
+    found_content: bool = True
+    found_poses: bool = True
+    found_averages: bool = True
     decoded_noise: bool = True
 
 

@@ -15,6 +15,7 @@ from cryodc.dataset import View, add_noise, random_low_pass, recorded_view, thro
 from cryodc.models import losses
 from cryodc.models.base import Model
 from cryodc.models.config import ModelConfig, TrainConfig
+from cryodc.models.found import found_terms
 from cryodc.models.networks import Decoder, Gaussian, Posterior, gaussian, make_trunk, n_trunk_features, with_channels
 from cryodc.models.steps import Batch, Objective, Step, autocast, beta, draw_views, transformation_beta
 
@@ -94,6 +95,7 @@ TERMS = (
     "content",
     "transformation_negative",
     "transformation_positive",
+    "transformation_found",
     "dependence",
 )
 
@@ -119,7 +121,9 @@ def steps(model: Model, batch: Batch, config: TrainConfig, generator: torch.Gene
         views, contrasted = draw_views(batch, undistorted(config), generator), views
     terms, codes = step_a_terms(model, batch, views, config, generator, contrasted)
     yield Step("all", weighted_total(terms, config, batch.epoch), terms)
-    if batch.step % config.optimisation.transformation_every == 0:
+    # Poses that were found are pairs that need not be decoded.
+    made = batch.found is None or not config.loss.found_poses
+    if made and batch.step % config.optimisation.transformation_every == 0:
         positive = step_b_term(model, *codes, batch.weights, batch.mask, config, generator)
         yield Step("encoder", config.loss.transformation_weight * positive, {"transformation_positive": positive})
 
@@ -181,6 +185,9 @@ def step_a_terms(
     else:
         partner = losses.derangement(len(c_first), generator)
         terms["content"] = losses.content_contrast(c_first, c_second, partner, config.loss.similarity)
+    if batch.found is not None:
+        codes, decoded = (q_first, q_second), (decoded_first, decoded_second)
+        terms |= found_terms(batch.found, views, codes, decoded, mask, config, generator)
     terms["dependence"] = _dependence(model, batch, (q_first, q_second), config)
     return terms, (q_first.content.mean.detach(), q_first.transformation.mean.detach())
 
@@ -191,14 +198,15 @@ def undistorted(config: TrainConfig) -> TrainConfig:
 
 
 def weighted_total(terms: dict[str, Tensor], config: TrainConfig, epoch: int) -> Tensor:
-    """``L_rec + β KL(c) + β_z KL(z) + γ_c L_con(c) + γ_z s(z, z(Rx)) + γ_i D(z, c)``: the objective of step A."""
-    loss = config.loss
+    """``L_rec + β KL(c) + β_z KL(z) + γ_c L_con(c) + γ_z [s(z, z(Rx)) + L_pose(z)] + γ_i D(z, c)``: that of step A."""
+    loss, zero = config.loss, terms["reconstruction"].new_zeros(())
     return (
         loss.reconstruction_weight * terms["reconstruction"]
         + beta(config, epoch) * terms["kl_content"]
         + transformation_beta(config, epoch) * terms["kl_transformation"]
         + loss.content_weight * terms["content"]
         + loss.transformation_weight * terms["transformation_negative"]
+        + loss.transformation_weight * terms.get("transformation_found", zero)
         + loss.independence_weight * terms["dependence"]
     )
 

@@ -148,6 +148,86 @@ def content_infonce(
     return F.cross_entropy(logits, target)
 
 
+def content_found(
+    content: Float[Tensor, "b c"], content_view: Float[Tensor, "b c"], groups: Int[Tensor, " b"], temperature: float
+) -> Float[Tensor, ""]:
+    """``− mean_i mean_{p: g_p = g_i} log [ exp(cos(c_i, c_p)/τ) / Σ_{a ≠ i} exp(cos(c_i, c_a)/τ) ]``.
+
+    Khosla et al., NeurIPS 2020, eq. 2, over both views of all particles whose group is decided: those of one group
+    are positives, those of others negatives. 0 if no particle is decided.
+
+    Parameters
+    ----------
+    content, content_view
+        ``(b, c)`` codes of two views of each particle.
+    groups
+        ``(b,)``; -1 where it is undecided.
+    temperature
+        τ.
+    """
+    known = groups >= 0
+    codes = F.normalize(torch.cat([content[known], content_view[known]]), dim=1)
+    if not len(codes):
+        return content.sum() * 0.0
+    itself = torch.eye(len(codes), device=codes.device, dtype=torch.bool)
+    logs = (codes @ codes.T / temperature).masked_fill(itself, -1e9).log_softmax(dim=1)
+    labels = groups[known].repeat(2)
+    alike = (labels[:, None] == labels) & ~itself
+    return -(logs * alike).sum(dim=1).div(alike.sum(dim=1)).mean()
+
+
+def turned(codes: Float[Tensor, "b z"], rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b z"]:
+    """``ρ(R) z``: a transformation code as it is of a particle that is turned by ``R``.
+
+    Of each eight numbers, three are a vector ``R v``, and five a symmetric matrix without trace ``R T Rᵀ``, which tells
+    the axes of particles that look the same from both ends. What is left over does not turn.
+    """
+    n_blocks = codes.shape[1] // 8
+    vectors, entries, rest = codes.split([3 * n_blocks, 5 * n_blocks, codes.shape[1] - 8 * n_blocks], dim=1)
+    basis = _traceless(codes)
+    matrices = torch.einsum("bnk,kij->bnij", entries.unflatten(1, (n_blocks, 5)), basis)
+    vectors = torch.einsum("bij,bnj->bni", rotations, vectors.unflatten(1, (n_blocks, 3)))
+    matrices = torch.einsum("bik,bnkl,bjl->bnij", rotations, matrices, rotations)
+    return torch.cat([vectors.flatten(1), torch.einsum("bnij,kij->bnk", matrices, basis).flatten(1), rest], dim=1)
+
+
+def _traceless(like: Tensor) -> Float[Tensor, "5 3 3"]:
+    """Five symmetric matrices without trace, orthonormal."""
+    basis = like.new_zeros(5, 3, 3)
+    for k, (i, j) in enumerate(((0, 1), (0, 2), (1, 2))):
+        basis[k, i, j] = basis[k, j, i] = 0.5**0.5
+    basis[3] = torch.diag(like.new_tensor([1.0, -1.0, 0.0])) / 2**0.5
+    basis[4] = torch.diag(like.new_tensor([1.0, 1.0, -2.0])) / 6**0.5
+    return basis
+
+
+def pose_found(
+    upright: Float[Tensor, "b z"],
+    upright_view: Float[Tensor, "b z"],
+    groups: Int[Tensor, " b"],
+    partner: Int[Tensor, " b"],
+) -> Float[Tensor, ""]:
+    """``mean d(z̃_i, z̃'_i) + mean d(z̃_i, z̃'_p(i))``, ``z̃ = ρ(Pᵀ) z``, ``d = 1 − cos``.
+
+    ``z̃`` is a code turned back by the pose ``P`` that its view has. Two views of one particle have the same one, for
+    their poses differ by a known rotation; so have particles ``i`` and ``p(i)`` of different groups, both decided,
+    since all groups lie in one frame. The second term is 0 if there are none.
+
+    Parameters
+    ----------
+    upright, upright_view
+        ``(b, z)``: ``z̃`` of two views of each particle.
+    groups
+        ``(b,)``; -1 where it is undecided.
+    partner
+        ``(b,)``: ``p``.
+    """
+    own = 1 - F.cosine_similarity(upright, upright_view, dim=1).mean()
+    others = (groups >= 0) & (groups[partner] >= 0) & (groups != groups[partner])
+    between = 1 - F.cosine_similarity(upright, upright_view[partner], dim=1)
+    return own + (between * others).sum() / others.sum().clamp_min(1)
+
+
 def transformation_negative(
     transformation: Float[Tensor, "b z"],
     transformation_view: Float[Tensor, "b z"],

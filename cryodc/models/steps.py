@@ -5,12 +5,30 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from cryodc.dataset import View, random_view, recorded_view
 from cryodc.models.base import Model
 from cryodc.models.config import TrainConfig
+
+
+class Found(NamedTuple):
+    """What templates found of the particles of a step.
+
+    Parameters
+    ----------
+    groups
+        Of each particle; -1 where it is undecided.
+    rotations
+        Of each, from the common frame of all groups.
+    averages
+        Of each particle's group, as the particle lies, with nothing missing, in units of its grey values.
+    """
+
+    groups: Int[Tensor, " b"]
+    rotations: Float[Tensor, "b 3 3"]
+    averages: Float[Tensor, "b d h w"]
 
 
 class Batch(NamedTuple):
@@ -26,6 +44,8 @@ class Batch(NamedTuple):
         That views are seen through.
     epoch, step
         0-based.
+    found
+        What templates found of them, where there are some.
     """
 
     images: Float[Tensor, "b *image"]
@@ -33,6 +53,7 @@ class Batch(NamedTuple):
     mask: Float[Tensor, "*space"]
     epoch: int
     step: int
+    found: Found | None = None
 
 
 class Step(NamedTuple):

@@ -27,6 +27,11 @@ class TemplateDecoder(nn.Module):
         parts = {name: torch.from_numpy(values) for name, values in vars(groups).items()}
         self.parts = nn.ParameterDict({name: nn.Parameter(part, requires_grad=False) for name, part in parts.items()})
 
+    @property
+    def centres(self) -> Float[Tensor, "g k"]:
+        """Mean content code of each group."""
+        return self.parts["centres"]
+
     def decode(self, content: Float[Tensor, "b k"], transformation: Float[Tensor, "b p"]) -> Float[Tensor, "b d h w"]:
         """The average of the group nearest in content, at the coordinates and in the pose of the code.
 

@@ -19,6 +19,7 @@ from cryodc.io import write_text
 from cryodc.models import OBJECTIVES, Batch, Model, ModelName, Step, TrainConfig
 from cryodc.runs import RunFolder
 from cryodc.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, start_state
+from cryodc.training.found import FoundPairs
 
 
 def log_columns(name: ModelName) -> tuple[str, ...]:
@@ -53,6 +54,7 @@ def train(
     team: Team | None = None,
     resume: bool = False,
     listener: Listener | None = None,
+    pairs: FoundPairs | None = None,
 ) -> Model:
     """Train to the configured number of epochs, writing log.csv and checkpoints into a run folder.
 
@@ -75,6 +77,8 @@ def train(
         Go on from checkpoints/last.pt; from the beginning where no epoch was finished.
     listener
         Hears of progress.
+    pairs
+        What templates found of the particles.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def train(
     mask = mask_of_views(views, dataset.box_size, device, dataset.dims)
     while state.epoch < config.optimisation.epochs:
         began = time.monotonic()
-        terms = train_epoch(state, dataset, seen, mask, seed, team, listener.on_batch)
+        terms = train_epoch(state, dataset, seen, mask, seed, team, listener.on_batch, pairs)
         state.epoch += 1
         line = {"epoch": state.epoch, "seconds": round(time.monotonic() - began, 3), **terms}
         state.log.append(line)
@@ -122,6 +126,7 @@ def train_epoch(
     seed: int,
     team: Team,
     on_batch: Callable[[int], None],
+    pairs: FoundPairs | None = None,
 ) -> dict[str, float]:
     """One pass over the particles; mean of each loss term over the batches.
 
@@ -141,6 +146,8 @@ def train_epoch(
         The processes that train together.
     on_batch
         Called with the number of particles of each batch.
+    pairs
+        What templates found of the particles.
     """
     device = mask.device
     generator = torch.Generator(device).manual_seed(_mix(seed, state.epoch, team.rank))
@@ -153,15 +160,19 @@ def train_epoch(
     state.model.train()
     batches = _batches(order[team.rank :: team.size], n_batches(len(dataset), config, team))
     for i, (images, weights) in enumerate(dataset.batches(batches)):
-        batch = Batch(_to(images, device), None if weights is None else _to(weights, device), mask, state.epoch, i)
+        found = None if pairs is None else pairs.of(batches[i], mask.shape[0])
+        weights = None if weights is None else _to(weights, device)
+        batch = Batch(_to(images, device), weights, mask, state.epoch, i, found)
         for step in objective.steps(state.model, batch, config, generator):
             _descend(step, state, team)
             sums["total"] += step.loss.detach()
             for name, value in step.terms.items():
                 sums[name] += value.detach()
                 counts[name] += 1
-        for scheduler in state.schedulers.values():
-            scheduler.step()
+        for name, scheduler in state.schedulers.items():
+            # One that has no part in these steps has no rate to change.
+            if state.optimisers[name].state:
+                scheduler.step()
         state.update_average()
         on_batch(len(images))
     if not math.isfinite(float(sums["total"])):
@@ -170,7 +181,8 @@ def train_epoch(
             remedy="lower --learning-rate, or look for extreme voxels with `cryodc check`",
         )
     counts["total"] = len(batches)
-    means = {name: average_number(float(sums[name]) / counts[name], team) for name in sums}
+    # A term that is not part of these steps is 0.
+    means = {name: average_number(float(sums[name]) / max(counts[name], 1), team) for name in sums}
     return means | {"learning_rate": rate}
 
 

@@ -18,6 +18,7 @@ from cryodc.star import read_star, write_star
 from cryodc.templates import add_template_code
 from cryodc.training.description import describe_pack, describe_run
 from cryodc.training.encode import encode_particles
+from cryodc.training.found import found_pairs
 from cryodc.training.loop import Listener, train
 from cryodc.training.request import TrainRequest
 from cryodc.training.resume import (
@@ -196,6 +197,7 @@ def fit_run(
             team=team,
             resume=request.resume,
             listener=listener,
+            pairs=found_pairs(run, device),
         )
         n_views = config.optimisation.encoding_views
         of_network = encode_particles(model, prepared.dataset, config.views, n_views=n_views, seed=request.seed)
