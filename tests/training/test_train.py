@@ -105,8 +105,8 @@ def test_step_b_reaches_the_encoder_only(preset: str, shared: str) -> None:
 def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     config = preset_config("paper", BOX)
     terms = {name: torch.tensor(float(i + 1)) for i, name in enumerate(TERMS)}
-    rec, kl_c, kl_z, content, negative, _, dependence = (float(terms[name]) for name in TERMS)
-    expected = 3 * rec + 0.01 / BOX**3 * (kl_c + kl_z) + 0.06 * content + 0.06 * negative
+    rec, kl_c, kl_z, content, negative, _, found, dependence = (float(terms[name]) for name in TERMS)
+    expected = 3 * rec + 0.01 / BOX**3 * (kl_c + kl_z) + 0.06 * content + 0.06 * (negative + found)
     assert float(weighted_total(terms, config, 0)) == pytest.approx(expected)
     apart = preset_config("paper", BOX, {"loss": {"transformation_kl_weight": 0.04, "kl_warm_up_epochs": 4}})
     risen = expected + 0.01 / BOX**3 * ((0.25 - 1) * kl_c + (4 * 0.25 - 1) * kl_z)
