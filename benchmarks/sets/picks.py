@@ -29,8 +29,8 @@ MIXES = {
     "one": ("3cf3", "300", "--snr 0.1"),
     "junk": ("4v4r", "0", "--junk 280 --snr 0.1"),
 }
-"""Maps, particles of each, how they are recorded; in box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with neighbours, unless
-said."""
+"""Maps, particles of each, how they are recorded. Unless said: box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with
+neighbours."""
 
 
 def main() -> None:
