@@ -58,6 +58,7 @@ from cryodc.volumes import Volume
 from tests.simulated import as_dataset
 
 CPU = torch.device("cpu")
+N_MOVING = 120
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +77,13 @@ def small_bank(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
 
 
-def make_small(patch: pytest.MonkeyPatch) -> None:
+def make_small(patch: pytest.MonkeyPatch, step_degrees: float = 30.0) -> None:
     patch.setattr(shapes, "N_SHAPES", 24)
     patch.setattr(shapes, "_N_SIMULATED", 30)
-    patch.setattr(shapes, "_N_CALIBRATING", 60)
+    patch.setattr(shapes, "_N_CALIBRATING", 30)
+    patch.setattr(shapes, "_N_BISECTIONS", 4)
     patch.setattr(shapes, "_STEP_DEGREES", 30.0)
-    patch.setattr(match, "STEP_DEGREES", 30.0)
+    patch.setattr(match, "STEP_DEGREES", step_degrees)
     patch.setattr(learn, "_N_SIMULATED", 60)
 
 
@@ -307,14 +309,13 @@ class Moving:
 
 @pytest.fixture(scope="module")
 def moving() -> Moving:
-    config = SimulationConfig(n_per_map=120, box_size=20, spacing_angstrom=16.0, snr=0.5, max_shift_voxels=1.0, seed=5)
+    config = SimulationConfig(
+        n_per_map=N_MOVING, box_size=20, spacing_angstrom=16.0, snr=0.5, max_shift_voxels=1.0, seed=5
+    )
     truth = simulate_particles({name: phantom(name) for name in ("bilobe", "clamp")}, config)
     dataset = as_dataset(truth.volumes, truth.weights, torch.as_tensor(truth.weight_index))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "N_SHAPES", 48)
-        patch.setattr(shapes, "_N_SIMULATED", 60)
-        patch.setattr(shapes, "_N_CALIBRATING", 100)
-        patch.setattr(learn, "_N_SIMULATED", 60)
+        make_small(patch, step_degrees=match.STEP_DEGREES)
         found = learn_templates(dataset, TemplateConfig(n_templates=2, particles_per_template=60), seed=0)
     assert found is not None
     return Moving(truth, found, fourier_crop(standardise(truth.volumes), BOX))
@@ -325,7 +326,9 @@ def test_transformation_codes_tell_how_a_particle_lies(moving: Moving, label: in
     """Rotations and shifts are those of the truth, up to one frame and one middle for all particles of a protein."""
     own = moving.truth.labels == label
     rotations = moving.placed[own, :9].reshape(-1, 3, 3).astype(np.float64) / np.sqrt(3)
-    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (120, 1, 1)), atol=1e-4)
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (N_MOVING, 1, 1)), atol=1e-4
+    )
     true, mates = moving.truth.poses.rotations[own], symmetry_rotations(group)
     between = true.transpose(0, 2, 1) @ rotations
     # The frame in which most agree: that of one particle is as good as any.
@@ -349,7 +352,7 @@ def test_transformation_codes_tell_what_a_particle_does(moving: Moving) -> None:
 
 def test_transformation_codes_do_not_tell_what_a_particle_is(moving: Moving) -> None:
     found = disentangle_labels(
-        "protein", moving.placed, moving.placed, moving.truth.labels, np.zeros(240, dtype=np.int64)
+        "protein", moving.placed, moving.placed, moving.truth.labels, np.zeros(2 * N_MOVING, dtype=np.int64)
     )
     assert found.transformation is not None
     assert found.transformation.corrected < 0.25
@@ -359,10 +362,10 @@ def test_content_codes_do_not_tell_the_wedge_on_the_particle(moving: Moving) -> 
     """Within each protein, seen from true poses, by a probe that is judged on particles it was not fitted to."""
     truth = moving.truth
     moments = missing_moments(truth.weights[0]).numpy()
-    seen = np.zeros((240, 9))
+    seen = np.zeros((2 * N_MOVING, 9))
     for label, group in ((0, "C1"), (1, "C2")):
         own = truth.labels == label
-        seen[own] = wedge_in_reference(truth.poses.rotations[own], np.tile(moments, (120, 1, 1)), group)
+        seen[own] = wedge_in_reference(truth.poses.rotations[own], np.tile(moments, (N_MOVING, 1, 1)), group)
     found = LinearProbe(moving.found.points, truth.labels).values(seen)
     assert found.corrected < 0.01
 
