@@ -13,7 +13,7 @@ import torch
 
 # As type checkers do, take an int where a float is declared. The hook wants its checker by name.
 beartype.numeric_tower = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))  # type: ignore[attr-defined]
-# The room that reads STAR files has no arrays: its functions are called for every line, where checks take most of the time.
+# The room of STAR files has no arrays. Its functions are called for every line: checked, they take most of the time.
 _ROOMS = importlib.util.find_spec("cryodc").submodule_search_locations  # type: ignore[union-attr]
 _CHECKED = [f"cryodc.{room.name}" for room in pkgutil.iter_modules(_ROOMS) if room.name != "star"]
 jaxtyping.install_import_hook(_CHECKED, "beartype.numeric_tower")

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from cryodc_cli.main import load_verb
 
 from cryodc.codes import Codes
 from cryodc.dataset import (
@@ -462,11 +464,11 @@ def test_the_index_says_what_was_packed_and_how(particles: ParticleSet, tmp_path
     assert not (tmp_path / "p" / "journal.jsonl").exists()
 
 
-def test_the_command_packs_at_the_spacing_asked(star: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cryodc_cli.main", "pack", str(star), "--dtype", "float16", "--spacing", "27"]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert finished.returncode == 0, finished.stderr
-    assert "24 particles, box 12, 26.6667 Å" in finished.stdout
+def test_the_command_packs_at_the_spacing_asked(star: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished = CliRunner().invoke(load_verb("pack"), [str(star), "--dtype", "float16", "--spacing", "27"])
+    assert finished.exit_code == 0, finished.output
+    assert "24 particles, box 12, 26.6667 Å" in finished.output
     assert np.load(tmp_path / "particles.pack" / "volumes.npy", mmap_mode="r").shape == (24, 12, 12, 12)
 
 
