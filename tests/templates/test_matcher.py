@@ -19,7 +19,7 @@ from cryodc.templates import add_template_code, with_templates_of
 from cryodc.templates.learn import learn_templates
 from tests.kills import Killed
 from tests.simulated import as_dataset
-from tests.templates.test_templates import CPU, codes_of, make_small
+from tests.templates.small import CPU, codes_of, make_small
 
 CONFIG = TemplateConfig(n_templates=3, particles_per_template=30, n_axes=2)
 
