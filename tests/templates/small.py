@@ -11,13 +11,13 @@ from cryodc.templates import learn, match, shapes
 CPU = torch.device("cpu")
 
 
-def make_small(patch: pytest.MonkeyPatch, step_degrees: float = 30.0) -> None:
+def make_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shapes, "N_SHAPES", 24)
     patch.setattr(shapes, "_N_SIMULATED", 30)
     patch.setattr(shapes, "_N_CALIBRATING", 30)
     patch.setattr(shapes, "_N_BISECTIONS", 4)
     patch.setattr(shapes, "_STEP_DEGREES", 30.0)
-    patch.setattr(match, "STEP_DEGREES", step_degrees)
+    patch.setattr(match, "STEP_DEGREES", 30.0)
     patch.setattr(learn, "_N_SIMULATED", 60)
 
 

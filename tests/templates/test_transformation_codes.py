@@ -14,7 +14,7 @@ from cryodc.fourier import fourier_crop, missing_moments, standardise
 from cryodc.geometry import geodesic_degrees, random_rotations, symmetry_rotations
 from cryodc.models import TemplateConfig
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
-from cryodc.templates import BOX, codes_of_templates, conformation_axes, match
+from cryodc.templates import BOX, codes_of_templates, conformation_axes, learn, shapes
 from cryodc.templates.decoder import TemplateDecoder
 from cryodc.templates.group_poses import register_group
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code
@@ -22,7 +22,7 @@ from cryodc.templates.learn import TemplateCode, learn_templates
 from cryodc.templates.match import sphere
 from cryodc.volumes import Volume
 from tests.simulated import as_dataset
-from tests.templates.small import make_small, random_codes
+from tests.templates.small import random_codes
 
 N_MOVING = 120
 
@@ -48,7 +48,10 @@ def moving() -> Moving:
     truth = simulate_particles({name: phantom(name) for name in ("bilobe", "clamp")}, config)
     dataset = as_dataset(truth.volumes, truth.weights, torch.as_tensor(truth.weight_index))
     with pytest.MonkeyPatch.context() as patch:
-        make_small(patch, step_degrees=match.STEP_DEGREES)
+        patch.setattr(shapes, "N_SHAPES", 48)
+        patch.setattr(shapes, "_N_SIMULATED", 60)
+        patch.setattr(shapes, "_N_CALIBRATING", 100)
+        patch.setattr(learn, "_N_SIMULATED", 60)
         found = learn_templates(dataset, TemplateConfig(n_templates=2, particles_per_template=60), seed=0)
     assert found is not None
     return Moving(truth, found, fourier_crop(standardise(truth.volumes), BOX))
