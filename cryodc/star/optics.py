@@ -19,7 +19,19 @@ _LARGEST_BOX = 65_536
 
 @dataclass(frozen=True)
 class OpticsGroup:
-    """One optics group that particles use; a field is None where the STAR does not say."""
+    """One optics group that particles use.
+
+    Parameters
+    ----------
+    number, name
+        rlnOpticsGroup and rlnOpticsGroupName.
+    row
+        Its line in the STAR, 1-based.
+    n_particles
+        How many particles are of it.
+    spacing_angstrom, box_size
+        Of the images; None where the STAR does not say.
+    """
 
     number: str
     name: str
