@@ -22,7 +22,7 @@ def clusters_of_new(
     Parameters
     ----------
     codes, clusters
-        Of the same particles.
+        Of the same particles; those of no class have no part in it.
     new
         Codes that the same model made of others.
     """
@@ -30,8 +30,10 @@ def clusters_of_new(
         return np.zeros(len(new), dtype=np.int64), np.ones(len(new))
     pca, n_kept = content_axes(codes.content_points)
     known, others = (pca.transform(c.content_points.astype(np.float64))[:, :n_kept] for c in (codes, new))
-    posterior = LinearDiscriminantAnalysis().fit(known, clusters.labels).predict_proba(others)
-    return posterior.argmax(axis=1).astype(np.int64), posterior.max(axis=1)
+    assigned = clusters.labels >= 0
+    rule = LinearDiscriminantAnalysis().fit(known[assigned], clusters.labels[assigned])
+    posterior = rule.predict_proba(others)
+    return rule.classes_[posterior.argmax(axis=1)].astype(np.int64), posterior.max(axis=1)
 
 
 def linear_rule(
