@@ -1,16 +1,22 @@
 """Decode codes made of templates: the average of a group, changed along its axes, rotated and shifted."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cryodc.codes import Codes
+from cryodc.fourier import fourier_pad
 from cryodc.geometry import resample
+from cryodc.models import Found
 from cryodc.templates.groups import N_PLACE, ROTATION_SCALE, TemplateGroups
+from cryodc.templates.match import BOX
+
+_DECIDED = 0.9
 
 
 class TemplateDecoder(nn.Module):
@@ -47,6 +53,54 @@ class TemplateDecoder(nn.Module):
         origins = transformation[:, 9:N_PLACE] + (rotations @ self.parts["moves"][group][..., None])[..., 0]
         inverse = rotations.transpose(1, 2)
         return resample(volumes, inverse, (inverse @ origins[..., None])[..., 0])
+
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """Groups, poses and averages of all particles of a run.
+
+    Parameters
+    ----------
+    content, transformation
+        Codes made of templates.
+    groups
+        Of each particle; -1 where it is undecided.
+    decoder
+        Gives averages as particles lie.
+    """
+
+    content: Float[Tensor, "n k"]
+    transformation: Float[Tensor, "n p"]
+    groups: Int[Tensor, " n"]
+    decoder: TemplateDecoder
+
+    def of(self, rows: Int[Tensor, " b"], box_size: int) -> Found:
+        """What was found of these particles, averages in a box of at least :data:`cryodc.templates.BOX`.
+
+        Particles are standardised in each box: in a larger one, which holds more of their noise, a protein is fainter.
+        """
+        at = rows.to(self.groups.device)
+        content, transformation = self.content[at], self.transformation[at]
+        averages = fourier_pad(self.decoder.decode(content, transformation), box_size) * (BOX / box_size) ** 1.5
+        rotations = (transformation[:, :9] / ROTATION_SCALE).reshape(-1, 3, 3)
+        return Found(self.groups[at], rotations, averages)
+
+
+def found_pairs(decoder: TemplateDecoder, codes: Codes) -> FoundPairs | None:
+    """The pairs that templates found; None if codes are not made of templates, or all particles are of one group.
+
+    A particle is decided if its group has at least 0.9 of the posterior probability, under Gaussians about the centre
+    of each group, with the spread within a protein, which is 1.
+    """
+    if codes.template_content is None or codes.template_pose is None:
+        return None
+    content = torch.from_numpy(codes.template_content).to(decoder.centres)
+    transformation = torch.from_numpy(codes.template_pose).to(decoder.centres)
+    sureness, groups = (-0.5 * torch.cdist(content, decoder.centres).square()).softmax(dim=1).max(dim=1)
+    groups = torch.where(sureness >= _DECIDED, groups, -1)
+    if len(groups[groups >= 0].unique()) < 2:
+        return None
+    return FoundPairs(content, transformation, groups, decoder)
 
 
 def codes_of_templates(codes: Codes) -> Codes:

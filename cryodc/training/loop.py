@@ -18,8 +18,8 @@ from cryodc.errors import InputError
 from cryodc.io import write_text
 from cryodc.models import OBJECTIVES, Batch, Model, ModelName, Step, TrainConfig
 from cryodc.runs import RunFolder
+from cryodc.templates import FoundPairs
 from cryodc.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint, start_state
-from cryodc.training.found import FoundPairs
 
 
 def log_columns(name: ModelName) -> tuple[str, ...]:

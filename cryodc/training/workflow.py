@@ -15,10 +15,9 @@ from cryodc.models import TrainConfig
 from cryodc.particles import holds_images, read_image_particles, read_images, read_particles
 from cryodc.runs import RunFolder, load_codes, open_run_dataset, save_codes, save_config, writing
 from cryodc.star import read_star, write_star
-from cryodc.templates import add_template_code
+from cryodc.templates import add_template_code, found_pairs, load_template_decoder
 from cryodc.training.description import describe_pack, describe_run
 from cryodc.training.encode import encode_particles
-from cryodc.training.found import found_pairs
 from cryodc.training.loop import Listener, train
 from cryodc.training.request import TrainRequest
 from cryodc.training.resume import (
@@ -188,6 +187,9 @@ def fit_run(
     hears, config, run = listener or Listener(), prepared.config, prepared.run
     codes = leader_first(team, lambda: _template_codes(prepared, request, device, hears) if team.leads else None)
     if config.optimisation.epochs:
+        # Read back by every process of a team.
+        decoder = load_template_decoder(run, device)
+        pairs = None if decoder is None else found_pairs(decoder, load_codes(run))
         model = train(
             prepared.dataset,
             config,
@@ -197,7 +199,7 @@ def fit_run(
             team=team,
             resume=request.resume,
             listener=listener,
-            pairs=found_pairs(run, device),
+            pairs=pairs,
         )
         n_views = config.optimisation.encoding_views
         of_network = encode_particles(model, prepared.dataset, config.views, n_views=n_views, seed=request.seed)

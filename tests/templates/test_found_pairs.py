@@ -10,10 +10,10 @@ import torch
 from cryodc.codes import Codes
 from cryodc.geometry import random_rotations
 from cryodc.models import TrainConfig
-from cryodc.runs import RunFolder, save_codes
-from cryodc.templates import BOX, ROTATION_SCALE
+from cryodc.runs import RunFolder, load_codes, save_codes
+from cryodc.templates import BOX, FoundPairs, found_pairs, load_template_decoder
+from cryodc.templates.groups import ROTATION_SCALE
 from cryodc.training import Listener, train
-from cryodc.training.found import FoundPairs, found_pairs
 from tests.training.test_train import make_dataset, read_losses, small_config
 
 N = 13
@@ -38,8 +38,14 @@ def a_run(folder: Path, distance: float = 6.0) -> RunFolder:
     return run
 
 
+def any_pairs_of(run: RunFolder) -> FoundPairs | None:
+    decoder = load_template_decoder(run, torch.device("cpu"))
+    assert decoder is not None
+    return found_pairs(decoder, load_codes(run))
+
+
 def pairs_of(run: RunFolder) -> FoundPairs:
-    pairs = found_pairs(run, torch.device("cpu"))
+    pairs = any_pairs_of(run)
     assert pairs is not None
     return pairs
 
@@ -57,8 +63,7 @@ def test_groups_poses_and_averages_are_those_of_the_run(tmp_path: Path) -> None:
 
 
 def test_groups_that_cannot_be_told_apart_are_no_pairs(tmp_path: Path) -> None:
-    assert found_pairs(a_run(tmp_path, distance=0.1), torch.device("cpu")) is None
-    assert found_pairs(RunFolder(tmp_path / "none"), torch.device("cpu")) is None
+    assert any_pairs_of(a_run(tmp_path, distance=0.1)) is None
 
 
 def config(**loss: object) -> TrainConfig:
