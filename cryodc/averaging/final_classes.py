@@ -20,6 +20,7 @@ from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
 from cryodc.runs import Clusters
+from cryodc.unfinished import DoneSteps, on_device
 
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
@@ -63,6 +64,7 @@ def classify_run(
     start_shells: float | None,
     device: torch.device,
     points: Float[NDArray[np.float64], "n f"] | None = None,
+    done: DoneSteps,
     progress: Callable[[str], None],
 ) -> FinalClasses | None:
     """Classify the particles of a run, starting from its clusters; None if no cluster can be aligned.
@@ -79,6 +81,8 @@ def classify_run(
         Where to compute.
     points
         Content codes as they are compared, by which a cluster that cannot be aligned is parted.
+    done
+        Steps of a classification that was stopped, and where they are kept.
     """
     n = len(clusters.names)
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -95,6 +99,7 @@ def classify_run(
         junk=junk,
         start_shells=start_shells,
         points=None if points is None else torch.from_numpy(points)[rows].to(device),
+        done=done,
         progress=progress,
     )
     if found is None:
@@ -128,6 +133,19 @@ def classify_run(
         scores.double().numpy(),
         posterior.double().numpy(),
         summary,
+    )
+
+
+def final_classes_of(state: dict[str, Any], clusters: Clusters, device: torch.device) -> FinalClasses:
+    """Final classes from their plain form, and the clusters that they were made from."""
+    known = state["clusters"]
+    labels, confidence = known["labels"].numpy(), known["confidence"].numpy()
+    return FinalClasses(
+        replace(clusters, labels=labels, confidence=confidence, verdict=known["verdict"]),
+        on_device(state["starts"], device),
+        state["scores"].numpy(),
+        state["posterior"].numpy(),
+        state["summary"],
     )
 
 

@@ -37,10 +37,11 @@ from cryodc.templates.match import (
     random_search,
     sphere,
 )
-from cryodc.templates.matcher import Matcher, correction_of, load_state, references_of, save_state
+from cryodc.templates.matcher import Matcher, correction_of, references_of
 from cryodc.templates.shapes import particle_moments, shape_points
 from cryodc.templates.spread import joint_axes, simulate_particles, spread_within, whitening_axes
 from cryodc.templates.wedge import WedgeCorrection, corrected_scores, fit_correction, wedge_on_best, wedge_seen
+from cryodc.unfinished import load_state, save_state
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60

@@ -1,6 +1,6 @@
 """What a run learned of its particles, kept: other particles get the codes that they would have had among them."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ from torch import Tensor
 from cryodc.alignment import PoseSet, References, balanced_halves
 from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
-from cryodc.io import atomic_path
 from cryodc.templates.group_poses import poses_on_average
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code, rotations_of
 from cryodc.templates.match import BOX, match_references, random_search
 from cryodc.templates.shapes import particle_moments
 from cryodc.templates.spread import JointAxes
 from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
+from cryodc.unfinished import load_state, plain, save_state
 
-_VERSION = 1
 _N_SEARCHES = 3
 
 
@@ -120,35 +119,6 @@ class Matcher:
         )
         found: Tensor = torch.linalg.solve(precision, seen)
         return found
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses and arrays as dictionaries and tensors, which a file keeps without naming code."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    return value.cpu() if isinstance(value, Tensor) else value
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"version": _VERSION, **plain(state)}, file)
-
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """A state as :func:`save_state` wrote it; None where there is none, or it is damaged or of another version."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged archive raises is up to torch, pickle and zipfile.
-    except Exception:
-        return None
-    return state if isinstance(state, dict) and state.get("version") == _VERSION else None
 
 
 def correction_of(state: dict[str, Any]) -> WedgeCorrection:
