@@ -38,14 +38,15 @@ def load_run_particles(run: RunFolder, star: Path | None = None) -> ParticleSet:
 
 
 def identity_of_data(run: RunFolder, particles: ParticleSet) -> list[object]:
-    """What tells the particles of a run, and how they are read, from all others; ``key_of`` takes it."""
+    """What tells the particles of a run, their codes, and how they are read from all others; ``key_of`` takes it."""
     described = load_config(run)
+    own = [path for path in (run.config, run.particles, run.codes) if path.exists()]
     pack, table = described.get("pack"), described["input"]["tilt_ranges"]
     if pack is not None:
-        return [fingerprint([run.config, run.particles, run.path / pack["path"] / "index.json"])]
+        return [fingerprint([*own, run.path / pack["path"] / "index.json"])]
     images = [*particles.images, *(particles.weight_images or ())]
     files = dict.fromkeys([*([] if table is None else [Path(table)]), *(image.path for image in images)])
-    return [fingerprint([run.config, run.particles]), *map(stamp, files)]
+    return [fingerprint(own), *map(stamp, files)]
 
 
 def open_run_dataset(
