@@ -8,6 +8,8 @@ from another.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from cryodc.fourier import volume_from_ball
 from cryodc.states import PosedBatch, average_of, fit_axes, measure
 from cryodc.templates.group_poses import Matched, group_poses, register_group
 from cryodc.templates.match import BOX, at_template_box, sphere
+from cryodc.unfinished import DoneSteps
 from cryodc.volumes import Volume
 
 N_PLACE = 12
@@ -91,6 +94,7 @@ def place_particles(
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
+    done: DoneSteps | None = None,
 ) -> GroupedPoses:
     """Pose and conformation of every particle, and the groups in which these are defined.
 
@@ -107,6 +111,8 @@ def place_particles(
         there is nothing but noise are 0 for all.
     seed
         Of groups, searches and starts.
+    done
+        Groups that are done.
     """
     features = content_features(points)
     labels = choose_mixture(features, seed, in_units=True)[0].predict(features)
@@ -115,23 +121,34 @@ def place_particles(
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
     groups: list[TemplateGroups] = []
-    first: Volume | None = None
-    for label in np.argsort(-np.bincount(labels), kind="stable"):
-        members = np.flatnonzero(labels == label)
-        group_of[members] = len(groups)
-        rows = torch.from_numpy(members).to(best.device)
-        if not len(rows):
-            continue
+    first: list[Volume] = []
+
+    def place_group(rows: Tensor) -> None:
         pose, average = group_poses(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
-        first = first or average
-        turn, move = register_group(average, first, matched.radius)
+        first[:] = first or [average]
+        turn, move = register_group(average, first[0], matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
         axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
             sampled = torch.isin(rows, matched.rows)
             found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
-        parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
+        parts = points[rows.cpu().numpy()].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
         groups.append(TemplateGroups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+
+    def load(state: dict[str, Any]) -> None:
+        generator.set_state(state["generator"])
+        found[:] = state["found"].to(found)
+        first[:] = [Volume(one["voxels"].numpy(), one["spacing_angstrom"]) for one in state["first"]]
+        groups[:] = [TemplateGroups(**{name: part.numpy() for name, part in one.items()}) for one in state["groups"]]
+
+    steps = (done or DoneSteps()).sequence(
+        "placed", lambda: {"found": found, "groups": groups, "first": first, "generator": generator.get_state()}, load
+    )
+    for number, label in enumerate(np.argsort(-np.bincount(labels), kind="stable")):
+        members = np.flatnonzero(labels == label)
+        if len(members):
+            group_of[members] = number
+            steps.do(f"group {number + 1}", partial(place_group, torch.from_numpy(members).to(best.device)))
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(TemplateGroups)]
     joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))

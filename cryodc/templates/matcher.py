@@ -121,6 +121,33 @@ class Matcher:
         return found
 
 
+@dataclass(frozen=True)
+class TemplateCode:
+    """The codes of every particle that are made of templates, and the templates.
+
+    Parameters
+    ----------
+    points
+        ``(n, k)``: scores less what the missing wedge does to them, and moments, on axes in which 1 is the spread of
+        particles of one kind.
+    placed
+        ``(n, p)``: how each particle lies on the templates and differs from those like it,
+        :func:`cryodc.templates.groups.place_particles`.
+    groups
+        The groups in which ``placed`` is defined.
+    templates
+        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
+    matcher
+        Makes the codes of other particles.
+    """
+
+    points: Float[NDArray[np.float32], "n k"]
+    placed: Float[NDArray[np.float32], "n p"]
+    groups: TemplateGroups
+    templates: Float[NDArray[np.float32], "t d h w"]
+    matcher: Matcher
+
+
 def correction_of(state: dict[str, Any]) -> WedgeCorrection:
     """A correction from its plain form."""
     fits = {

@@ -49,8 +49,9 @@ from cryodc.templates import (
 from cryodc.templates.decoder import TemplateDecoder
 from cryodc.templates.group_poses import register_group
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code
-from cryodc.templates.learn import TemplateCode, learn_templates
+from cryodc.templates.learn import learn_templates
 from cryodc.templates.match import RADIUS, Search, match_map, particle_spectra, shift_star, sphere
+from cryodc.templates.matcher import TemplateCode
 from cryodc.templates.spread import simulate_particles as simulate_maps
 from cryodc.templates.spread import spread_within, whitening_axes
 from cryodc.templates.wedge import ball_moments, fit_correction, wedge_on_best
