@@ -37,7 +37,7 @@ class DoneSteps:
     @classmethod
     def within(cls, building: Path, tell: Callable[[str], None] | None) -> "DoneSteps":
         """Those of a folder that is built with a key; the command that builds it is kept beside them."""
-        write_text(building / STATE / _COMMAND, typed_command() + "\n")
+        keep_command(building)
         return cls(building / STATE, tell or (lambda text: None))
 
     def once(self, name: str, make: Callable[["DoneSteps"], State]) -> State:
@@ -143,6 +143,11 @@ def stamp(path: Path) -> tuple[str, int, int]:
 def typed_command() -> str:
     """The command that this process was started with."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def keep_command(building: Path) -> None:
+    """Write the command into a folder that it builds with a key, for whoever asks what was stopped."""
+    write_text(building / STATE / _COMMAND, typed_command() + "\n")
 
 
 def stopped_command(path: Path) -> str | None:
