@@ -1,5 +1,6 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses if the STAR has none."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,6 +77,9 @@ def average_run(
                 average = partial(_average_class, folder, inputs, found, classes, label, start, tell)
                 found.add(np.flatnonzero(classes.labels == label), done.once(f"class{label + 1:03d}", average))
             _write_tables(folder, run, inputs, found, classes, final)
+        for begun in run.states.glob(".class*.begun.*"):
+            # States of the averages before, which nobody can go on with.
+            shutil.rmtree(begun, ignore_errors=True)
     return found.results
 
 

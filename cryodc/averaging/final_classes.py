@@ -110,12 +110,16 @@ def classify_run(
     of_cluster = {cluster: len(found.references) + place for place, cluster in enumerate(found.unaligned)}
     sampled = torch.from_numpy(clusters.labels)[rows]
     tried = [cluster for cluster in found.unaligned if int((sampled == cluster).sum()) >= FEWEST]
+    batches = done.quietly("particles")
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
-        small = shrink(dataset.gather(some).to(device))
-        idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
-        scored = score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)
-        labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
+
+        def score(_: DoneSteps, some: Tensor = some) -> dict[str, Any]:
+            small = shrink(dataset.gather(some).to(device))
+            idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
+            return {"scored": score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)}
+
+        labels[some], scores[some], posterior[some] = batches.once(f"from {part.start}", score)["scored"]
         for cluster, label in of_cluster.items():
             left = (labels[some] == UNASSIGNED) & (torch.from_numpy(clusters.labels)[some] == cluster)
             labels[some[left]] = label

@@ -11,6 +11,7 @@ from cryodc.alignment import (
     FEWEST,
     ClassPoses,
     ClassSpectra,
+    NoiseNull,
     References,
     cluster_log_prior,
     empty_poses,
@@ -180,9 +181,8 @@ class ClassLoop:
         """Classes by size, particles that belong to none, and those of clusters that gave no reference."""
         null, excess = None, torch.full_like(self.poses.scores, torch.inf)
         if junk:
-            self.tell("every particle on maps of noise")
-            radii = self._radius, min(self.start_shells or SEARCH_SHELLS, self._radius)
-            null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
+            known, on_noise = on_device(self.steps.do("maps of noise", self._find_null), self.halves.device)
+            null = NoiseNull(**known | {"references": References(**known["references"])})
             excess = null.excess(self.poses.scores, on_noise)
         own = excess.gather(1, self.labels[:, None])[:, 0]
         threshold = torch.zeros(len(self.references), device=own.device)
@@ -218,6 +218,11 @@ class ClassLoop:
             tuple(unaligned),
             self.settled,
         )
+
+    def _find_null(self) -> tuple[NoiseNull, Tensor]:
+        self.tell("every particle on maps of noise")
+        radii = self._radius, min(self.start_shells or SEARCH_SHELLS, self._radius)
+        return make_null(self.particles, self.halves, self.references, *radii, self.generator)
 
     def _claims(self, own: Tensor, nothing: Tensor) -> Tensor:
         """``(k,)`` the excess with which a class takes a particle of a cluster that gave no reference."""

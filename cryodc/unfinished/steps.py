@@ -62,6 +62,10 @@ class DoneSteps:
         shutil.rmtree(inner, ignore_errors=True)
         return state
 
+    def quietly(self, name: str) -> "DoneSteps":
+        """Many steps under one name, that are taken up without a line for each."""
+        return DoneSteps(None if self.folder is None else self.folder / name)
+
     def sequence(self, name: str, save: Callable[[], State], load: Callable[[State], None]) -> "Sequence":
         """Steps that change one state; see :class:`Sequence`."""
         return Sequence(None if self.folder is None else self.folder / f"{name}.pt", save, load, self.tell)
