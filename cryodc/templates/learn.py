@@ -261,8 +261,14 @@ class _Learner:
 
     def code(self) -> TemplateCode:
         """The codes of all particles."""
-        known = self.done.once("matched", lambda _: {"poses": self._match_all()})["poses"]
-        poses = ClassPoses(**on_device(known, self.device))
+        search = random_search(self.generator, self.device)
+        within, noise = self.all.within(self.radius), self.spectra.noise
+
+        def match(_: DoneSteps) -> dict[str, Any]:
+            self.tell("matching all particles")
+            return {"poses": match_references(within, self.all_halves, self.references, search, noise)}
+
+        poses = ClassPoses(**on_device(self.done.once("matched", match)["poses"], self.device))
         scores = corrected_scores(self.all, poses, self.corrections)
         centre = scores.mean(axis=0)
         points = (scores - centre) @ self.axes
@@ -282,13 +288,10 @@ class _Learner:
             seen = wedge_seen(self.all, placed.rotations.to(self.device))
             last = fit_correction(points.astype(np.float64), placed.labels, seen, 1)
             points = last.apply(points.astype(np.float64), placed.labels, seen).astype(np.float32)
-        learned = self.references, self.spectra.noise, self.radius, self.corrections, centre, self.axes[:, :told]
-        matcher = Matcher(*learned, joint, last, placed.groups)
+        learned = self.references, noise, self.radius, self.corrections, centre, self.axes[:, :told]
+        own = search, placed.rule, tuple(self.dataset.names), self.all_halves.cpu().numpy()
+        matcher = Matcher(*learned, joint, last, *own, placed.groups)
         return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy(), matcher)
-
-    def _match_all(self) -> ClassPoses:
-        self.tell("matching all particles")
-        return self._match(self.all, self.all_halves)
 
     def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:
         search = random_search(self.generator, self.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cryodc.io import atomic_path
 
-_VERSION = 1
+_VERSION = 2
 
 
 def plain(value: Any) -> Any:
