@@ -197,7 +197,7 @@ def not_positive(label: str, document: StarDocument, row: int, found: str) -> In
     label
         Of the column.
     document, row
-        Where it was read; rows count from 1.
+        Where it was read; ``row`` is its line in the file.
     found
         The text of the cell.
     """
