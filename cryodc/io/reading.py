@@ -43,7 +43,12 @@ def read_bytes(path: Path, what: str) -> bytes:
         return _unpacked(path, content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {what}: {reason}", file=path) from error
+        raise InputError(
+            f"cannot read {what}: {reason}",
+            file=path,
+            expected="a file that can be read to its end",
+            remedy="correct its name, make it readable, or copy it here again",
+        ) from error
 
 
 def read_text(path: Path, what: str) -> str:

@@ -106,7 +106,12 @@ def read_tomogram_names(path: Path) -> dict[str, str]:
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, "the tomogram names"), newline="")))
     except csv.Error as error:
-        raise InputError(f"cannot read the tomogram names: {error}", file=path) from error
+        raise InputError(
+            f"cannot read the tomogram names: {error}",
+            file=path,
+            expected="a CSV of two columns: number, tomogram",
+            remedy="write it anew as plain text",
+        ) from error
     names: dict[str, str] = {}
     for line, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]

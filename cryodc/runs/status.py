@@ -16,6 +16,7 @@ from cryodc.runs.codes import load_codes
 from cryodc.runs.config import load_config
 from cryodc.runs.current import (
     classes_if_any,
+    current_averages,
     fingerprint_of_averages,
     fingerprint_of_clusters,
     fingerprint_of_codes,
@@ -191,8 +192,10 @@ def _sources(run: RunFolder, verb: str) -> set[str]:
     try:
         if verb in ("export", "map-back"):
             return {fingerprint_of_averages(run)} if _averages(run)[0] else set()
-        of_clusters = (run.clusters / SUMMARY).exists() and _clusters(run)[0]
-        return {fingerprint_of_clusters(run) if of_clusters else fingerprint_of_codes(run)}
+        if not ((run.clusters / SUMMARY).exists() and _clusters(run)[0]):
+            return {fingerprint_of_codes(run)}
+        of_averages = {fingerprint_of_averages(run)} if current_averages(run) is not None else set()
+        return {fingerprint_of_clusters(run), *of_averages}
     except InputError:
         return set()
 

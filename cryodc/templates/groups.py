@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import PoseSet
-from cryodc.clustering import choose_mixture, content_features
+from cryodc.clustering import choose_mixture, content_features, linear_rule
 from cryodc.dataset import Dataset
 from cryodc.fourier import volume_from_ball
 from cryodc.states import PosedBatch, average_of, fit_axes, measure
@@ -59,6 +59,30 @@ class TemplateGroups:
 
 
 @dataclass(frozen=True)
+class GroupRule:
+    """What puts other particles into the groups, and on the average of each.
+
+    Parameters
+    ----------
+    normals, offsets
+        The group of a content code is the ``argmax`` of ``code · normals + offsets``.
+    halves
+        ``(g, 2, d, h, w)`` both half maps of each average.
+    starts
+        ``(g,)`` the template on which each average began.
+    """
+
+    normals: Float[NDArray[np.float64], "k g"]
+    offsets: Float[NDArray[np.float64], " g"]
+    halves: Float[Tensor, "g 2 d h w"]
+    starts: Int[NDArray[np.int64], " g"]
+
+    def find(self, points: Float[NDArray[np.floating], "n k"]) -> Int[NDArray[np.int64], " n"]:
+        """The group of each particle."""
+        return np.asarray((points @ self.normals + self.offsets).argmax(axis=1))
+
+
+@dataclass(frozen=True)
 class GroupedPoses:
     """Pose and conformation of every particle in its group.
 
@@ -72,11 +96,14 @@ class GroupedPoses:
         ``(n,)`` group of each.
     groups
         The largest first.
+    rule
+        By which other particles join them.
     """
 
     code: Float[NDArray[np.float32], "n p"]
     labels: Int[NDArray[np.int64], " n"]
     groups: TemplateGroups
+    rule: GroupRule
 
     @property
     def rotations(self) -> Float[Tensor, "n 3 3"]:
@@ -109,20 +136,26 @@ def place_particles(
         Of groups, searches and starts.
     """
     features = content_features(points)
-    labels = choose_mixture(features, seed, in_units=True)[0].predict(features)
+    mixture = choose_mixture(features, seed, in_units=True)[0]
+    labels = mixture.predict(features)
     group_of = np.zeros(len(labels), dtype=np.int64)
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
     groups: list[TemplateGroups] = []
+    averages: list[Tensor] = []
+    starts: list[int] = []
     first: Volume | None = None
-    for label in np.argsort(-np.bincount(labels), kind="stable"):
+    sizes = np.bincount(labels)
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    for label in order:
         members = np.flatnonzero(labels == label)
         group_of[members] = len(groups)
         rows = torch.from_numpy(members).to(best.device)
-        if not len(rows):
-            continue
-        pose, average = group_poses(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
+        starts.append(int(torch.bincount(best[rows]).argmax()))
+        pose, reference = group_poses(matched, rows, starts[-1], generator)
+        averages.append(reference.maps)
+        average = Volume(reference.maps[0].mean(dim=0).cpu().numpy(), 1.0)
         first = first or average
         turn, move = register_group(average, first, matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
@@ -135,7 +168,9 @@ def place_particles(
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(TemplateGroups)]
     joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
-    return GroupedPoses(code, group_of, joined)
+    normals, offsets = linear_rule(points, mixture)
+    rule = GroupRule(normals[:, order], offsets[order], torch.cat(averages), np.array(starts))
+    return GroupedPoses(code, group_of, joined, rule)
 
 
 def rotations_of(code: Float[NDArray[np.float32], "n p"]) -> Float[Tensor, "n 3 3"]:

@@ -29,14 +29,7 @@ from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
 from cryodc.templates.groups import TemplateGroups, place_particles
-from cryodc.templates.match import (
-    RADIUS,
-    crop_particles,
-    match_references,
-    particle_spectra,
-    random_search,
-    sphere,
-)
+from cryodc.templates.match import RADIUS, crop_particles, match_references, particle_spectra, random_search, sphere
 from cryodc.templates.matcher import Matcher, correction_of, load_state, references_of, save_state
 from cryodc.templates.shapes import particle_moments, shape_points
 from cryodc.templates.spread import joint_axes, simulate_particles, spread_within, whitening_axes
@@ -271,7 +264,9 @@ class _Learner:
     def code(self) -> TemplateCode:
         """The codes of all particles."""
         self.tell("matching all particles")
-        poses = self._match(self.all, self.all_halves)
+        search = random_search(self.generator, self.device)
+        within, noise = self.all.within(self.radius), self.spectra.noise
+        poses = match_references(within, self.all_halves, self.references, search, noise)
         scores = corrected_scores(self.all, poses, self.corrections)
         centre = scores.mean(axis=0)
         points = (scores - centre) @ self.axes
@@ -291,8 +286,9 @@ class _Learner:
             seen = wedge_seen(self.all, placed.rotations.to(self.device))
             last = fit_correction(points.astype(np.float64), placed.labels, seen, 1)
             points = last.apply(points.astype(np.float64), placed.labels, seen).astype(np.float32)
-        learned = self.references, self.spectra.noise, self.radius, self.corrections, centre, self.axes[:, :told]
-        matcher = Matcher(*learned, joint, last, placed.groups)
+        learned = self.references, noise, self.radius, self.corrections, centre, self.axes[:, :told]
+        own = search, placed.rule, tuple(self.dataset.names), self.all_halves.cpu().numpy()
+        matcher = Matcher(*learned, joint, last, *own, placed.groups)
         return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy(), matcher)
 
     def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:

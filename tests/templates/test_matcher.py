@@ -16,6 +16,7 @@ from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, demo_phantoms, simulate_particles
 from cryodc.templates import add_template_code, with_templates_of
+from cryodc.templates.groups import N_PLACE
 from cryodc.templates.learn import learn_templates
 from tests.kills import Killed
 from tests.simulated import as_dataset
@@ -29,7 +30,7 @@ def phantoms(n_per_map: int, seed: int) -> tuple[SubtomogramDataset, np.ndarray]
         n_per_map=n_per_map, box_size=20, spacing_angstrom=16.0, snr=0.3, max_shift_voxels=0.5, seed=seed
     )
     known = demo_phantoms()
-    particles = simulate_particles({name: known[name] for name in ("wheel", "barrel")}, config)
+    particles = simulate_particles({name: known[name] for name in ("wheel", "clamp")}, config)
     return as_dataset(particles.volumes, particles.weights, torch.as_tensor(particles.weight_index)), particles.labels
 
 
@@ -69,6 +70,23 @@ def test_new_particles_fall_into_the_clusters_of_their_proteins(
     classes, confidence = clusters_of_new(codes, clusters, found)
     assert adjusted_rand_score(labels, classes) > 0.85
     assert np.all((confidence >= 0.5) & (confidence <= 1.0))
+
+
+def test_particles_of_the_run_get_the_codes_they_have(learned: tuple[RunFolder, SubtomogramDataset, Codes]) -> None:
+    run, dataset, codes = learned
+    again = with_templates_of(run, dataset, codes_of(dataset.names, None), 5, CPU)
+    assert again.template_content is not None
+    assert again.template_pose is not None
+    assert codes.template_pose is not None
+    # 1 is the spread within a protein, so a particle that is encoded again stays where it is among those like it.
+    moved = np.sqrt(np.square(again.template_content - codes.content_points).mean(axis=0))
+    assert np.all(moved < 0.8), moved
+    told = codes.template_pose[:, N_PLACE:].std(axis=0) > 0
+    alike = [
+        np.corrcoef(again.template_pose[:, q], codes.template_pose[:, q])[0, 1] for q in np.flatnonzero(told) + N_PLACE
+    ]
+    assert alike
+    assert min(alike) > 0.9, alike
 
 
 def test_a_damaged_matcher_is_one_error(learned: tuple[RunFolder, SubtomogramDataset, Codes], tmp_path: Path) -> None:
