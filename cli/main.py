@@ -151,7 +151,12 @@ def main() -> None:
             sys.exit(1)
         if error.errno not in _OF_THE_USER:
             raise
-        said = InputError(f"a file cannot be used: {error.strerror}", file=error.filename)
+        said = InputError(
+            f"a file cannot be used: {error.strerror}",
+            file=error.filename,
+            expected="room on the disk, and the right to read and write there",
+            remedy="free room or change the rights of the folder, then give the command again",
+        )
         error_console().print(f"Error: {said}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
 

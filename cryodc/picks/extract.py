@@ -86,7 +86,19 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted: the STAR, particles of each tomogram, what was dropped or left out, how picks were read."""
+    """What was extracted.
+
+    Parameters
+    ----------
+    star, has_weights
+        The STAR, and whether weights were written beside it.
+    picks, n_extracted
+        All picks, as they were read, and how many particles each tomogram has.
+    spacing_angstrom
+        Of the subtomograms.
+    dropped, n_skipped
+        Picks that gave no particle, and how many are of tomograms that were not given.
+    """
 
     star: Path
     picks: Picks

@@ -23,7 +23,17 @@ _MICROSCOPE = {"rlnVoltage": "300.000000", "rlnSphericalAberration": "2.700000",
 
 @dataclass(frozen=True)
 class Extracted:
-    """One particle: its pick, tomogram, position (zyx, 0-based voxels), image and, if there is one, weight."""
+    """One particle that was cut out.
+
+    Parameters
+    ----------
+    pick
+        Its place among the picks.
+    tomogram, position_voxels
+        Where it was cut out; zyx, 0-based.
+    image, weight
+        Names of its files; None where no weight was written.
+    """
 
     pick: int
     tomogram: str

@@ -23,7 +23,7 @@ from cryodc.device import choose_device
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
-from cryodc.geometry import symmetry_rotations
+from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
@@ -144,7 +144,9 @@ def _point_group(symbol: str) -> str:
     try:
         symmetry_rotations(symbol)
     except ValueError as error:
-        raise InputError(f"--relax-symmetry {symbol}: {error}") from error
+        raise InputError(
+            f"--relax-symmetry {symbol}: {error}", expected=POINT_GROUPS, remedy="give the group the class nearly has"
+        ) from error
     return symbol.strip().upper()
 
 

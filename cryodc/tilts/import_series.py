@@ -1,7 +1,7 @@
 """Import image series of Warp and M, whose rows are tilt images: a 3D subtomogram and its weight for each particle.
 
-What is written is what :mod:`cryodc.tilts.import_stacks` writes, but that a subtomogram lies as its particle does in
-its least tilted image, and that particles.star is a new table: of each particle it has the row of that image.
+Files are those of :mod:`cryodc.tilts.import_stacks`, with two differences. A subtomogram lies as its particle does in
+its least tilted image. And particles.star is a new table: it has the row of that image for each particle.
 """
 
 from collections.abc import Callable

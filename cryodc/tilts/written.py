@@ -37,9 +37,20 @@ class DefocusHand:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What was imported: files, particles, box and spacing, each tomogram's hand, how positions were read.
+    """What was imported.
 
-    ``tomograms`` is None and ``hands`` is empty where rows state the defocus of every image.
+    Parameters
+    ----------
+    star, particles
+        The STAR that was given, and the particles.star that was read.
+    tomograms
+        The tomograms.star; None where rows state the defocus of every image.
+    n_particles, box_size, spacing_angstrom
+        Of what was written.
+    hands
+        The sign of the defocus gradient in each tomogram; empty where rows state the defocus of every image.
+    coordinates
+        How positions were read, in words.
     """
 
     star: Path

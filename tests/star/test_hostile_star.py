@@ -1,6 +1,6 @@
 """STARs nobody would write on purpose: starfile's answer, or one error that names the file.
 
-With those of test_star.py and test_compare.py, more than 2,000 documents made or broken by hypothesis.
+With those of test_text.py and test_compare.py, more than 2,000 documents made or broken by hypothesis.
 """
 
 import linecache
