@@ -26,6 +26,7 @@ MIXES = {
     "clear": ("4v4r 4cr2 3j9i 1f4a", "360 200 100 60", "--junk 280 --snr 0.1"),
     "faint": ("3ipm 3cf3 2uv8 1bxn", "280 180 140 30", "--junk 210 --kinds 0 1 2 --colour 3 --snr 0.05"),
     "crowded": ("2uv8 4v4r_50S 1qvr 3j9i", "260 160 100 30", "--junk 150 --neighbours 0.9 --shift 4 --snr 0.1"),
+    "off-centre": ("4v4r 4cr2 3j9i 1f4a", "150 150 150 150", "--neighbours 0 --shift 8 --snr 0.1"),
     "one": ("3cf3", "300", "--snr 0.1"),
     "junk": ("4v4r", "0", "--junk 280 --snr 0.1"),
 }

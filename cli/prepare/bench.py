@@ -25,8 +25,8 @@ from cryodc_cli.options import OutPath, console, device_option, error_console, s
     "stages",
     multiple=True,
     metavar="NAME",
-    help="pack, train, templates, match, cluster, align, poses, classify, average, states, relion or acryo; may be "
-    "repeated.  [default: all, and the other programs where they are installed]",
+    help="pack, train, templates, match, cluster, align, poses, classify, average, states, relion, relion-fine or "
+    "acryo; may be repeated.  [default: all, and the other programs where they are installed]",
 )
 @device_option
 @seed_option
@@ -60,20 +60,14 @@ def bench(
         rows = [asdict(figure) for figure in figures]
         console().print(json.dumps(about | {"figures": rows}), markup=False, soft_wrap=True)
         return
-    columns = ("step", "box", "particles", "a second", "a CPU second", "peak RAM", "before", "VRAM", "error")
-    table = Table(*columns)
+    table = Table("step", "box", "particles", "per s", "per CPU s", "RAM, GiB", "before", "VRAM", "error")
     for figure in figures:
-        error = "" if figure.error_degrees is None else f"{figure.error_degrees:.1f}°"
+        rates = (f"{rate:.3g}" if rate < 100 else f"{rate:.0f}" for rate in (figure.per_second, figure.per_cpu_second))
+        memory = (figure.ram_bytes, figure.ram_before_bytes, figure.vram_bytes)
         table.add_row(
-            figure.stage,
-            str(figure.box_size),
-            str(figure.n_particles),
-            f"{figure.per_second:.3g}",
-            f"{figure.per_cpu_second:.3g}",
-            f"{figure.ram_bytes / 2**30:.2f} GiB",
-            f"{figure.ram_before_bytes / 2**30:.2f} GiB",
-            "" if figure.vram_bytes is None else f"{figure.vram_bytes / 2**30:.2f} GiB",
-            error,
+            *(figure.stage, str(figure.box_size), str(figure.n_particles), *rates),
+            *("" if size is None else f"{size / 2**30:.2f}" for size in memory),
+            "" if figure.error_degrees is None else f"{figure.error_degrees:.1f}°",
         )
     console().print(table)
     threads = f"{about['threads']} threads" if about["threads"] > 1 else "1 thread"

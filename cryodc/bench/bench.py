@@ -197,6 +197,7 @@ def _measure_all(
                 continue
             progress(f"box {box}: {step}")
             figure = _in_own_process(step, folder, box, request.seed, str(device))
+            progress(f"box {box}: {step}: {figure.per_second:.3g} a second, {figure.per_cpu_second:.3g} a CPU second")
             done.add(step)
             if step in request.chosen:
                 figures.append(figure)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ _RELION = {
     "iter": 1,
     "particle_diameter": 280,
     "ini_high": 40,
-    "healpix_order": 1,
     "oversampling": 1,
     "offset_range": 4,
     "offset_step": 2,
@@ -28,9 +28,11 @@ _RELION = {
     "sym": "C1",
     "j": 1,
 }
-"""One iteration on a given map: rotations 15° and shifts 1 voxel apart after oversampling."""
+"""One iteration on a given map: shifts 1 voxel apart after oversampling."""
+_FEW = 8
+"""Particles of a search that takes a second or more for each."""
 _RELION_FLAGS = ("firstiter_cc", "ctf", "norm", "scale", "flatten_solvent", "zero_mask", "dont_check_norm")
-_STEP_DEGREES, _REACH_VOXELS, _MOST_ACRYO = 25.0, 3.0, 4
+_STEP_DEGREES, _REACH_VOXELS = 25.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class Rival:
     begin: Callable[[Work], Timed]
 
 
-def _relion(work: Work) -> Timed:
-    """The poses of one class on its true map, by one iteration of ``relion_refine``."""
+def _relion(work: Work, healpix_order: int, most: int | None) -> Timed:
+    """The poses of one class, or of a few particles of it, on its true map, by one iteration of ``relion_refine``."""
     document, truth = read_star(work.star), work.truth()
-    rows = work.rows()
+    rows = work.rows()[:most]
     star, out = work.star.with_name("one.star"), work.folder / "relion"
     write_star(document.with_rows(find_particle_block(document).name, rows), star)
     out.mkdir(exist_ok=True)
     options = _RELION | {"i": star.name, "o": out / "run", "ref": f"maps/{PROTEINS[0]}.mrc", "random_seed": work.seed}
+    options["healpix_order"] = healpix_order
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = ["relion_refine", *words, *(f"--{flag}" for flag in _RELION_FLAGS)]
 
@@ -58,9 +61,11 @@ def _relion(work: Work) -> Timed:
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise InputError("relion_refine has failed", found=said[-1] if said else f"exit code {done.returncode}")
-        poses = read_particles(out / "run_it001_data.star", data_dir=star.parent).poses
-        assert poses is not None
-        return compare_poses(poses, truth, rows)
+        found = read_particles(out / "run_it001_data.star", data_dir=star.parent)
+        assert found.poses is not None
+        # RELION sorts particles by tomogram.
+        place = {name: row for row, name in enumerate(truth.names)}
+        return compare_poses(found.poses, truth, np.array([place[name] for name in found.names]))
 
     return refine
 
@@ -72,7 +77,7 @@ def _acryo(work: Work) -> Timed:
     from scipy.spatial.transform import Rotation
 
     truth = work.truth()
-    rows = work.rows()[:_MOST_ACRYO]
+    rows = work.rows()[:_FEW]
     particles = work.dataset()
     images = particles.gather(torch.from_numpy(rows)).volumes.numpy()
     average = read_volume(work.star.parent / "maps" / f"{PROTEINS[0]}.mrc")
@@ -91,10 +96,14 @@ def _acryo(work: Work) -> Timed:
     return align
 
 
+def _has_relion() -> bool:
+    return shutil.which("relion_refine") is not None
+
+
+_GET_RELION = "install RELION (Debian: apt-get install relion)"
 RIVALS = {
-    "relion": Rival(
-        lambda: shutil.which("relion_refine") is not None, "install RELION (Debian: apt-get install relion)", _relion
-    ),
+    "relion": Rival(_has_relion, _GET_RELION, partial(_relion, healpix_order=1, most=None)),
+    "relion-fine": Rival(_has_relion, _GET_RELION, partial(_relion, healpix_order=3, most=_FEW)),
     "acryo": Rival(lambda: importlib.util.find_spec("acryo") is not None, "pip install acryo", _acryo),
 }
-"""By name: one iteration of RELION, and acryo's search of a grid 25° apart."""
+"""By name: one iteration of RELION with rotations 15° and 3.75° apart, and acryo's search of a grid 25° apart."""

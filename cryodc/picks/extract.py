@@ -6,7 +6,7 @@ exactly at index ``N // 2``. Binning crops the box's spectrum. Poses are kept: a
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,7 @@ from cryodc.io import (
 from cryodc.picks.extracted_files import Dropped, Extracted, plan_of_boxes, write_dropped, write_extracted
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks, match_tomograms
+from cryodc.unfinished import keep_command, key_of, stamp
 from cryodc.volumes import Volume
 
 Edge = Literal["drop", "pad"]
@@ -115,7 +116,8 @@ def extract_subtomograms(
     """Write particles.star, subtomograms/, weights/ and, if any were, dropped.csv; one box is in memory at a time.
 
     Everything is checked before the first box is read: files, picks, tomogram names, spacings, tilt ranges.
-    The folder appears when all of it is written; what a killed call began is removed by the next.
+    The folder appears when all of it is written. Where a call was killed, the next with the same request goes on after
+    the boxes that were written.
 
     Raises
     ------
@@ -148,17 +150,19 @@ def extract_subtomograms(
     star = request.out / "particles.star"
     n_done, n_total = 0, sum(len(rows) for _, rows in used)
     declare(plan_of_boxes(request.out, len(used), n_total, request.box_size, request.binning))
-    with new_folder(request.out) as folder:
+    with new_folder(request.out, _key(request)) as folder:
+        keep_command(folder)
         weights = _write_weights(folder, request, ranges, spacing)
         for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
             stem = tomogram_stem(path.name)
             for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
                 name = f"subtomograms/{folders[path.name]}/{folders[path.name]}_{number:06d}.mrc"
-                voxels, why = cut_box(tomogram, place, request)
-                if voxels is None:
+                voxels, why = (None, "") if (folder / name).exists() else cut_box(tomogram, place, request)
+                if why:
                     dropped.append(Dropped(int(picks.rows[pick]), stem, place, why))
                 else:
-                    write_volume(folder / name, Volume(voxels, spacing))
+                    if voxels is not None:
+                        write_volume(folder / name, Volume(voxels, spacing))
                     extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
                 n_done += 1
                 on_particle(n_done, n_total)
@@ -178,6 +182,10 @@ def extract_subtomograms(
     for particle in extracted:
         counts[particle.tomogram] += 1
     return Extraction(star, picks, spacing, counts, dropped, len(picks) - n_total, bool(weights))
+
+
+def _key(request: ExtractRequest) -> str:
+    return key_of(replace(request, out=Path()), [stamp(path) for path in (request.picks, *request.tomograms)])
 
 
 def cut_box(

@@ -2,7 +2,7 @@
 
 from cryodc.templates.decoder import FoundPairs, codes_of_templates, conformation_axes, found_pairs
 from cryodc.templates.match import BOX, spectra_of
-from cryodc.templates.run import add_template_code, load_template_decoder, with_templates_of
+from cryodc.templates.run import add_template_code, forget_steps, load_template_decoder, with_templates_of
 from cryodc.templates.shapes import shape_points
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "add_template_code",
     "codes_of_templates",
     "conformation_axes",
+    "forget_steps",
     "found_pairs",
     "load_template_decoder",
     "shape_points",

@@ -8,6 +8,8 @@ from another.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from cryodc.fourier import volume_from_ball
 from cryodc.states import PosedBatch, average_of, fit_axes, measure
 from cryodc.templates.group_poses import Matched, group_poses, register_group
 from cryodc.templates.match import BOX, at_template_box, sphere
+from cryodc.unfinished import DoneSteps, on_device
 from cryodc.volumes import Volume
 
 N_PLACE = 12
@@ -118,6 +121,7 @@ def place_particles(
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
+    done: DoneSteps | None = None,
 ) -> GroupedPoses:
     """Pose and conformation of every particle, and the groups in which these are defined.
 
@@ -134,6 +138,8 @@ def place_particles(
         there is nothing but noise are 0 for all.
     seed
         Of groups, searches and starts.
+    done
+        Groups that are done.
     """
     features = content_features(points)
     mixture = choose_mixture(features, seed, in_units=True)[0]
@@ -145,26 +151,41 @@ def place_particles(
     groups: list[TemplateGroups] = []
     averages: list[Tensor] = []
     starts: list[int] = []
-    first: Volume | None = None
     sizes = np.bincount(labels)
     order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
-    for label in order:
-        members = np.flatnonzero(labels == label)
-        group_of[members] = len(groups)
-        rows = torch.from_numpy(members).to(best.device)
+
+    def place_group(rows: Tensor) -> None:
         starts.append(int(torch.bincount(best[rows]).argmax()))
         pose, reference = group_poses(matched, rows, starts[-1], generator)
         averages.append(reference.maps)
-        average = Volume(reference.maps[0].mean(dim=0).cpu().numpy(), 1.0)
-        first = first or average
+        first, average = (Volume(maps[0].mean(dim=0).cpu().numpy(), 1.0) for maps in (averages[0], averages[-1]))
         turn, move = register_group(average, first, matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
         axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
             sampled = torch.isin(rows, matched.rows)
             found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
-        parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
+        parts = points[rows.cpu().numpy()].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
         groups.append(TemplateGroups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+
+    def save() -> dict[str, Any]:
+        known = {"found": found, "groups": groups, "averages": averages, "starts": starts}
+        return known | {"generator": generator.get_state()}
+
+    def load(state: dict[str, Any]) -> None:
+        generator.set_state(state["generator"])
+        found[:], averages[:], starts[:] = (
+            state["found"].to(found),
+            on_device(state["averages"], best.device),
+            state["starts"],
+        )
+        groups[:] = [TemplateGroups(**{name: part.numpy() for name, part in one.items()}) for one in state["groups"]]
+
+    steps = (done or DoneSteps()).sequence("placed", save, load)
+    for number, label in enumerate(order):
+        members = np.flatnonzero(labels == label)
+        group_of[members] = number
+        steps.do(f"group {number + 1}", partial(place_group, torch.from_numpy(members).to(best.device)))
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(TemplateGroups)]
     joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))

@@ -1,7 +1,7 @@
 """What a run learned of its particles, kept: other particles get the codes that they would have had among them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,14 @@ from torch import Tensor
 from cryodc.alignment import PoseSet, References, balanced_halves
 from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
-from cryodc.io import atomic_path
 from cryodc.templates.group_poses import poses_on_average
 from cryodc.templates.groups import N_PLACE, GroupRule, TemplateGroups, place_code, rotations_of
 from cryodc.templates.match import BOX, Search, match_references
 from cryodc.templates.shapes import particle_moments
 from cryodc.templates.spread import JointAxes
 from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
+from cryodc.unfinished import load_state, plain, save_state
 
-_VERSION = 2
 _N_SEARCHES = 3
 
 
@@ -139,33 +138,31 @@ class Matcher:
         return found
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses and arrays as dictionaries and tensors, which a file keeps without naming code."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    return value.cpu() if isinstance(value, Tensor) else value
+@dataclass(frozen=True)
+class TemplateCode:
+    """The codes of every particle that are made of templates, and the templates.
 
+    Parameters
+    ----------
+    points
+        ``(n, k)``: scores less what the missing wedge does to them, and moments, on axes in which 1 is the spread of
+        particles of one kind.
+    placed
+        ``(n, p)``: how each particle lies on the templates and differs from those like it,
+        :func:`cryodc.templates.groups.place_particles`.
+    groups
+        The groups in which ``placed`` is defined.
+    templates
+        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
+    matcher
+        Makes the codes of other particles.
+    """
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"version": _VERSION, **plain(state)}, file)
-
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """A state as :func:`save_state` wrote it; None where there is none, or it is damaged or of another version."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged archive raises is up to torch, pickle and zipfile.
-    except Exception:
-        return None
-    return state if isinstance(state, dict) and state.get("version") == _VERSION else None
+    points: Float[NDArray[np.float32], "n k"]
+    placed: Float[NDArray[np.float32], "n p"]
+    groups: TemplateGroups
+    templates: Float[NDArray[np.float32], "t d h w"]
+    matcher: Matcher
 
 
 def correction_of(state: dict[str, Any]) -> WedgeCorrection:

@@ -15,7 +15,7 @@ from cryodc.models import TrainConfig
 from cryodc.particles import holds_images, read_image_particles, read_images, read_particles
 from cryodc.runs import RunFolder, load_codes, open_run_dataset, save_codes, save_config, writing
 from cryodc.star import read_star, write_star
-from cryodc.templates import add_template_code, found_pairs, load_template_decoder
+from cryodc.templates import add_template_code, forget_steps, found_pairs, load_template_decoder
 from cryodc.training.description import describe_pack, describe_run
 from cryodc.training.encode import encode_particles
 from cryodc.training.loop import Listener, train
@@ -207,6 +207,9 @@ def fit_run(
         codes = replace(of_network, **made)
         if team.leads:
             save_codes(run, codes)
+    if team.leads:
+        # Not before: where training is stopped in the network, templates have not to be learned again.
+        forget_steps(run)
     wait_for_all(team)
     return codes or load_codes(run)
 

@@ -15,6 +15,7 @@ from tests.dataset.packs import everything
 TWO_PROCESSES = """
 import json
 import sys
+import time
 from pathlib import Path
 import torch
 from cryodc.device import join_team
@@ -24,6 +25,8 @@ from cryodc.training import Listener
 star, out = map(Path, sys.argv[1:])
 packed = []
 with join_team(torch.device("cpu")) as team:
+    time.sleep(3 * team.rank)
+    prepare_run(TrainRequest(star, out / "late", packed=False), team)
     listener = Listener(on_pack=lambda n_particles, n_total: packed.append(n_particles))
     dataset = prepare_run(TrainRequest(star, out / "run"), team, listener).dataset
     total = float(dataset.batch(torch.arange(len(dataset)))[0].abs().sum())
@@ -36,51 +39,31 @@ with join_team(torch.device("cpu")) as team:
 """
 
 
-def test_of_two_processes_one_packs_and_both_hear_of_an_error(
-    star: Path, particles: ParticleSet, tmp_path: Path
-) -> None:
-    script = tmp_path / "both.py"
+@pytest.fixture(scope="module")
+def prepared(star: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left: of a run that the second came to late, and of one with a pack."""
+    out = tmp_path_factory.mktemp("both")
+    script = out / "both.py"
     script.write_text(TWO_PROCESSES)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     finished = subprocess.run(
-        [*torchrun, str(star), str(tmp_path)],
+        [*torchrun, str(star), str(out)],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert finished.returncode == 0, finished.stderr[-2000:]
-    ranks = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1)]
+    return out
+
+
+def test_of_two_processes_one_packs_and_both_hear_of_an_error(particles: ParticleSet, prepared: Path) -> None:
+    ranks = [json.loads((prepared / f"rank{rank}").read_text()) for rank in (0, 1)]
     expected = float(everything(load_dataset(particles))[0].abs().sum())
     assert [total for total, _, _ in ranks] == [pytest.approx(expected)] * 2
     assert [n_packed for _, n_packed, _ in ranks] == [len(particles), 0]
     assert all("another invert" in refused for _, _, refused in ranks)
 
 
-LATE_PROCESS = """
-import sys
-import time
-from pathlib import Path
-import torch
-from cryodc.device import join_team
-from cryodc.training import TrainRequest, prepare_run
-star, out = map(Path, sys.argv[1:])
-with join_team(torch.device("cpu")) as team:
-    time.sleep(3 * team.rank)
-    prepare_run(TrainRequest(star, out / "run", packed=False), team)
-"""
-
-
-def test_a_process_that_comes_late_does_not_take_its_own_run_for_another(star: Path, tmp_path: Path) -> None:
-    script = tmp_path / "late.py"
-    script.write_text(LATE_PROCESS)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    finished = subprocess.run(
-        [*torchrun, str(star), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert (tmp_path / "run" / "config.yaml").exists()
+def test_a_process_that_comes_late_does_not_take_its_own_run_for_another(prepared: Path) -> None:
+    assert (prepared / "late" / "config.yaml").exists()

@@ -15,10 +15,10 @@ from cryodc.errors import InputError
 from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulationConfig, demo_phantoms, simulate_particles
-from cryodc.templates import add_template_code, with_templates_of
+from cryodc.templates import add_template_code, forget_steps, with_templates_of
 from cryodc.templates.groups import N_PLACE
 from cryodc.templates.learn import learn_templates
-from tests.kills import Killed
+from tests.kills import Killed, at_every_operation, hidden
 from tests.simulated import as_dataset
 from tests.templates.small import CPU, codes_of, make_small
 
@@ -39,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
 
 
-STAGES = ("1 of 3", "averaged anew", "placing all")
+STAGES = ("2 of 3", "averaged anew", "placing all", "one group placed")
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +48,20 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Subtom
     dataset, _ = phantoms(50, 1)
     run = RunFolder(tmp_path_factory.mktemp("matcher") / "run")
 
-    def keep(said: str) -> None:
-        for text in STAGES:
-            left = run.path.with_name(text)
-            if text in said and (run.templates / "learning.pt").exists():
-                shutil.copyfile(run.templates / "learning.pt", left)
+    def copy(stage: str) -> None:
+        if not run.path.with_name(stage).exists():
+            shutil.copytree(run.templates, run.path.with_name(stage))
 
-    with pytest.MonkeyPatch.context() as patch:
+    def keep(said: str) -> None:
+        for stage in STAGES:
+            if stage in said:
+                copy(stage)
+
+    def look() -> None:
+        if any(run.templates.glob(".learning.*/placed.pt")):
+            copy("one group placed")
+
+    with pytest.MonkeyPatch.context() as patch, at_every_operation(run.path, look):
         make_small(patch)
         codes = add_template_code(run, dataset, codes_of(dataset.names, None), CONFIG, 2, CPU, keep)
     return run, dataset, codes
@@ -100,23 +107,41 @@ def test_a_damaged_matcher_is_one_error(learned: tuple[RunFolder, SubtomogramDat
         with_templates_of(other, dataset, codes_of(dataset.names, None), 0, CPU)
 
 
-@pytest.mark.parametrize("text", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "first"),
+    [
+        ("2 of 3", "template 2 of 3"),
+        ("averaged anew", "templates averaged anew"),
+        ("placing all", "placing all particles"),
+        ("one group placed", "placing all particles"),
+    ],
+)
 def test_learning_goes_on_after_a_kill_to_the_same_codes(
-    text: str, learned: tuple[RunFolder, SubtomogramDataset, Codes], tmp_path: Path
+    stage: str, first: str, learned: tuple[RunFolder, SubtomogramDataset, Codes], tmp_path: Path
 ) -> None:
     run, dataset, codes = learned
-    kept, told = tmp_path / "learning.pt", []
-    # Nothing is written before the first stage ends: learning begins anew, and is the same.
-    assert run.path.with_name(text).exists() == (text != "1 of 3")
-    if text != "1 of 3":
-        shutil.copyfile(run.path.with_name(text), kept)
-    found = learn_templates(dataset, CONFIG, seed=2, progress=told.append, kept=kept)
+    templates, told = Path(shutil.copytree(run.path.with_name(stage), tmp_path / "templates")), []
+    found = learn_templates(dataset, CONFIG, seed=2, progress=told.append, kept=templates / "learning.pt")
     assert found is not None
     np.testing.assert_array_equal(found.points, codes.content_points)
     np.testing.assert_array_equal(found.placed, codes.template_pose)
     # Of what was done before, nothing is done again.
-    assert ("matching random shapes" in told) == (text == "1 of 3")
-    assert any("averaged anew" in said for said in told) == (text in ("1 of 3", "averaged anew"))
+    begun = [said for said in told if "done before" not in said and "going on" not in said]
+    assert first in begun[0]
+    assert len(begun) < len(told)
+    assert ("going on after group 1" in told) == (stage == "one group placed")
+
+
+def test_what_learning_had_come_to_goes_when_codes_are_written(
+    learned: tuple[RunFolder, SubtomogramDataset, Codes], tmp_path: Path
+) -> None:
+    run, _, _ = learned
+    other = RunFolder(tmp_path / "run")
+    shutil.copytree(run.templates, other.templates)
+    assert hidden(other.path) != []
+    forget_steps(other)
+    assert hidden(other.path) == []
+    assert (other.templates / "learning.pt").exists()
 
 
 def test_another_seed_begins_anew(learned: tuple[RunFolder, SubtomogramDataset, Codes], tmp_path: Path) -> None:

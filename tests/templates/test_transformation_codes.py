@@ -18,8 +18,9 @@ from cryodc.templates import BOX, codes_of_templates, conformation_axes, learn, 
 from cryodc.templates.decoder import TemplateDecoder
 from cryodc.templates.group_poses import register_group
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code
-from cryodc.templates.learn import TemplateCode, learn_templates
+from cryodc.templates.learn import learn_templates
 from cryodc.templates.match import sphere
+from cryodc.templates.matcher import TemplateCode
 from cryodc.volumes import Volume
 from tests.simulated import as_dataset
 from tests.templates.small import random_codes

@@ -14,7 +14,7 @@ from cryodc.particles import read_particles
 from cryodc.runs import RunFolder, run_status
 from cryodc.simulation import SimulationConfig, phantom, simulate_particles
 from cryodc.training import EncodeRequest, encode_new
-from cryodc.training.new_poses import ReadyAverage, poses_on_averages
+from cryodc.training.new.poses import ReadyAverage, poses_on_averages
 from tests.simulated import as_dataset
 
 CPU = torch.device("cpu")

@@ -16,9 +16,8 @@ from cryodc.generate import load_decoding, load_encoded
 from cryodc.runs import RunFolder, load_codes, load_config, run_status
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
-from cryodc.templates.groups import N_PLACE, TemplateGroups
-from cryodc.templates.learn import TemplateCode
-from cryodc.templates.matcher import Matcher
+from cryodc.templates.groups import N_PLACE, GroupRule, TemplateGroups
+from cryodc.templates.matcher import Matcher, TemplateCode
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
 _N = 20
@@ -52,7 +51,21 @@ def some_templates() -> TemplateCode:
         np.zeros((1, 3), np.float32),
     )
     references = References(torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 9))
-    matcher = Matcher(references, NoiseModel(torch.ones(9)), 6.0, [], np.zeros(1), np.eye(1), None, None, groups)
+    matcher = Matcher(
+        references,
+        NoiseModel(torch.ones(9)),
+        6.0,
+        [],
+        np.zeros(1),
+        np.eye(1),
+        None,
+        None,
+        Search(torch.eye(3)[None], torch.zeros(1, 3)),
+        GroupRule(np.zeros((1, 1)), np.zeros(1), torch.zeros(1, 2, 16, 16, 16), np.zeros(1, dtype=np.int64)),
+        tuple(str(number) for number in range(_N)),
+        np.ones(_N, dtype=np.int64),
+        groups,
+    )
     return TemplateCode(np.ones((_N, 1), np.float32), np.ones((_N, N_PLACE), np.float32), groups, maps, matcher)
 
 

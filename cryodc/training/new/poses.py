@@ -16,7 +16,8 @@ from cryodc.io import read_array, read_volume
 from cryodc.particles import Poses
 from cryodc.runs import FSC_COLUMNS, RunFolder, read_table, require, require_averages
 
-_STEPS_DEGREES = (16.0, 14.0, 12.0)
+_SEARCHES = ((16.0, START_SHELLS), (14.0, 9.0))
+"""Searches of all rotations: degrees apart, and shells that are looked at. Beyond them poses are only refined."""
 _REACH_VOXELS, _SPACED_VOXELS = 2.6, 1.5
 _FINEST = 0.8
 
@@ -104,7 +105,7 @@ def join_poses(parts: list[Poses]) -> Poses | None:
 def _align(
     dataset: SubtomogramDataset, rows: Int[Tensor, " b"], average: ReadyAverage, seed: int, device: torch.device
 ) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
-    """Rotations, and origins in voxels: searches of all rotations that see more shells each time, then refinement."""
+    """Rotations, and origins in voxels: searches of all rotations that see few shells, then refinement."""
     stack = shrink(dataset.gather(rows).to(device))
     box, every = stack.box_size, torch.arange(len(rows), device=device)
     reference = fourier_crop(average.volume[None], box)[0].to(device)
@@ -113,10 +114,12 @@ def _align(
     particles = ClassSpectra(stack.masked(soft_sphere(box, 0.375 * box, 3.0, device)), finest)
     generator, lattice = torch.Generator().manual_seed(seed), shift_lattice(_REACH_VOXELS, _SPACED_VOXELS, device)
     pose = None
-    for step, radius in zip(_STEPS_DEGREES, np.linspace(START_SHELLS, last, len(_STEPS_DEGREES)).tolist(), strict=True):
+    for step, shells in _SEARCHES:
+        radius = min(shells, last)
         seen = low_pass(reference, radius - 1.0, 1.0)
         pose = particles.search(every, seen, radius, step, lattice, generator, pose)
         particles.estimate_noise(every, reference, pose)
     assert pose is not None
-    pose = particles.refine(every, reference, last, pose)
+    for shells in (0.5 * (radius + last), last):
+        pose = particles.refine(every, reference, shells, pose)
     return pose.rotations, pose.shifts * (dataset.box_size / box)

@@ -52,7 +52,7 @@ from cryodc.star import StarDocument, read_star
 from cryodc.templates import with_templates_of
 from cryodc.training.checkpoint import load_model
 from cryodc.training.encode import encode_particles
-from cryodc.training.new_poses import ReadyAverage, join_poses, poses_on_averages, ready_averages
+from cryodc.training.new.poses import ReadyAverage, join_poses, poses_on_averages, ready_averages
 
 _AT_ONCE = 2048
 _SAME_SPACING = 0.01
