@@ -35,7 +35,6 @@ _REMOVED: dict[str, Overrides] = {
     "joint layers": {"model": {"joint_units": 0}},
     "found content": {"loss": {"found_content": False}},
     "found poses": {"loss": {"found_poses": False}},
-    "found averages": {"loss": {"found_averages": False}},
     "found pairs": {"loss": {"found_content": False, "found_poses": False, "found_averages": False}},
     "noise of decoded volumes": {"loss": {"decoded_noise": False}},
     "rotation": {"views": {"rotation": "none"}},

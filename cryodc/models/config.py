@@ -210,7 +210,7 @@ class LossConfig(BaseModel, extra="forbid", frozen=True):
     contrast_apart: bool = False
     found_content: bool = True
     found_poses: bool = True
-    found_averages: bool = True
+    found_averages: bool = False
     decoded_noise: bool = True
 
 

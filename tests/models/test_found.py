@@ -76,7 +76,9 @@ def test_codes_that_turn_with_particles_are_found_poses() -> None:
 def test_decoder_is_taught_the_average_as_the_view_lies() -> None:
     """A particle without noise is its group's average in its pose, and so is each view of it."""
     generator = torch.Generator().manual_seed(2)
-    config = preset_config("default", BOX, {"model": {"width": 8, "max_channels": 16}})
+    config = preset_config(
+        "default", BOX, {"model": {"width": 8, "max_channels": 16}, "loss": {"found_averages": True}}
+    )
     mask = mask_of_views(ViewConfig(), BOX)
     grid = torch.stack(torch.meshgrid(*[torch.arange(BOX) - BOX // 2] * 3, indexing="ij"), dim=-1).float()
     average = sum(torch.exp(-(grid - torch.tensor(at)).square().sum(-1) / 4) for at in ((2.0, 0, 3), (-3, 2, 0)))
