@@ -1,0 +1,10 @@
+"""A microscope without faults."""
+
+from cryodc.simulation import (
+    phantom,
+)
+
+N, SPACING = 32, 10.0
+
+
+BARREL = {"barrel": phantom("barrel")}
