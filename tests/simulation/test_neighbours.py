@@ -25,7 +25,7 @@ from cryodc.simulation.tilt_images import (
     project,
     project_scene,
 )
-from tests.simulation.perfect import BARREL, SPACING, N
+from tests.simulation.barrel import BARREL, SPACING, N
 
 
 def test_neighbours_keep_their_distance_and_come_in_the_number_asked_for() -> None:

@@ -43,7 +43,7 @@ from cryodc.simulation.tilt_images import (
     tilt_optics,
     tilt_projections,
 )
-from tests.simulation.perfect import BARREL, SPACING, N
+from tests.simulation.barrel import BARREL, SPACING, N
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
