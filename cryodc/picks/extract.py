@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryodc.dry_run import declare
 from cryodc.errors import InputError
-from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise, wedge_from_tilt_range
+from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise
 from cryodc.io import (
     Tomogram,
     file_names,
@@ -25,10 +25,16 @@ from cryodc.io import (
     new_folder,
     require_empty,
     tomogram_stem,
-    write_array,
     write_volume,
 )
-from cryodc.picks.extracted_files import Dropped, Extracted, plan_of_boxes, write_dropped, write_extracted
+from cryodc.picks.extracted_files import (
+    Dropped,
+    Extracted,
+    plan_of_boxes,
+    write_dropped,
+    write_extracted,
+    write_weights,
+)
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks, match_tomograms
 from cryodc.unfinished import keep_command, key_of, stamp
@@ -87,18 +93,9 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """What was extracted: the STAR, and the picks as they were read.
 
-    Parameters
-    ----------
-    star, has_weights
-        The STAR, and whether weights were written beside it.
-    picks, n_extracted
-        All picks, as they were read, and how many particles each tomogram has.
-    spacing_angstrom
-        Of the subtomograms.
-    dropped, n_skipped
-        Picks that gave no particle, and how many are of tomograms that were not given.
+    ``n_extracted`` counts the particles of each tomogram, ``n_skipped`` the picks of tomograms that were not given.
     """
 
     star: Path
@@ -150,9 +147,10 @@ def extract_subtomograms(
     star = request.out / "particles.star"
     n_done, n_total = 0, sum(len(rows) for _, rows in used)
     declare(plan_of_boxes(request.out, len(used), n_total, request.box_size, request.binning))
-    with new_folder(request.out, _key(request)) as folder:
+    key = key_of(replace(request, out=Path()), [stamp(path) for path in (request.picks, *request.tomograms)])
+    with new_folder(request.out, key) as folder:
         keep_command(folder)
-        weights = _write_weights(folder, request, ranges, spacing)
+        weights = write_weights(folder, ranges.values(), request.box_size, request.tilt_axis, spacing)
         for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
             stem = tomogram_stem(path.name)
             for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
@@ -182,10 +180,6 @@ def extract_subtomograms(
     for particle in extracted:
         counts[particle.tomogram] += 1
     return Extraction(star, picks, spacing, counts, dropped, len(picks) - n_total, bool(weights))
-
-
-def _key(request: ExtractRequest) -> str:
-    return key_of(replace(request, out=Path()), [stamp(path) for path in (request.picks, *request.tomograms)])
 
 
 def cut_box(
@@ -294,14 +288,3 @@ def _tilt_ranges(request: ExtractRequest, paths: Sequence[Path]) -> dict[Path, t
             )
         ranges[path] = pair
     return ranges
-
-
-def _write_weights(
-    folder: Path, request: ExtractRequest, ranges: Mapping[Path, tuple[float, float]], spacing_angstrom: float
-) -> dict[tuple[float, float], str]:
-    files = {}
-    for pair in dict.fromkeys(ranges.values()):
-        files[pair] = f"weights/wedge{pair[0]:+g}{pair[1]:+g}.mrc"
-        weight = wedge_from_tilt_range(request.box_size, *pair, request.tilt_axis)
-        write_array(folder / files[pair], weight.numpy(), spacing_angstrom)
-    return files
