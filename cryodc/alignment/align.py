@@ -27,8 +27,9 @@ from torch import Tensor
 from cryodc.alignment.ab_initio import random_start
 from cryodc.alignment.halves import Half, balanced_halves, join_halves, turn_onto_axes
 from cryodc.alignment.register import register_map
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import ParticleStack, agreeing_shells, low_pass, shift_lattice, soft_sphere
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
+from cryodc.fourier import Particles, agreeing_shells, low_pass, shift_lattice, soft_sphere
 from cryodc.volumes import Volume
 
 START_SHELLS = 5.0
@@ -91,7 +92,7 @@ def most_start_shells(box_size: int) -> int:
 
 @torch.no_grad()
 def align_class(
-    stack: ParticleStack,
+    stack: Particles,
     *,
     seed: int = 0,
     n_starts: int = 4,

@@ -107,6 +107,8 @@ def _classify(run: RunFolder, inputs: AverageInputs, progress: Tell | None) -> F
         junk=request.junk,
         start_shells=inputs.start_shells,
         device=inputs.device,
+        memory_bytes=inputs.memory_bytes,
+        most=request.most_sorted,
         points=content_features(load_codes(run).content_points),
         progress=_prefixed(progress, "classification"),
     )
@@ -139,7 +141,7 @@ def _average_class(
     request, spacing, use_star = inputs.request, inputs.spacing_angstrom, inputs.use_star
     rows, number = np.flatnonzero(classes.labels == label), label + 1
     tell = _prefixed(progress, f"{len(rows)} particles")
-    stack = inputs.dataset.gather(torch.from_numpy(rows)).to(inputs.device)
+    stack = inputs.dataset.stored(torch.from_numpy(rows), inputs.memory_bytes, inputs.device)
     mask = mask_of(number, inputs.masks)
     mask = None if mask is None else mask.to(inputs.device)
     symmetry = symmetry_of(number, request.symmetries)

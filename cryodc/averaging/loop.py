@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.clustering import fit_mixture
-from cryodc.fourier import ParticleStack, soft_sphere
+from cryodc.fourier import Particles, soft_sphere
 
 SEARCH_SHELLS = 7.0
 """Shells that poses are searched in, unless asked otherwise."""
@@ -47,7 +47,7 @@ def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
     return [part for part in parts if len(part) >= 2 * FEWEST]
 
 
-def class_spectra(stack: ParticleStack) -> ClassSpectra:
+def class_spectra(stack: Particles) -> ClassSpectra:
     """The masked particles up to the finest shell, from which scores are computed."""
     box = stack.box_size
     sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
@@ -69,7 +69,7 @@ class ClassLoop:
 
     def __init__(
         self,
-        stack: ParticleStack,
+        stack: Particles,
         clusters: Tensor,
         half_sets: Tensor,
         seed: int,

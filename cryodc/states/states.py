@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
 from cryodc.alignment import balanced_halves
-from cryodc.device import choose_device
+from cryodc.device import choose_device, memory_budget
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
@@ -33,6 +33,7 @@ from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
 from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
+from cryodc.states.storage import Storage
 from cryodc.volumes import Volume
 
 STATE_LABEL = "cdcState"
@@ -51,6 +52,7 @@ def find_states(
     seed: int = 0,
     device: str = "auto",
     n_starts: int = 4,
+    memory_bytes: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conformations:
     """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
@@ -73,6 +75,9 @@ def find_states(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     n_starts
         Starts of each fit.
+    memory_bytes
+        How much may be held of particles, by default half of what is free; what is more is kept in a file in the run
+        folder until the end. The result is the same.
     progress
         Called with a line about each step.
 
@@ -98,7 +103,8 @@ def find_states(
         n_moved = 0
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)
-        measured, average = measure(members.batches, inside, members.shells)
+        held = memory_budget(where) if memory_bytes is None else memory_bytes
+        measured, average = measure(members.batches, inside, members.shells, Storage(n, held, run.path))
         if relax != "C1":
             measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
             members = replace(members, rotations=members.rotations @ mates)
@@ -166,7 +172,7 @@ def _write_states(folder: Path, members: PosedParticles, found: Conformations) -
         if len(mine) > 1 and len(set(halves.tolist())) < 2:
             halves = balanced_halves(len(mine), 0)
         here = torch.from_numpy(mine).to(members.rotations.device)
-        stack = members.dataset.gather(torch.from_numpy(members.rows[mine])).to(members.rotations.device)
+        stack = members.dataset.stored(torch.from_numpy(members.rows[mine]), device=members.rotations.device)
         maps = average_particles(stack, members.rotations[here], members.origins_voxels[here], halves)
         name = f"state{state + 1:02d}.mrc"
         write_volume(folder / name, _volume(maps.average, members))

@@ -109,7 +109,7 @@ class Fitter:
             Maps to start from.
         """
         if n_states == 1:
-            model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
+            model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.device))
             return model, 0.0
         coordinates = axes.posterior(particles)[0].double().cpu().numpy()
         fits = [fit_states(particles, model.posterior(particles)[0]) for model in known]
@@ -118,7 +118,7 @@ class Fitter:
             distinct = len(np.unique(used, axis=0))
             means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + start).fit(used)
             hard = torch.nn.functional.one_hot(torch.from_numpy(means.labels_).long(), n_states).float()
-            fits.append(fit_states(particles, hard.to(particles.power.device)))
+            fits.append(fit_states(particles, hard.to(particles.device)))
         return max(fits, key=lambda fit: fit[1])
 
 
