@@ -1,10 +1,15 @@
 """Results do not depend on how much of the particles may be held in memory, and no more is read at once than stated."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from cryodc_cli.learn.average import average as average_command
+from cryodc_cli.learn.states import states as states_command
 from torch import Tensor
 
 from cryodc.alignment import ClassSpectra, align_class, balanced_halves
@@ -115,3 +120,27 @@ def test_mean_weight_is_over_distinct_weights_in_use(stack: ParticleStack) -> No
     used = stack.weights[[0, 1, 2, 17, 4]].flatten(1)[:, ball.index]
     torch.testing.assert_close(squared, ball.shell_mean(used.square().mean(dim=0)))
     torch.testing.assert_close(seen, ball.shell_mean((used > 0.1).float().mean(dim=0)))
+
+
+@pytest.mark.parametrize("given", ["8", "8X", "-1G", "G", "1,5G", "nanG"])
+def test_a_memory_that_is_no_size_is_refused(given: str, tmp_path: Path) -> None:
+    for command, options in ((average_command, []), (states_command, ["--class", "1"])):
+        done = CliRunner().invoke(command, [str(tmp_path), *options, "--memory", given])
+        assert done.exit_code == 2
+        assert "M, G or T" in done.output
+
+
+def test_a_run_has_the_same_averages_with_hardly_any_memory(small_run: Path, tmp_path: Path) -> None:
+    written = []
+    for name, memory in (("much", "1G"), ("little", "0.5K")):
+        run = tmp_path / name
+        shutil.copytree(small_run, run)
+        options = ["--ignore-poses", "--no-classify", "--starts", "1", "--memory", memory]
+        done = CliRunner().invoke(average_command, [str(run), *options], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        written.append(run / "averages")
+    for file in ("class001.mrc", "class002_half1.mrc", "fsc.csv"):
+        much, little = ((folder / file).read_bytes() for folder in written)
+        # The header of an MRC says when it was written.
+        start = 1024 if file.endswith(".mrc") else 0
+        assert much[start:] == little[start:]
