@@ -69,6 +69,14 @@ def test_troubleshooting_lists_the_messages_of_the_code_as_they_are() -> None:
     assert written == troubleshooting.page(written), "run: python docs/site/troubleshooting.py"
 
 
+def test_every_message_says_what_was_expected_or_what_to_do() -> None:
+    troubleshooting = script("troubleshooting")
+    files = [*ROOT.glob("cryodc/**/*.py"), *ROOT.glob("cli/**/*.py")]
+    rows = [row for file in files for row in troubleshooting.messages(file)]
+    assert len(rows) > 250
+    assert [problem for problem, expected, remedy in rows if not (expected or remedy) and problem.strip("… ")] == []
+
+
 def test_a_message_that_a_user_sees_stands_on_the_page(tmp_path: Path) -> None:
     from cryodc.io import read_volume
 

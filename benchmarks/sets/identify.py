@@ -2,7 +2,8 @@
 
 python -m benchmarks.sets.identify --data PATH
 
-The library is all of PATH/maps and PATH/structures. Averages are made in true poses, of 100 particles at SNR 0.05.
+The library is all of PATH/maps and PATH/structures. Averages are of 100 particles at SNR 0.05, in true poses or, with
+``--found``, in poses found from nothing as ``cryodc average`` finds them.
 Each protein is looked for twice: in the whole library, and in what is left without it and its relatives, with the
 decoys that were made of what is left. Prints one JSON line for each. Thresholds were chosen on ``--proteins`` CHOSEN.
 """
@@ -18,13 +19,14 @@ import numpy as np
 import torch
 
 from benchmarks.command import positive, run
-from cryodc.alignment import balanced_halves
+from cryodc.alignment import align_class, balanced_halves
+from cryodc.averaging import AverageRequest
 from cryodc.dataset import load_dataset
 from cryodc.fourier import ParticleStack, agreeing_shells, standardise
 from cryodc.identify import Known, Match, class_map, comparison_box, make_decoys, match, rank, read_library
 from cryodc.maps import HalfMaps, average_particles
 from cryodc.particles import read_particles
-from cryodc.simulation import SimulationConfig, choose_proteins, simulate_particles
+from cryodc.simulation import SimulatedParticles, SimulationConfig, choose_proteins, simulate_particles
 
 CHOSEN = ("3j9i", "4v4r", "1qvr")
 REPORTED = ("4cr2", "1bxn", "3cf3", "1f4a", "2uv8", "6xcm", "1kx5", "ribosomes")
@@ -51,13 +53,15 @@ def main() -> None:
     parser.add_argument("--proteins", nargs="+", default=REPORTED, choices=(*CHOSEN, *REPORTED))
     parser.add_argument("--particles", type=positive, default=100)
     parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--found", action="store_true", help="find the poses of simulated particles from nothing")
     options = parser.parse_args()
     for name in options.proteins:
         began = time.process_time()
         if name == "ribosomes":
             maps, spacing = real_average(options.data / "real/ribosome70s"), 12.0
         else:
-            maps, spacing = simulated_average(options.data, name, options.particles, options.seed), SPACING
+            particles = simulated(options.data, name, options.particles, options.seed)
+            maps, spacing = simulated_average(particles, options.seed, options.found), SPACING
         box = comparison_box(maps.average.shape[-1], agreeing_shells(maps.fsc))
         shown = class_map(maps.average, maps.mask, maps.coverage.volume, maps.fsc, spacing, box)
         with tempfile.TemporaryDirectory() as folder:
@@ -105,15 +109,25 @@ def linked(data: Path, folder: Path) -> Path:
     return folder
 
 
-def simulated_average(data: Path, name: str, n_particles: int, seed: int) -> HalfMaps:
-    """Of particles in their true poses."""
+def simulated(data: Path, name: str, n_particles: int, seed: int) -> SimulatedParticles:
+    """Particles of one protein."""
     maps = [path for path in (data / "maps").iterdir() if path.name == f"{name}.mrc.gz"]
     structures = [] if maps else [next((data / "structures").rglob(f"{name}.pdb.gz"))]
     config = SimulationConfig(n_per_map=n_particles, snr=0.05, box_size=BOX, spacing_angstrom=SPACING, seed=seed)
-    particles = simulate_particles(choose_proteins([], maps, structures), config)
+    return simulate_particles(choose_proteins([], maps, structures), config)
+
+
+def simulated_average(particles: SimulatedParticles, seed: int, found: bool) -> HalfMaps:
+    """Of particles in their true poses, or in those found from nothing."""
     stack = ParticleStack(standardise(particles.volumes), particles.weights, particles.weight_index)
-    poses = particles.truth.poses
-    return averaged(stack, poses.rotations, poses.origins_angstrom / SPACING)
+    if found:
+        aligned = align_class(stack, seed=seed, n_starts=AverageRequest().n_starts)
+        if not aligned.aligned:
+            print(f"# not aligned: evidence {aligned.evidence:.2f}", flush=True)
+        poses = aligned.rotations, aligned.origins_voxels
+        return average_particles(stack, *poses, aligned.half_sets, aligned.independent)
+    true = particles.truth.poses
+    return averaged(stack, true.rotations, true.origins_angstrom / SPACING)
 
 
 def real_average(folder: Path) -> HalfMaps:

@@ -160,7 +160,7 @@ def _most(text: str) -> int | None:
 def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
     """``("D2", "1:D7")`` as point groups by class number; None stands for all others."""
     from cryodc.errors import InputError
-    from cryodc.geometry import symmetry_rotations
+    from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 
     found: dict[int | None, str] = {}
     for text in given:
@@ -170,7 +170,9 @@ def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:
         try:
             symmetry_rotations(group)
         except ValueError as error:
-            raise InputError(f"--symmetry {text}: {error}") from error
+            raise InputError(
+                f"--symmetry {text}: {error}", expected=POINT_GROUPS, remedy="give GROUP, or CLASS:GROUP such as 2:D7"
+            ) from error
         found[int(number) if colon else None] = group.strip().upper()
     return found
 

@@ -104,7 +104,13 @@ def image_dataset(
     bad = ~torch.isfinite(flat).all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))
     if bad.any():
         first = given[int(bad.nonzero()[0, 0])]
-        raise InputError("an image is constant, or holds values that are not finite", file=source, found=first)
+        raise InputError(
+            "an image is constant, or holds values that are not finite",
+            file=source,
+            expected="finite values that differ",
+            found=first,
+            remedy="leave this image out, or write it anew",
+        )
     shape = (-1, *[1] * (values.ndim - 1))
     spread = flat.std(dim=1, correction=0).reshape(shape)
     return ImageDataset(given, (values - flat.mean(dim=1).reshape(shape)) / spread, source)

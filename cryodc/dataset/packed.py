@@ -39,7 +39,12 @@ class PackedArray:
         try:
             self._file = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise InputError(f"cannot open the pack: {error.strerror}", file=self.path) from error
+            raise InputError(
+                f"cannot open the pack: {error.strerror}",
+                file=self.path,
+                expected="the file that `cryodc pack` or `cryodc train` wrote there",
+                remedy="put it back where it was and make it readable, or pack the particles again",
+            ) from error
         weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:

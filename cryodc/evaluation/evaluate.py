@@ -16,7 +16,7 @@ from cryodc.evaluation.factors import true_factors
 from cryodc.evaluation.leakage import LeakageTable, measure_leakage, run_leakage
 from cryodc.evaluation.scores import CompositionScores, PoseErrors, composition_scores, pose_errors
 from cryodc.evaluation.sources import RunSources
-from cryodc.geometry import symmetry_rotations
+from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 from cryodc.io import read_volume
 from cryodc.particles import Poses, read_particles
 from cryodc.runs import RunFolder, current_averages, load_clusters, load_codes
@@ -217,7 +217,12 @@ def _symmetries(truth: Truth, given: Mapping[str, str], truth_file: Path) -> dic
         try:
             symmetry_rotations(symmetry)
         except ValueError as error:
-            raise InputError(f"protein {protein}: {error}", file=truth_file) from error
+            raise InputError(
+                f"protein {protein}: {error}",
+                file=truth_file,
+                expected=POINT_GROUPS,
+                remedy="correct --symmetry, or the column symmetry of the truth",
+            ) from error
     return groups
 
 

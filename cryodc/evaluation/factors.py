@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.evaluation.moments import N_ORIENTATION, orientation_moments, wedge_in_reference
 from cryodc.evaluation.sources import RunSources
-from cryodc.geometry import symmetry_rotations
+from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 from cryodc.particles import Poses
 from cryodc.simulation import Truth
 
@@ -200,5 +200,7 @@ def _checked(
         try:
             symmetry_rotations(symmetry)
         except ValueError as error:
-            raise InputError(f"class {number}: {error}", file=sources.run.path) from error
+            raise InputError(
+                f"class {number}: {error}", file=sources.run.path, expected=POINT_GROUPS, remedy="correct --symmetry"
+            ) from error
     return symmetries

@@ -102,13 +102,24 @@ class RunSources:
             section, name = split_image_name(self._weight_names[self._rows[place]])
             found = ImageFinder.within([Path(folder) for folder in self._config["image_folders"]]).find(name)
             if found is None:
-                raise InputError("a weight volume is no longer there", file=self.run.particles, found=name)
+                raise InputError(
+                    "a weight volume is no longer there",
+                    file=self.run.particles,
+                    expected=f"{name} in a folder that the run was trained from",
+                    remedy="put it back where it was",
+                )
             weight = torch.from_numpy(read_weight(ImageReference(found, section), box).transfer)
         else:
             options = input_options(self._config["input"])
             tilt_range = find_by_name(options.tilt_ranges or {}, tomogram) or options.tilt_range
             if tilt_range is None:
-                raise InputError("no weight and no tilt range", file=self.run.config, found=tomogram)
+                raise InputError(
+                    "no weight and no tilt range",
+                    file=self.run.config,
+                    expected=f"rlnCtfImage in the STAR, or a tilt range of {tomogram}",
+                    found=tomogram,
+                    remedy="train again with --tilt-range or --tilt-ranges",
+                )
             weight = wedge_from_tilt_range(box, *tilt_range, options.tilt_axis)
         return missing_moments(weight).numpy()
 

@@ -2,6 +2,7 @@
 
 from cryodc.geometry.axes import FOUND_AXES, RESOLVED, find_confirmed_axes
 from cryodc.geometry.rotations import (
+    POINT_GROUPS,
     euler_from_matrices,
     geodesic_degrees,
     matrices_from_euler,
@@ -16,6 +17,7 @@ from cryodc.geometry.transforms import exponential, invert, n_rotation_parameter
 
 __all__ = [
     "FOUND_AXES",
+    "POINT_GROUPS",
     "RESOLVED",
     "asymmetric_unit",
     "euler_from_matrices",

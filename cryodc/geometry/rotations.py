@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+POINT_GROUPS = "C1…Cn, D1…Dn, T, O or I"
+"""What :func:`symmetry_rotations` takes, for messages."""
+
 
 def matrices_from_euler(angles_degrees: ArrayLike) -> NDArray[np.float64]:
     """RELION's (rot, tilt, psi) → rotation matrices acting on zyx vectors.
@@ -186,9 +189,9 @@ def symmetry_rotations(symbol: str) -> NDArray[np.float64]:
     name = symbol.strip().upper()
     if name[:1] in ("T", "O", "I"):
         if name not in ("T", "O", "I"):
-            raise ValueError(f"unknown symmetry {symbol!r}: expected C1…Cn, D1…Dn, T, O or I")
+            raise ValueError(f"unknown symmetry {symbol!r}")
     elif name[:1] not in ("C", "D") or not name[1:].isdigit() or int(name[1:]) < 1:
-        raise ValueError(f"unknown symmetry {symbol!r}: expected C1…Cn, D1…Dn, T, O or I")
+        raise ValueError(f"unknown symmetry {symbol!r}")
     # scipy's stubs list only the letters, and its axis argument does nothing for T, O and I.
     group = Rotation.create_group(name, axis="Z")  # type: ignore[arg-type]
     return np.ascontiguousarray(group.as_matrix()[:, ::-1, ::-1])

@@ -1,4 +1,4 @@
-"""Read small files whole: text, compressed text and YAML, never more of it than such a file can hold; and numbers."""
+"""Read small files whole: text, compressed text and YAML, never more than such a file can hold; and numbers."""
 
 import gzip
 import math
@@ -43,7 +43,12 @@ def read_bytes(path: Path, what: str) -> bytes:
         return _unpacked(path, content) if content[:2] == b"\x1f\x8b" else content
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot read {what}: {reason}", file=path) from error
+        raise InputError(
+            f"cannot read {what}: {reason}",
+            file=path,
+            expected="a file that can be read to its end",
+            remedy="correct its name, make it readable, or copy it here again",
+        ) from error
 
 
 def read_text(path: Path, what: str) -> str:
@@ -117,7 +122,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def number_of(text: str) -> float | None:
-    """Give the number that a text writes; None where it writes none, or none that is finite.
+    """Give the number that a text writes; None where the text is no finite number.
 
     Examples
     --------

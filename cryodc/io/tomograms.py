@@ -227,7 +227,12 @@ class Tomogram:
             cut = self._voxels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         # What a damaged chunk raises is up to its codec.
         except Exception as error:
-            raise InputError(f"the voxels cannot be read: {error}", file=self.path) from error
+            raise InputError(
+                f"the voxels cannot be read: {error}",
+                file=self.path,
+                expected="every chunk of the tomogram, whole",
+                remedy="copy or write the tomogram again",
+            ) from error
         read = np.asarray(cut, dtype=np.float32)
         inside[target] = True
         box[target] = read

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.star import StarBlock, StarDocument, group_number, read_numbers, spacing_of_old_layout
+from cryodc.star import StarBlock, StarDocument, group_number, not_positive, read_numbers, spacing_of_old_layout
 
 CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "ZYX")
 CORNER = tuple(f"rlnCoordinate{axis}" for axis in "ZYX")
@@ -274,7 +274,7 @@ def positive_number(document: StarDocument, block: StarBlock, label: str, row: i
         size = np.nan
     if not _SIZES[0] <= size <= _SIZES[1]:
         line = int(block.line_numbers[row])
-        raise InputError(f"{label} is not a positive number", file=document.source, row=line, found=text)
+        raise not_positive(label, document, line, text)
     return size
 
 
@@ -289,10 +289,5 @@ def positive_numbers(document: StarDocument, block: StarBlock, label: str) -> Fl
     sizes = read_numbers(document, block, label, block.column(label))
     bad = np.flatnonzero((sizes < _SIZES[0]) | (sizes > _SIZES[1]))
     if len(bad):
-        raise InputError(
-            f"{label} is not a positive number",
-            file=document.source,
-            row=int(block.line_numbers[bad[0]]),
-            found=f"{sizes[bad[0]]:g}",
-        )
+        raise not_positive(label, document, int(block.line_numbers[bad[0]]), f"{sizes[bad[0]]:g}")
     return np.asarray(sizes)

@@ -10,6 +10,17 @@ from cryodc.errors import InputError
 from cryodc.star import StarBlock, class_numbers, half_sets_of, numbers_of
 
 
+def no_picks(file: Path | str, row: int | None = None) -> InputError:
+    """The error for a file that holds none."""
+    return InputError(
+        "the file holds no picks",
+        file=file,
+        row=row,
+        expected="at least one pick",
+        remedy="give the file that picking, or the last round of refinement, wrote",
+    )
+
+
 def read_classes(block: StarBlock, label: str) -> tuple[Int[NDArray[np.int64], " n"] | None, tuple[str, ...]]:
     """Read the classes of a STAR, None where it has none; and, in words, what could not be read."""
     if label not in block:

@@ -30,7 +30,7 @@ from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.io import read_text
 from cryodc.particles import coordinate_frame, unwritable_names
-from cryodc.picks.columns import classes_of, read_classes, read_half_sets, tomogram_numbers
+from cryodc.picks.columns import classes_of, no_picks, read_classes, read_half_sets, tomogram_numbers
 from cryodc.picks.json_points import floats, read_copick, read_portal, zyx_of
 from cryodc.picks.motivelist import read_em_motivelist
 from cryodc.picks.picks import Picks
@@ -75,7 +75,7 @@ def read_picks(path: Path, coordinate_spacing_angstrom: float | None = None) -> 
         )
     picks = readers[ending](path)
     if not len(picks):
-        raise InputError("the file holds no picks", file=path)
+        raise no_picks(path)
     for problem in unwritable_names(path, {"the tomogram's name": picks.tomograms}, picks.rows.tolist())[:1]:
         raise problem.error
     if coordinate_spacing_angstrom is not None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cryodc.errors import InputError
 from cryodc.geometry import matrices_from_euler
 from cryodc.particles import BOX_ANGLES, CENTRED, CORNER, ORIGINS, has_coordinates, read_positions
-from cryodc.picks.columns import read_classes, read_half_sets
+from cryodc.picks.columns import no_picks, read_classes, read_half_sets
 from cryodc.picks.picks import Picks
 from cryodc.star import StarBlock, StarDocument, describe_layout, read_numbers
 
@@ -73,5 +73,5 @@ def _coordinate_block(document: StarDocument) -> StarBlock:
         )
     block = (named or found)[0]
     if not block.n_rows:
-        raise InputError("the file holds no picks", file=document.source, row=block.header_line + 1)
+        raise no_picks(document.source, block.header_line + 1)
     return block

@@ -274,5 +274,10 @@ def fingerprint(files: Iterable[Path]) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise InputError(f"cannot read: {error.strerror}", file=path) from error
+            raise InputError(
+                f"cannot read: {error.strerror}",
+                file=path,
+                expected="a file of the run",
+                remedy="make it readable; where it is gone, `cryodc status` names the command that makes it",
+            ) from error
     return digest.hexdigest()

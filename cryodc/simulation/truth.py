@@ -124,7 +124,12 @@ def read_truth(path: Path) -> Truth:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise InputError(f"cannot read the truth: {reason}", file=path) from error
+        raise InputError(
+            f"cannot read the truth: {reason}",
+            file=path,
+            expected="truth.csv, as `cryodc simulate` writes it",
+            remedy="give that file, or leave --truth out",
+        ) from error
     reader = csv.DictReader(io.StringIO(text))
     missing = [column for column in _REQUIRED if column not in (reader.fieldnames or ())]
     if missing:
@@ -141,7 +146,14 @@ def read_truth(path: Path) -> Truth:
     numbers = np.zeros((len(rows), 7))
     for i, (line, row) in enumerate(rows):
         if row["name"] in names:
-            raise InputError("a name comes twice", file=path, row=line, found=row["name"])
+            raise InputError(
+                "a name comes twice",
+                file=path,
+                row=line,
+                expected="one line for each particle",
+                found=row["name"],
+                remedy="leave one of the two lines out",
+            )
         names[row["name"]] = None
         symmetry = row.get("symmetry") or "C1"
         if symmetries.setdefault(row["protein"], symmetry) != symmetry:
@@ -155,7 +167,14 @@ def read_truth(path: Path) -> Truth:
         try:
             numbers[i] = [float(row[column]) for column in (*_ANGLES, *_SHIFTS)] + [float(row.get("state") or 0)]
         except (TypeError, ValueError) as error:
-            raise InputError("expected numbers", file=path, row=line, found=str(error)) from error
+            raise InputError(
+                "angles and shifts are not all numbers",
+                file=path,
+                row=line,
+                expected="numbers in " + ", ".join((*_ANGLES, *_SHIFTS)),
+                found=str(error),
+                remedy="simulate again, or correct the line",
+            ) from error
     proteins = tuple(symmetries)
     return Truth(
         tuple(names),

@@ -18,6 +18,7 @@ from cryodc.star.optics import (
     common_pixel_size,
     common_value,
     group_number,
+    not_positive,
     read_optics,
     spacing_of_old_layout,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "holds_image_series",
     "holds_tilt_stacks",
     "image_block",
+    "not_positive",
     "number_texts",
     "numbers_of",
     "particle_block",

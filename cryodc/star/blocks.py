@@ -181,5 +181,11 @@ def parse_blocks(source: Path, lines: list[str]) -> list[StarBlock]:
             )
     finish()
     if not blocks:
-        raise InputError("no data_ block: this is not a STAR file", file=source, found="comments only")
+        raise InputError(
+            "no data_ block: this is not a STAR file",
+            file=source,
+            expected="a line that begins with data_",
+            found="comments only",
+            remedy="give the STAR that RELION, Warp or `cryodc` wrote",
+        )
     return blocks

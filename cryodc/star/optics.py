@@ -19,7 +19,19 @@ _LARGEST_BOX = 65_536
 
 @dataclass(frozen=True)
 class OpticsGroup:
-    """One optics group that particles use; a field is None where the STAR does not say."""
+    """One optics group that particles use.
+
+    Parameters
+    ----------
+    number, name
+        rlnOpticsGroup and rlnOpticsGroupName.
+    row
+        Its line in the STAR, 1-based.
+    n_particles
+        How many particles are of it.
+    spacing_angstrom, box_size
+        Of the images; None where the STAR does not say.
+    """
 
     number: str
     name: str
@@ -177,6 +189,25 @@ def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mappi
     return float(values[0])
 
 
+def not_positive(label: str, document: StarDocument, row: int, found: str) -> InputError:
+    """The error for a size or spacing of a STAR that is none.
+
+    Parameters
+    ----------
+    label
+        Of the column.
+    document, row
+        Where it was read; ``row`` is its line in the file.
+    found
+        The text of the cell.
+    """
+    problem = f"{label} is not a positive number"
+    remedy = "write the right number there, or ask the program that wrote the STAR for it again"
+    return InputError(
+        problem, file=document.source, row=row, expected="a finite number above 0", found=found, remedy=remedy
+    )
+
+
 def _read_group(
     document: StarDocument, values: Mapping[str, str], number: str, row: int, n_particles: int
 ) -> OpticsGroup:
@@ -185,7 +216,7 @@ def _read_group(
             return None
         value = number_of(values[label])
         if value is None or value <= 0:
-            raise InputError(f"{label} is not a positive number", file=document.source, row=row, found=values[label])
+            raise not_positive(label, document, row, values[label])
         return value
 
     spacing = positive("rlnImagePixelSize")

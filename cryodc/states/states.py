@@ -23,17 +23,27 @@ from cryodc.device import choose_device, memory_budget
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
-from cryodc.geometry import symmetry_rotations
+from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
-from cryodc.runs import RunFolder, StatesSummary, fingerprint_of_averages, load_codes, require, write_summary, writing
+from cryodc.runs import (
+    RunFolder,
+    StatesSummary,
+    fingerprint_of_averages,
+    identity_of_data,
+    load_codes,
+    require,
+    write_summary,
+    writing,
+)
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
 from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
 from cryodc.states.storage import Storage
+from cryodc.unfinished import DoneSteps, key_of, stamp
 from cryodc.volumes import Volume
 
 STATE_LABEL = "cdcState"
@@ -57,6 +67,8 @@ def find_states(
 ) -> Conformations:
     """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
 
+    Where a call was killed, the next with the same request goes on after the fit that was done.
+
     Parameters
     ----------
     run
@@ -73,11 +85,8 @@ def find_states(
         Same seed, same result.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    n_starts
-        Starts of each fit.
-    memory_bytes
-        How much may be held of particles, by default half of what is free; what is more is kept in a file in the run
-        folder until the end. The result is the same.
+    n_starts, memory_bytes
+        Starts of each fit; what may be held of particles, by default half of what is free: more lies in a file.
     progress
         Called with a line about each step.
 
@@ -96,27 +105,28 @@ def find_states(
         mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
         members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
         inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
-        tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
-        n, box = len(members.rows), members.box_size
-        work, told = {"states": n * n_starts}, f"{n} particles of class {class_number}, box {box}"
-        declare(Forecast(run.states, told, particle_bytes(n, box), 40.0 * box**3, (box,) * 3, work, 4 * n))
-        n_moved = 0
+        n, box, told = len(members.rows), members.box_size, f"class {class_number}, {len(members.rows)} particles"
+        tell(f"{told}, to shell {members.shells}")
+        plan = particle_bytes(n, box), 40.0 * box**3, (box,) * 3, {"states": n * n_starts}, 4 * n
+        declare(Forecast(run.states, f"{told}, box {box}", *plan))
+        n_moved, place = 0, run.states / f"class{class_number:03d}"
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)
-        held = memory_budget(where) if memory_bytes is None else memory_bytes
-        measured, average = measure(members.batches, inside, members.shells, Storage(n, held, run.path))
-        if relax != "C1":
-            measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
-            members = replace(members, rotations=members.rotations @ mates)
-            n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
-            tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
-        found = find_conformations(
-            measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress
-        )
-        place = run.states / f"class{class_number:03d}"
         if place.exists():
             tell(f"replacing the states in {place}")
-        with replace_folder(place) as folder:
+        request = (class_number, n_states, relax, seed, n_starts, where, stamp(mask_file))
+        with replace_folder(place, key_of(request, made_of, identity_of_data(run, members.particles))) as folder:
+            done = DoneSteps.within(folder, tell)
+            kept = Storage(n, memory_budget(where) if memory_bytes is None else memory_bytes, run.path)
+            measured, average = measure(members.batches, inside, members.shells, kept)
+            if relax != "C1":
+                measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed, done)
+                members = replace(members, rotations=members.rotations @ mates)
+                n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
+                tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
+            found = find_conformations(
+                measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, done=done, progress=progress
+            )
             states = _write_states(folder, members, found)
             _write_axes(folder, members, average, found.axes, measured.ball)
             _write_star(run, folder, members, found, relax != "C1")
@@ -150,7 +160,9 @@ def _point_group(symbol: str) -> str:
     try:
         symmetry_rotations(symbol)
     except ValueError as error:
-        raise InputError(f"--relax-symmetry {symbol}: {error}") from error
+        raise InputError(
+            f"--relax-symmetry {symbol}: {error}", expected=POINT_GROUPS, remedy="give the group the class nearly has"
+        ) from error
     return symbol.strip().upper()
 
 

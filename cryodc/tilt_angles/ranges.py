@@ -87,7 +87,12 @@ def _read_table(path: Path) -> dict[str, tuple[float, float]]:
     try:
         rows = list(csv.reader(io.StringIO(read_text(path, "the tilt ranges"), newline="")))
     except csv.Error as error:
-        raise InputError(f"cannot read the tilt ranges: {error}", file=path) from error
+        raise InputError(
+            f"cannot read the tilt ranges: {error}",
+            file=path,
+            expected="a CSV of three columns: tomogram, tilt_min, tilt_max",
+            remedy="write it anew as plain text",
+        ) from error
     ranges: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]

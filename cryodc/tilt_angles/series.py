@@ -173,7 +173,14 @@ def _about_y(source: Path, line: int, text: str) -> float:
     """The row of a projection matrix along the beam is ``(−sin θ, 0, cos θ)``."""
     row = vector_of(text)
     if row is None or len(row) != 4 or not any(row[:3]):
-        raise InputError(f"{_BEAM} is not a row of a projection matrix", file=source, row=line, found=text)
+        raise InputError(
+            f"{_BEAM} is not a row of a projection matrix",
+            file=source,
+            row=line,
+            expected="[x,y,z,w], four numbers",
+            found=text,
+            remedy="give --tilt-range, or a file of tilt angles as --tilt-ranges",
+        )
     return math.degrees(math.atan2(-row[0], row[2]))
 
 

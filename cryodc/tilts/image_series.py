@@ -108,7 +108,12 @@ class ImageSeries:
         images = read_sections([self.images[row] for row in rows], self.image_size).astype(np.float64)
         for image, row in zip(images, rows.tolist(), strict=True):
             if not np.isfinite(image).all():
-                raise InputError("an image has pixels that are NaN or infinite", file=self.images[row].path)
+                raise InputError(
+                    "an image has pixels that are NaN or infinite",
+                    file=self.images[row].path,
+                    expected="finite values",
+                    remedy="leave this particle out of the STAR, or extract it again",
+                )
             if self.origins_pixels[row].any():
                 image[:] = np.fft.ifft2(fourier_shift(np.fft.fft2(image), self.origins_pixels[row])).real
         return torch.from_numpy(images).float()

@@ -171,7 +171,14 @@ class _Row:
 def _read_one(document: StarDocument, name: str, row: _Row, finder: ImageFinder) -> TiltSeries:
     hand = row.number("rlnTomoHand", -1, 1)
     if hand not in (None, 1, -1):
-        raise InputError("rlnTomoHand is neither 1 nor -1", file=row.source, row=row.line, found=f"{hand:g}")
+        raise InputError(
+            "rlnTomoHand is neither 1 nor -1",
+            file=row.source,
+            row=row.line,
+            expected="1 or -1, the sign of the defocus gradient",
+            found=f"{hand:g}",
+            remedy="write it as RELION or WarpTools gave it; --hand auto measures the sign",
+        )
     size = [row.number(label) for label in _SIZE]
     slope = row.number("rlnTomoDefocusSlope")
     tilts, block = _tilt_table(document, name, row, finder)

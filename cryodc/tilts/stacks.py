@@ -250,7 +250,14 @@ def _read_premultiplied(
         optics.line_numbers, optics.column("rlnOpticsGroup"), optics.column(_PREMULTIPLIED), strict=True
     ):
         if number_of(text) not in (0, 1):
-            raise InputError(f"{_PREMULTIPLIED} is neither 0 nor 1", file=document.source, row=int(row), found=text)
+            raise InputError(
+                f"{_PREMULTIPLIED} is neither 0 nor 1",
+                file=document.source,
+                row=int(row),
+                expected="1 if images were multiplied by their CTF, else 0",
+                found=text,
+                remedy="write 1, as RELION and WarpTools do by default, or 0",
+            )
         flags[group_number(group)] = number_of(text) == 1
     used = cells.get("rlnOpticsGroup", [next(iter(flags))] * block.n_rows)
     return np.array([flags[group_number(group)] for group in used])
