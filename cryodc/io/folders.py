@@ -111,12 +111,12 @@ def _built(path: Path, key: str | None) -> Iterator[Path]:
 def _begin(path: Path) -> tuple[Path, int]:
     """A folder to build in that no other process has, and the lock on it."""
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}.building.", dir=path.parent))
-    held = os.open(building, os.O_RDONLY)
-    with suppress(OSError):
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     umask = os.umask(0)
     os.umask(umask)
     building.chmod(0o777 & ~umask)
+    held = os.open(building, os.O_RDONLY)
+    with suppress(OSError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return building, held
 
 
