@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,28 @@ def device_option(command: F) -> F:
         show_default=True,
         metavar="auto|cpu|cuda|cuda:N",
         help="Where to compute; auto takes a GPU if there is one.",
+    )(command)
+
+
+def read_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Bytes of a number with a unit, as 8G or 500M."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT])(?:i?B)?", value.strip(), re.IGNORECASE | re.ASCII)
+    if found is None:
+        raise click.BadParameter(f"expected a number with K, M, G or T, such as 8G, found {value}", ctx, param)
+    return float(found[1]) * 1024.0 ** (1 + "KMGT".index(found[2].upper()))
+
+
+def memory_option(command: F) -> F:
+    """--memory."""
+    return click.option(
+        "--memory",
+        "memory_bytes",
+        callback=read_memory,
+        metavar="SIZE",
+        help="How much may be held of particles, as 8G. What does not fit is read whenever it is looked at: the result "
+        "is the same.  [default: half of what is free]",
     )(command)
 
 

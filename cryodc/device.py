@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from cryodc.errors import InputError
 
 T = TypeVar("T")
 _PATIENCE = timedelta(days=7)
+_SHARE_OF_FREE = 0.5
 # Gloo's own threads let go of a finished sum some time after it was waited for. The one who lets go last frees its
 # tensor, which needs the interpreter: done by such a thread while the interpreter shuts down, that ends the process.
 _recent_sums: deque[dist.Work] = deque(maxlen=4)
@@ -145,3 +147,25 @@ def choose_device(name: str) -> torch.device:
             )
         return torch.device("cuda", index)
     return device
+
+
+def memory_budget(device: torch.device) -> float:
+    """Bytes that may be held of particles unless the user says how many: half of what is free on a device."""
+    if device.type == "cuda":
+        return _SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]
+    return _SHARE_OF_FREE * _free_bytes()
+
+
+def _free_bytes() -> float:
+    """What this process can still get: of the machine, and of the group of processes that it is held to (cgroup 2)."""
+    free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    try:
+        table = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024.0 * int(table["MemAvailable"].split()[0])
+        group = Path("/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().split("::", 1)[1].strip().lstrip("/"))
+        most, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        return free if most == "max" else min(free, float(most) - float(used) + float(cached))
+    except (OSError, KeyError, IndexError, ValueError):
+        # No Linux, or no such group: what is known so far.
+        return free

@@ -7,6 +7,7 @@ from cryodc_cli.options import (
     console,
     device_option,
     error_console,
+    memory_option,
     print_next,
     resolve_run,
     run_argument,
@@ -55,6 +56,15 @@ from cryodc_cli.options import (
     metavar="Å",
     help="Resolution up to which poses are first searched for, raised from there; by default five shells of the box.",
 )
+@click.option(
+    "--sort-with",
+    "sort_with",
+    default="3000",
+    show_default=True,
+    metavar="N|all",
+    help="Particles that classes are found with, drawn at random; all others are then sorted by these classes.",
+)
+@memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def average(
     run: Path | None,
@@ -68,6 +78,8 @@ def average(
     symmetry: tuple[str, ...],
     mask: tuple[str, ...],
     low_pass: float | None,
+    sort_with: str,
+    memory_bytes: float | None,
     as_json: bool,
 ) -> None:
     """Sort the particles of a run and average each class, in two halves, with FSC.
@@ -85,7 +97,7 @@ def average(
     from cryodc.averaging import AverageRequest, average_run
     from cryodc.runs import current_averages, current_classes
 
-    symmetries, masks = _symmetries(symmetry), _masks(mask)
+    symmetries, masks, most_sorted = _symmetries(symmetry), _masks(mask), _most(sort_with)
     folder = resolve_run(run, writes=True)
 
     def tell(line: str) -> None:
@@ -104,6 +116,8 @@ def average(
             symmetries=symmetries,
             masks=masks,
             low_pass_angstrom=low_pass,
+            memory_bytes=memory_bytes,
+            most_sorted=most_sorted,
         ),
         tell,
     )
@@ -132,6 +146,15 @@ def average(
         out.print(f"warning: {warning}", markup=False, style="yellow")
     out.print(f"Wrote {folder.averages / 'particles.star'}", markup=False)
     print_next("report", folder.path)
+
+
+def _most(text: str) -> int | None:
+    """``all`` as None, or a number of particles."""
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"expected all or a number above 0, found {text}", param_hint="--sort-with")
+    return int(text)
 
 
 def _symmetries(given: tuple[str, ...]) -> dict[int | None, str]:

@@ -7,6 +7,7 @@ from cryodc_cli.options import (
     console,
     device_option,
     error_console,
+    memory_option,
     print_next,
     resolve_run,
     run_argument,
@@ -42,6 +43,7 @@ from cryodc_cli.options import (
 @seed_option
 @device_option
 @click.option("--starts", default=4, show_default=True, type=click.IntRange(min=1), help="Starts of each fit.")
+@memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of a table.")
 def states(
     run: Path | None,
@@ -52,6 +54,7 @@ def states(
     seed: int,
     device: str,
     starts: int,
+    memory_bytes: float | None,
     as_json: bool,
 ) -> None:
     """Find the conformations within a class of an averaged run, or say that there is one.
@@ -72,7 +75,16 @@ def states(
         error_console().print(line, style="dim", markup=False)
 
     found = find_states(
-        folder, class_number, number, mask=mask, relax=relax, seed=seed, device=device, n_starts=starts, progress=tell
+        folder,
+        class_number,
+        number,
+        mask=mask,
+        relax=relax,
+        seed=seed,
+        device=device,
+        n_starts=starts,
+        memory_bytes=memory_bytes,
+        progress=tell,
     )
     out = console()
     written = folder.states / f"class{class_number:03d}"

@@ -24,7 +24,8 @@ from cryodc.alignment.references import (
 )
 from cryodc.alignment.refine import refine_poses
 from cryodc.alignment.register import register_map
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
 
 __all__ = [
     "FALSE_POSITIVES",

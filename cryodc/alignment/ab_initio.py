@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
 from cryodc.fourier import fine_spectrum, score_poses, shift_lattice, slices
 from cryodc.geometry import random_rotations, rotation_grid
 

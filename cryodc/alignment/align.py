@@ -28,8 +28,8 @@ from torch import Tensor
 from cryodc.alignment.ab_initio import centred, random_start
 from cryodc.alignment.halves import Half, balanced_halves, halves_in_steps, join_halves, median_angle, turn_onto_axes
 from cryodc.alignment.register import register_map
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import ParticleStack, agreeing_shells, low_pass, shift_lattice, soft_sphere
+from cryodc.alignment.spectra import ClassSpectra
+from cryodc.fourier import Particles, agreeing_shells, low_pass, shift_lattice, soft_sphere
 from cryodc.unfinished import DoneSteps, Sequence
 from cryodc.volumes import Volume
 
@@ -93,7 +93,7 @@ def most_start_shells(box_size: int) -> int:
 
 @torch.no_grad()
 def align_class(
-    stack: ParticleStack,
+    stack: Particles,
     *,
     seed: int = 0,
     n_starts: int = 4,
@@ -263,10 +263,9 @@ def _finish(
     # The halves may have drifted apart: register the second on the first, and turn its poses along.
     first, second = halves
     turn, move, _ = register_map(*(Volume(half.reference.cpu().numpy(), 1.0) for half in (second, first)))
-    rotation = torch.from_numpy(turn).float().to(second.rows.device)
-    shift = torch.from_numpy(move).float().to(second.rows.device)
-    drifted = second.poses
-    second.poses = PoseSet(drifted.rotations @ rotation, drifted.shifts - drifted.rotations @ shift, drifted.scores)
+    rotation, shift = (torch.from_numpy(x).float().to(second.rows.device) for x in (turn, move))
+    old = second.poses
+    second.poses = replace(old, rotations=old.rotations @ rotation, shifts=old.shifts - old.rotations @ shift)
     second.sums = particles.sums(second.rows, second.poses.rotations, second.poses.shifts, finest)
     fsc = particles.reference(first.sums, second.sums)[2]
     judged, shared = fsc, int(start_shells)

@@ -19,8 +19,9 @@ from cryodc.alignment.references import (
     refine_classes,
 )
 from cryodc.alignment.register import register_map
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import ParticleStack
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
+from cryodc.fourier import Particles
 from cryodc.volumes import Volume
 
 SIGNIFICANT = 3.0
@@ -32,7 +33,7 @@ _ALIKE = 0.15
 
 def start_reference(
     particles: ClassSpectra,
-    stack: ParticleStack,
+    stack: Particles,
     halves: Int[Tensor, " n"],
     rows: Int[Tensor, " m"],
     seed: int,

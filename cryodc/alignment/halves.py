@@ -9,7 +9,8 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
 from cryodc.fourier import NoiseModel, agreeing_shells, density_mask
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.unfinished import DoneSteps, Sequence, on_device

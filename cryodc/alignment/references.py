@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cryodc.alignment.spectra import ClassSpectra, PoseSet
+from cryodc.alignment.search import PoseSet
+from cryodc.alignment.spectra import ClassSpectra
 from cryodc.fourier import agreeing_shells, mean_noise, shift_lattice
 
 LOWEST_RADIUS = 6.0

@@ -1,60 +1,90 @@
 """Particles of one class as spectra: averages in given poses, and poses against a given reference."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 
-from cryodc.alignment.refine import refine_poses
+from cryodc.alignment.search import PoseSet, climb, join_poses, search_grid, search_poses
 from cryodc.fourier import (
+    FourierBall,
     NoiseModel,
+    Particles,
     ParticleSpectra,
-    ParticleStack,
     backproject_particles,
+    ball_spectra,
+    ball_weights,
     chunks,
     fine_gradient,
     fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
     mean_noise,
+    mean_weights,
     noise_of_residuals,
     predict,
-    score_poses,
-    slices,
     soft_sphere,
-    stack_spectra,
     sums_in_ball,
-    undo_shifts,
     volume_from_ball,
 )
-from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid, symmetrise
+from cryodc.geometry import symmetrise
 
-_AS_GOOD = 0.99
+_REFINED_AT_ONCE = 400_000
+"""Fourier values of particles that are refined at once."""
 _VALUES_AT_ONCE = 300_000
 """Fourier values that are held at once in the poses of their particles."""
+_SCORES_AT_ONCE = 20_000_000 // 2048
+"""Pairs of a particle and a shift that are compared with 2,048 rotations at once."""
 
 
-@dataclass
-class PoseSet:
-    """Poses of some particles.
+class SpectraSource:
+    """Spectra of particles in a ball, a few at a time.
+
+    All are held if the particles' ``memory_bytes`` allow. Else they are made whenever they are looked at. Both ways
+    give the same numbers.
 
     Parameters
     ----------
-    rotations, shifts, scores
-        ``(n, 3, 3)``, ``(n, 3)`` zyx in voxels, ``(n,)``.
-    kept
-        Share of particles for which a search found nothing clearly better than where they were.
+    particles
+        In real space.
+    ball
+        Where their spectra are sampled.
     """
 
-    rotations: Float[Tensor, "n 3 3"]
-    shifts: Float[Tensor, "n 3"]
-    scores: Float[Tensor, " n"]
-    kept: float = 0.0
+    def __init__(self, particles: Particles, ball: FourierBall) -> None:
+        self.ball, self._particles = ball, particles
+        n_bytes = len(ball) * (8 * len(particles) + 4 * len(torch.unique(particles.weight_index)))
+        self._held = self._made(particles) if n_bytes <= particles.memory_bytes else None
+
+    def __len__(self) -> int:
+        return len(self._particles)
+
+    def select(self, rows: Int[Tensor, " b"] | slice) -> ParticleSpectra:
+        """Spectra of these particles, with their distinct weights."""
+        if self._held is None:
+            return self._made(self._particles.select(rows))
+        distinct, own = torch.unique(self._held.weight_index[rows], return_inverse=True)
+        return ParticleSpectra(self.ball, self._held.spectra[rows], self._held.weights[distinct], own)
+
+    def _made(self, particles: Particles) -> ParticleSpectra:
+        device = particles.device
+        distinct, own = torch.unique(particles.weight_index.to(device), return_inverse=True)
+        # Filled, not joined: the pieces and the whole together would need twice as much.
+        spectra = torch.empty(len(particles), len(self.ball), dtype=torch.complex64, device=device)
+        weights = torch.empty(len(distinct), len(self.ball), device=device)
+        for rows, part in particles.batches(particles.n_at_once):
+            spectra[rows] = ball_spectra(part.volumes, self.ball)
+            used, first = np.unique(part.weight_index.cpu().numpy(), return_index=True)
+            weights[own[rows][first]] = ball_weights(part.weights[used], self.ball)
+        return ParticleSpectra(self.ball, spectra, weights, own)
 
 
 class ClassSpectra:
     """Particles of a class, their noise, averages of them in given poses, and poses on a reference.
+
+    All of it looks at a few particles at a time. Results do not depend on whether spectra are held.
 
     Parameters
     ----------
@@ -69,17 +99,22 @@ class ClassSpectra:
         averages are taken over its mates, and of mates only one is searched.
     """
 
-    def __init__(self, stack: ParticleStack, radius: float, mask: Tensor | None = None, symmetry: str = "C1") -> None:
+    def __init__(self, stack: Particles, radius: float, mask: Tensor | None = None, symmetry: str = "C1") -> None:
         self.box_size = stack.box_size
         # One shell more than is looked at: averages need what lies just beyond their outermost shell.
-        self.wider = stack_spectra(stack, fourier_ball(self.box_size, radius + 1, stack.device))
+        self.wider = SpectraSource(stack, fourier_ball(self.box_size, radius + 1, stack.device))
         self.ball = self.wider.ball.within(radius)
         self.symmetry = symmetry
         sphere = soft_sphere(self.box_size, self.box_size / 2 - 3, 3.0, stack.device)
         self.mask = sphere if mask is None else mask
+        # Mean H² per shell: what one average particle adds to the denominator.
+        self.one = mean_weights(stack, self.ball)[0].clamp_min(1e-9)
+        self._n_at_once = max(1, _VALUES_AT_ONCE // len(self.wider.ball))
+        self._most_shift_voxels = 0.25 * self.box_size
         # Until poses are known all power counts as noise: low shells, which hold the signal, weigh less.
-        particles = self.within(radius)
-        self.noise: NoiseModel = noise_of_residuals(particles, particles.spectra.abs().square())
+        everything = (self.within(radius, c) for c in chunks(len(self), self._n_at_once))
+        power = [(noise_of_residuals(part, part.spectra.abs().square()), len(part)) for part in everything]
+        self.noise: NoiseModel = mean_noise(power)
 
     def __len__(self) -> int:
         return len(self.wider)
@@ -94,12 +129,11 @@ class ClassSpectra:
         """Radius of the outermost voxels that are looked at, shells."""
         return float(self.ball.frequencies.norm(dim=1).max())
 
-    def within(self, radius: float, rows: Tensor | None = None) -> ParticleSpectra:
-        """Particles, or some of them, up to a radius."""
-        particles = self.wider if rows is None else self.wider.select(rows)
-        return particles.within(min(radius, self.finest))
+    def within(self, radius: float, rows: Tensor | slice) -> ParticleSpectra:
+        """Some particles up to a radius."""
+        return self.wider.select(rows).within(min(radius, self.finest))
 
-    def whitened(self, rows: Tensor, radius: float) -> ParticleSpectra:
+    def whitened(self, rows: Tensor | slice, radius: float) -> ParticleSpectra:
         """Some particles up to a radius, their noise divided out."""
         return self.noise.whiten(self.within(radius, rows))
 
@@ -131,7 +165,7 @@ class ClassSpectra:
         """
         inside = self.ball.mask(radius)
         grid: Tensor | float = 0.0
-        for c in chunks(len(rows), max(1, _VALUES_AT_ONCE // len(self.wider.ball))):
+        for c in chunks(len(rows), self._n_at_once):
             part = self.wider.select(rows[c]).within(radius + 1)
             grid = grid + backproject_particles(
                 part.spectra,
@@ -171,12 +205,6 @@ class ClassSpectra:
         inverse = (1 - known) / known
         return self.volume(*first, inverse), self.volume(*second, inverse), fsc
 
-    @property
-    def one(self) -> Tensor:
-        """Mean ``H²`` per shell: what one average particle adds to the denominator."""
-        weights = self.wider.weights[:, self.wider.ball.mask(self.finest)]
-        return self.ball.shell_mean(weights.square().mean(dim=0)).clamp_min(1e-9)
-
     def search(
         self,
         rows: Tensor,
@@ -210,41 +238,14 @@ class ClassSpectra:
         n_candidates, n_steps
             How many poses of the grid are refined, and steps of refinement.
         """
-        part = self.whitened(rows, radius)
-        start = torch.zeros(len(rows), 3, device=self.device) if previous is None else previous.shifts
-        centred = undo_shifts(part.spectra, part.ball, start)
-        grid = rotation_grid(step_degrees) @ random_rotations(1, generator)[0]
-        grid = (grid if self.symmetry == "C1" else asymmetric_unit(grid, self.symmetry)).to(self.device)
-        fine = fine_spectrum(reference[None], radius)[0]
-        best_scores, best_rotations, best_shifts = [], [], []
-        for g in chunks(len(grid), 2048):
-            columns = slices(fine, part.ball, grid[g])
-            found = [
-                score_poses(centred[c], part.weights, part.weight_index[c], columns, part.ball, lattice).max(dim=1)
-                for c in chunks(len(rows), max(1, 20_000_000 // (2048 * len(lattice))))
-            ]
-            score = torch.cat([f.values for f in found])
-            where = torch.cat([f.indices for f in found])
-            top = score.topk(min(n_candidates, score.shape[1]), dim=1)
-            best_scores.append(top.values)
-            best_rotations.append(grid[g][top.indices])
-            best_shifts.append(lattice[torch.gather(where, 1, top.indices)] + start[:, None])
-        score, rotations, shifts = (torch.cat(x, dim=1) for x in (best_scores, best_rotations, best_shifts))
-        keep = score.topk(n_candidates, dim=1).indices
-        rotations = torch.gather(rotations, 1, keep[:, :, None, None].expand(-1, -1, 3, 3))
-        shifts = torch.gather(shifts, 1, keep[:, :, None].expand(-1, -1, 3))
-        if previous is not None:
-            rotations = torch.cat([rotations, previous.rotations[:, None]], dim=1)
-            shifts = torch.cat([shifts, previous.shifts[:, None]], dim=1)
-        # Two steps tell which candidate will win; only that one is refined to the end.
-        turned, moved, score = self._climb(rows, reference, radius, rotations, shifts, 2)
-        best = score.argmax(dim=1)
-        each = torch.arange(len(rows), device=rows.device)
-        kept = 0.0
-        if previous is not None:
-            kept = float((score[:, -1] >= _AS_GOOD * score[each, best]).float().mean())
-        pose = PoseSet(turned[each, best], moved[each, best], score[each, best], kept)
-        return self.refine(rows, reference, radius, pose, n_steps - 2)
+        grid = search_grid(step_degrees, self.symmetry, generator).to(self.device)
+        fine, gradient = fine_spectrum(reference[None], radius)[0], fine_gradient(reference, radius)[None]
+        found = []
+        for c in chunks(len(rows), max(1, _SCORES_AT_ONCE // len(lattice))):
+            known = None if previous is None else previous.select(c)
+            candidates = (lattice, known, n_candidates, n_steps, self._most_shift_voxels)
+            found.append(search_poses(self.whitened(rows[c], radius), fine, gradient, grid, *candidates))
+        return join_poses(found)
 
     def refine(self, rows: Tensor, reference: Tensor, radius: float, pose: PoseSet, n_steps: int = 3) -> PoseSet:
         """Refine poses where they are.
@@ -262,9 +263,13 @@ class ClassSpectra:
         n_steps
             Steps uphill; 0 only scores.
         """
-        found = self._climb(rows, reference, radius, pose.rotations[:, None], pose.shifts[:, None], n_steps)
-        rotations, shifts, scores = (values[:, 0] for values in found)
-        return PoseSet(rotations, shifts, scores, pose.kept)
+        gradient, kept = fine_gradient(reference, radius)[None], pose.kept
+        n_voxels = int(self.ball.mask(radius).sum())
+        found = [
+            climb(self.whitened(rows[c], radius), gradient, pose.select(c), n_steps, self._most_shift_voxels)
+            for c in chunks(len(rows), max(1, _REFINED_AT_ONCE // n_voxels))
+        ]
+        return replace(join_poses(found), kept=kept)
 
     def estimate_noise(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> None:
         """Set the noise to what the reference, at its best scale, leaves unexplained."""
@@ -274,27 +279,10 @@ class ClassSpectra:
         """The noise that the reference, at its best scale for each particle, leaves."""
         fine = fine_spectrum(reference[None])[0]
         parts = []
-        for c in chunks(len(rows), max(1, _VALUES_AT_ONCE // len(self.ball))):
+        for c in chunks(len(rows), self._n_at_once):
             part = self.within(self.finest, rows[c])
             model = predict(fine, part.ball, part.own_weights, pose.rotations[c], pose.shifts[c])
             scale = (part.spectra * model.conj()).real.sum(dim=1) / model.abs().square().sum(dim=1).clamp_min(1e-20)
             rest = (part.spectra - scale[:, None] * model).abs().square()
             parts.append((noise_of_residuals(part, rest), len(part)))
         return mean_noise(parts)
-
-    def _climb(
-        self, rows: Tensor, reference: Tensor, radius: float, rotations: Tensor, shifts: Tensor, n_steps: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Refine ``(n, k)`` candidates; rotations, shifts and scores of all of them."""
-        n, k = rotations.shape[:2]
-        part = self.whitened(rows.repeat_interleave(k), radius)
-        turned, moved, scores = refine_poses(
-            part,
-            fine_gradient(reference, radius)[None],
-            torch.zeros(n * k, dtype=torch.long, device=rows.device),
-            rotations.flatten(0, 1),
-            shifts.flatten(0, 1),
-            n_steps,
-            max_shift_voxels=0.25 * self.box_size,
-        )
-        return turned.reshape(n, k, 3, 3), moved.reshape(n, k, 3), scores.reshape(n, k)

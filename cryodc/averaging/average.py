@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,9 @@ def average_run(
 
 def _key(run: RunFolder, inputs: AverageInputs) -> str:
     masks = [stamp(path) for path in inputs.request.masks.values()]
-    return key_of(inputs.request, inputs.made_of, identity_of_data(run, inputs.particles), masks, inputs.device)
+    # How much is held changes nothing of the result.
+    request = replace(inputs.request, memory_bytes=None)
+    return key_of(request, inputs.made_of, identity_of_data(run, inputs.particles), masks, inputs.device)
 
 
 @dataclass
@@ -145,6 +147,8 @@ def _classify(run: RunFolder, inputs: AverageInputs, done: DoneSteps, progress: 
             junk=request.junk,
             start_shells=inputs.start_shells,
             device=inputs.device,
+            memory_bytes=inputs.memory_bytes,
+            most=request.most_sorted,
             points=content_features(load_codes(run).content_points),
             done=inner,
             progress=_prefixed(progress, "classification"),
@@ -185,7 +189,7 @@ def _average_class(
     request, spacing, use_star = inputs.request, inputs.spacing_angstrom, inputs.use_star
     rows, number = np.flatnonzero(classes.labels == label), label + 1
     tell = _prefixed(progress, f"{len(rows)} particles")
-    stack = inputs.dataset.gather(torch.from_numpy(rows)).to(inputs.device)
+    stack = inputs.dataset.stored(torch.from_numpy(rows), inputs.memory_bytes, inputs.device)
     mask = mask_of(number, inputs.masks)
     mask = None if mask is None else mask.to(inputs.device)
     symmetry = symmetry_of(number, request.symmetries)

@@ -27,7 +27,7 @@ from cryodc.alignment import (
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop, class_spectra
 from cryodc.averaging.splits import split_classes
-from cryodc.fourier import ParticleStack
+from cryodc.fourier import Particles
 from cryodc.unfinished import DoneSteps
 
 _TEMPERATURES = (4.0, 2.0, 1.0)
@@ -36,7 +36,7 @@ _PRIOR_WEIGHTS = (1.0, 0.5)
 
 @torch.no_grad()
 def classify_particles(
-    stack: ParticleStack,
+    stack: Particles,
     clusters: Int[Tensor, " n"],
     confidence: Float[Tensor, " n"],
     half_sets: Int[Tensor, " n"],
@@ -101,7 +101,7 @@ def classify_particles(
 @torch.no_grad()
 def score_particles(
     found: Classification,
-    stack: ParticleStack,
+    stack: Particles,
     *,
     idle: Bool[Tensor, " b"] | None = None,
     seed: int = 0,

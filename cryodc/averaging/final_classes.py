@@ -17,7 +17,7 @@ from cryodc.alignment import FALSE_POSITIVES, FEWEST
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.classify import classify_particles, score_particles
 from cryodc.dataset import SubtomogramDataset
-from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
+from cryodc.fourier import Particles, ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
 from cryodc.runs import Clusters
 from cryodc.unfinished import DoneSteps, on_device
@@ -25,7 +25,7 @@ from cryodc.unfinished import DoneSteps, on_device
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
 MOST_PARTICLES = 3000
-"""References are made of at most so many particles, drawn at random; the others are only scored against them."""
+"""Classes are found with so many particles, drawn at random, unless asked otherwise; others are sorted by them."""
 _BATCH = 500
 
 
@@ -63,6 +63,8 @@ def classify_run(
     junk: bool,
     start_shells: float | None,
     device: torch.device,
+    memory_bytes: float,
+    most: int | None = MOST_PARTICLES,
     points: Float[NDArray[np.float64], "n f"] | None = None,
     done: DoneSteps,
     progress: Callable[[str], None],
@@ -77,8 +79,10 @@ def classify_run(
         ``(n,)`` 1 or 2.
     seed, n_starts, n_rounds, junk, start_shells, progress
         As :func:`cryodc.averaging.classify.classify_particles` takes them.
-    device
-        Where to compute.
+    device, memory_bytes
+        Where to compute, and how much may be held there of what is made of particles.
+    most
+        Classes are found with at most so many particles, drawn at random; None for all.
     points
         Content codes as they are compared, by which a cluster that cannot be aligned is parted.
     done
@@ -86,10 +90,10 @@ def classify_run(
     """
     n = len(clusters.names)
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    rows, rest = drawn[:MOST_PARTICLES].sort().values, drawn[MOST_PARTICLES:].sort().values
+    rows, rest = drawn[:most].sort().values, drawn[n if most is None else most :].sort().values
     halves = torch.from_numpy(half_sets)
     found = classify_particles(
-        shrink(dataset.gather(rows).to(device)),
+        shrink(dataset.stored(rows, memory_bytes, device)),
         torch.from_numpy(clusters.labels)[rows].to(device),
         torch.from_numpy(clusters.confidence)[rows].float().to(device),
         halves[rows].to(device),
@@ -115,7 +119,7 @@ def classify_run(
         some = rest[part]
 
         def score(_: DoneSteps, some: Tensor = some) -> dict[str, Any]:
-            small = shrink(dataset.gather(some).to(device))
+            small = shrink(dataset.stored(some, memory_bytes, device))
             idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
             return {"scored": score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)}
 
@@ -169,10 +173,12 @@ def write_assignments(folder: Path, final: FinalClasses, before: Clusters) -> No
     write_text(folder / "assignments.csv", text.getvalue())
 
 
-def shrink(stack: ParticleStack) -> ParticleStack:
+def shrink(particles: Particles) -> Particles:
     """Particles Fourier-cropped to the box that poses are searched in."""
-    if stack.box_size <= ALIGNMENT_BOX:
-        return stack
+    return particles if particles.box_size <= ALIGNMENT_BOX else particles.changed(_cropped, ALIGNMENT_BOX)
+
+
+def _cropped(stack: ParticleStack) -> ParticleStack:
     volumes, weights = fourier_crop(stack.volumes, ALIGNMENT_BOX), crop_weights(stack.weights, ALIGNMENT_BOX)
     return ParticleStack(volumes, weights, stack.weight_index)
 

@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
+from cryodc.fourier import NoiseModel, Particles, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
 SEARCH_SHELLS = 7.0
@@ -36,7 +36,7 @@ _SETTLED = 0.005
 _FINEST = 0.7
 
 
-def class_spectra(stack: ParticleStack) -> ClassSpectra:
+def class_spectra(stack: Particles) -> ClassSpectra:
     """The masked particles up to the finest shell, from which scores are computed."""
     box = stack.box_size
     sphere = soft_sphere(box, 0.375 * box, 3.0, stack.device)
@@ -58,7 +58,7 @@ class ClassLoop:
 
     def __init__(
         self,
-        stack: ParticleStack,
+        stack: Particles,
         clusters: Tensor,
         half_sets: Tensor,
         seed: int,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cryodc.alignment import align_class, balanced_halves
 from cryodc.averaging.final_classes import shrink, shrink_mask
-from cryodc.fourier import ParticleStack
+from cryodc.fourier import Particles
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.maps import average_particles
 from cryodc.unfinished import DoneSteps
@@ -33,7 +33,7 @@ class PlacedClass:
 
 
 def place_class(
-    stack: ParticleStack,
+    stack: Particles,
     given: tuple[Tensor, Tensor],
     *,
     half_sets: NDArray[np.int64] | None,
@@ -120,7 +120,7 @@ def place_class(
 
 
 def on_axes(
-    stack: ParticleStack, placed: PlacedClass, symmetry: str, use_star: bool, mask: Tensor | None = None
+    stack: Particles, placed: PlacedClass, symmetry: str, use_star: bool, mask: Tensor | None = None
 ) -> tuple[PlacedClass, str]:
     """Turn poses so that the reference's axes are those of the group; return them and the group, C1 if none is found.
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import FEWEST_START_SHELLS, JUDGED_SHELLS, most_start_shells
-from cryodc.averaging.final_classes import ALIGNMENT_BOX
+from cryodc.averaging.final_classes import ALIGNMENT_BOX, MOST_PARTICLES
 from cryodc.dataset import SubtomogramDataset
-from cryodc.device import choose_device
+from cryodc.device import choose_device, memory_budget
 from cryodc.dry_run import Forecast, particle_bytes
 from cryodc.errors import InputError
 from cryodc.maps import read_masks
@@ -57,6 +57,10 @@ class AverageRequest:
         sides. By default the surroundings of the density, and the sphere that fits the box.
     low_pass_angstrom
         Resolution up to which poses are first searched for; by default five shells.
+    memory_bytes
+        How much may be held of particles; by default half of what is free. The result is the same.
+    most_sorted
+        As :func:`cryodc.averaging.final_classes.classify_run` takes ``most``.
     """
 
     ignore_poses: bool = False
@@ -69,6 +73,8 @@ class AverageRequest:
     symmetries: Mapping[int | None, str] = field(default_factory=dict)
     masks: Mapping[int | None, Path] = field(default_factory=dict)
     low_pass_angstrom: float | None = None
+    memory_bytes: float | None = None
+    most_sorted: int | None = MOST_PARTICLES
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ class AverageInputs:
         Masks of the request, by class number.
     start_shells
         Shells that the search for poses starts in; None for the default.
-    device
-        Where to compute.
+    device, memory_bytes
+        Where to compute, and how much of particles may be held there.
     classify
         Whether particles are sorted anew.
     """
@@ -101,6 +107,7 @@ class AverageInputs:
     masks: Mapping[int | None, Tensor]
     start_shells: float | None
     device: torch.device
+    memory_bytes: float
     classify: bool
 
     @property
@@ -153,7 +160,8 @@ def prepare_average(run: RunFolder, request: AverageRequest) -> AverageInputs:
     box_size, spacing = dataset.particles.box_size, dataset.particles.spacing_angstrom
     masks = read_masks(request.masks, box_size, spacing, any_frame=not use_star)
     start_shells = _start_shells(request.low_pass_angstrom, box_size, spacing)
-    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device, classify)
+    held = memory_budget(device) if request.memory_bytes is None else request.memory_bytes
+    return AverageInputs(request, clusters, made_of, particles, dataset, masks, start_shells, device, held, classify)
 
 
 def plan_average(run: RunFolder, inputs: AverageInputs) -> Forecast:
@@ -165,7 +173,9 @@ def plan_average(run: RunFolder, inputs: AverageInputs) -> Forecast:
         work["classification"] = n * n_classes * request.n_rounds
     told, n_maps = f"{n} particles of box {box} in {n_classes} classes", 8 * n_classes
     read, written = particle_bytes(n, box), 4.0 * n_maps * box**3
-    return Forecast(run.averages, told, read, written, (box,) * 3, work, 3 * n / max(n_classes, 1) + 100)
+    # Spectra of a class to 0.7 of Nyquist take a third of its boxes; beside them a few batches are looked at.
+    held = min(n / 3, inputs.memory_bytes / (4 * box**3))
+    return Forecast(run.averages, told, read, written, (box,) * 3, work, held + 400)
 
 
 def half_set_statement(

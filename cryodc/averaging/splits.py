@@ -7,6 +7,7 @@ the reference say little, because it is a lump of two proteins.
 """
 
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -93,13 +94,10 @@ def axis_parts(loop: ClassLoop, rows: Tensor, label: int) -> list[tuple[Tensor, 
     rows = rows[torch.randperm(len(rows), generator=loop.generator)[:_MOST_MEASURED].to(rows.device)].sort().values
     poses, stack = loop.poses.of(rows, label), loop.stack.select(rows)
     mask = density_mask(loop.references.maps[label].mean(dim=0))
-    batches = torch.arange(len(rows), device=rows.device).split(_AT_ONCE)
 
-    def posed() -> list[PosedBatch]:
-        return [
-            (stack.volumes[b], stack.weights[stack.weight_index[b]], poses.rotations[b], poses.shifts[b])
-            for b in batches
-        ]
+    def posed() -> Iterator[PosedBatch]:
+        for b, part in stack.batches(_AT_ONCE):
+            yield part.volumes, part.own_weights, poses.rotations[b], poses.shifts[b]
 
     measured, average = measure(posed, mask, int(min(SEARCH_SHELLS, loop.start_shells or SEARCH_SHELLS)))
     generator = torch.Generator().manual_seed(loop.seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cryodc.alignment import FEWEST, START_SHELLS, ClassSpectra, References, start_reference
 from cryodc.clustering import fit_mixture
-from cryodc.fourier import ParticleStack
+from cryodc.fourier import Particles
 from cryodc.unfinished import DoneSteps, on_device
 
 _CORE, _LARGE_CORE = 80, 240
@@ -35,7 +35,7 @@ class ClusterStarter:
     """
 
     particles: ClassSpectra
-    stack: ParticleStack
+    stack: Particles
     halves: Int[Tensor, " n"]
     confidence: Float[Tensor, " n"]
     seed: int

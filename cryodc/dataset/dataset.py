@@ -14,7 +14,7 @@ from torch import Tensor
 from cryodc.dataset.packed import PackedArray
 from cryodc.dataset.reading import InputOptions, ParticleReader
 from cryodc.errors import InputError
-from cryodc.fourier import ParticleStack
+from cryodc.fourier import ParticleStack, StoredParticles, at_once
 from cryodc.particles import ParticleSet
 
 
@@ -129,8 +129,28 @@ class SubtomogramDataset(OfVolumes):
         InputError
             If they do not fit in memory.
         """
+        require_memory(self.particles, len(rows), len(torch.unique(self.weight_index[rows])))
+        return self._read(rows)
+
+    def stored(
+        self, rows: Int[Tensor, " b"], memory_bytes: float = 0, device: torch.device | None = None
+    ) -> StoredParticles:
+        """These particles, read when they are looked at.
+
+        Parameters
+        ----------
+        rows
+            ``(b,)`` which particles.
+        memory_bytes
+            How much may be held of what is made of them.
+        device
+            Where they are moved to.
+        """
+        index, device = self.weight_index[rows], device or torch.device("cpu")
+        return StoredParticles(self._read, rows, index, self.box_size, memory_bytes, at_once(self.box_size), device)
+
+    def _read(self, rows: Int[Tensor, " b"]) -> ParticleStack:
         distinct, place = torch.unique(self.weight_index[rows], return_inverse=True)
-        require_memory(self.particles, len(rows), len(distinct))
         return ParticleStack(self.volumes[rows], self.weights[distinct], place)
 
 

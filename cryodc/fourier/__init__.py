@@ -66,7 +66,15 @@ from cryodc.fourier.grid import (
     unfold_spectrum,
 )
 from cryodc.fourier.noise import NoiseModel, mean_noise, noise_of_residuals
-from cryodc.fourier.stack import ParticleSpectra, ParticleStack, stack_spectra
+from cryodc.fourier.stack import (
+    Particles,
+    ParticleSpectra,
+    ParticleStack,
+    StoredParticles,
+    at_once,
+    mean_weights,
+    stack_spectra,
+)
 from cryodc.fourier.wedge import (
     TiltAxis,
     apply_weight,
@@ -84,10 +92,13 @@ __all__ = [
     "NoiseModel",
     "ParticleSpectra",
     "ParticleStack",
+    "Particles",
+    "StoredParticles",
     "TiltAxis",
     "TiltOptics",
     "agreeing_shells",
     "apply_weight",
+    "at_once",
     "backproject",
     "backproject_particles",
     "ball_spectra",
@@ -109,6 +120,7 @@ __all__ = [
     "image_frequencies",
     "low_pass",
     "mean_noise",
+    "mean_weights",
     "measured_voxels",
     "missing_moments",
     "multiply_by_transfer",

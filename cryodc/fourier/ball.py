@@ -77,7 +77,10 @@ def fourier_ball(box_size: int, radius_shells: float, device: torch.device | Non
 
 
 def ball_spectra(volumes: Float[Tensor, "b d h w"], ball: FourierBall) -> Complex[Tensor, "b p"]:
-    """Spectra of volumes in a ball."""
+    """Spectra of volumes in a ball, the same however many are made at once."""
+    if len(volumes) == 1:
+        # A transform of one volume alone takes another path through the library, and rounds otherwise.
+        return ball_spectra(volumes.expand(2, -1, -1, -1), ball)[:1]
     spectra = torch.fft.rfftn(torch.fft.ifftshift(volumes, dim=(-3, -2, -1)), dim=(-3, -2, -1))
     return spectra.flatten(1)[:, ball.index]
 

@@ -1,8 +1,10 @@
-"""Particles as tensors with the weight of each: their volumes, and their spectra in a ball."""
+"""Particles with the weight of each: their volumes, in memory or read a few at a time, and their spectra in a ball."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
@@ -11,9 +13,54 @@ from cryodc.fourier.ball import FourierBall, ball_spectra, ball_weights, chunks
 from cryodc.fourier.wedge import measured_voxels
 
 
+@runtime_checkable
+class Particles(Protocol):
+    """Subtomograms and their weights, in memory or in files: looked at a few at a time."""
+
+    @property
+    def weight_index(self) -> Int[Tensor, " n"]:
+        """Which weight each particle has."""
+
+    @property
+    def box_size(self) -> int:
+        """Edge of the box, voxels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+
+    @property
+    def memory_bytes(self) -> float:
+        """How much may be held of what is made of them."""
+
+    @property
+    def n_at_once(self) -> int:
+        """How many are held at once, so that memory does not grow with the box."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: Tensor | slice) -> "Particles":
+        """These particles."""
+
+    def read(self) -> "ParticleStack":
+        """All of them, in memory."""
+
+    def batches(self, n_per_batch: int) -> Iterator[tuple[slice, "ParticleStack"]]:
+        """All particles in order, a few at a time."""
+
+    def changed(self, change: "Change", box_size: int) -> "Particles":
+        """The particles as a function changes them, which looks at each by itself; and the box they then have."""
+
+    def masked(self, mask: Float[Tensor, "d h w"]) -> "Particles":
+        """The particles seen through a mask."""
+
+    def to(self, device: torch.device) -> "Particles":
+        """The same particles on a device."""
+
+
 @dataclass(frozen=True)
 class ParticleStack:
-    """Subtomograms and their weights.
+    """Subtomograms and their weights, in memory.
 
     Parameters
     ----------
@@ -47,9 +94,27 @@ class ParticleStack:
         """The weight of each particle."""
         return self.weights[self.weight_index]
 
+    @property
+    def memory_bytes(self) -> float:
+        """No limit: what is made of them is smaller than they are."""
+        return float("inf")
+
+    @property
+    def n_at_once(self) -> int:
+        """So many that they take 64 MiB."""
+        return at_once(self.box_size)
+
     def select(self, rows: Int[Tensor, " b"] | slice) -> "ParticleStack":
         """These particles."""
         return ParticleStack(self.volumes[rows], self.weights, self.weight_index[rows])
+
+    def read(self) -> "ParticleStack":
+        """These."""
+        return self
+
+    def changed(self, change: "Change", box_size: int) -> "ParticleStack":
+        """The particles as a function changes them."""
+        return change(self)
 
     def batches(self, n_per_batch: int) -> Iterator[tuple[slice, "ParticleStack"]]:
         """All particles in order, a few at a time."""
@@ -63,6 +128,75 @@ class ParticleStack:
     def to(self, device: torch.device) -> "ParticleStack":
         """The same particles on a device."""
         return ParticleStack(self.volumes.to(device), self.weights.to(device), self.weight_index.to(device))
+
+
+Change = Callable[[ParticleStack], ParticleStack]
+
+
+@dataclass(frozen=True)
+class StoredParticles:
+    """Particles that are read when they are looked at.
+
+    Parameters
+    ----------
+    gather
+        Reads some rows, with their distinct weights.
+    rows
+        ``(n,)`` which rows of all there are.
+    weight_index
+        ``(n,)`` which weight each of them has.
+    box_size
+        Edge of the box, voxels.
+    memory_bytes
+        How much may be held of what is made of them.
+    n_at_once
+        How many are read at once.
+    device
+        Where they are moved to when they have been read.
+    changes
+        What is done to them then, one after the other.
+    """
+
+    gather: Callable[[Tensor], ParticleStack]
+    rows: Int[Tensor, " n"]
+    weight_index: Int[Tensor, " n"]
+    box_size: int
+    memory_bytes: float
+    n_at_once: int
+    device: torch.device
+    changes: tuple[Change, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def select(self, rows: Int[Tensor, " b"] | slice) -> "StoredParticles":
+        """These particles; nothing is read."""
+        rows = rows if isinstance(rows, slice) else rows.cpu()
+        return replace(self, rows=self.rows[rows], weight_index=self.weight_index[rows])
+
+    def read(self) -> ParticleStack:
+        """All of them, in memory."""
+        found = self.gather(self.rows).to(self.device)
+        for change in self.changes:
+            found = change(found)
+        return found
+
+    def batches(self, n_per_batch: int) -> Iterator[tuple[slice, ParticleStack]]:
+        """All particles in order, a few at a time."""
+        for rows in chunks(len(self), n_per_batch):
+            yield rows, self.select(rows).read()
+
+    def changed(self, change: Change, box_size: int) -> "StoredParticles":
+        """The particles as a function changes them once they are read."""
+        return replace(self, changes=(*self.changes, change), box_size=box_size)
+
+    def masked(self, mask: Float[Tensor, "d h w"]) -> "StoredParticles":
+        """The particles seen through a mask."""
+        return self.changed(lambda part: part.masked(mask), self.box_size)
+
+    def to(self, device: torch.device) -> "StoredParticles":
+        """The same particles, read to a device."""
+        return replace(self, device=device)
 
 
 @dataclass(frozen=True)
@@ -116,8 +250,25 @@ class ParticleSpectra:
         return ParticleSpectra(self.ball, self.spectra * own, self.weights * factors, self.weight_index)
 
 
+def at_once(box_size: int) -> int:
+    """How many particles take 64 MiB."""
+    return max(1, 2**24 // box_size**3)
+
+
 def stack_spectra(stack: ParticleStack, ball: FourierBall) -> ParticleSpectra:
     """Spectra of a stack in a ball."""
-    spectra = [ball_spectra(part.volumes, ball) for _, part in stack.batches(256)]
+    spectra = [ball_spectra(part.volumes, ball) for _, part in stack.batches(stack.n_at_once)]
     joined = torch.cat(spectra) if spectra else torch.zeros(0, len(ball), dtype=torch.complex64, device=stack.device)
     return ParticleSpectra(ball, joined, ball_weights(stack.weights, ball), stack.weight_index)
+
+
+def mean_weights(particles: Particles, ball: FourierBall) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """Mean over distinct weights of ``H²`` in each shell, and of the share of it that counts as measured."""
+    _, first = np.unique(particles.weight_index.cpu().numpy(), return_index=True)
+    squared, seen = [], []
+    for _, part in particles.select(torch.from_numpy(first).to(particles.device)).batches(particles.n_at_once):
+        own = ball_weights(part.own_weights, ball)
+        squared.append(ball.shell_mean(own.square()))
+        seen.append(ball.shell_mean(measured_voxels(own).float()))
+    # Joined before they are summed, so that the mean does not depend on the batches.
+    return torch.cat(squared).mean(dim=0), torch.cat(seen).mean(dim=0)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.fourier import FourierBall, ball_weights, measured_voxels, volume_from_ball
+from cryodc.fourier import FourierBall, volume_from_ball
 
 MEASURED = 0.5
 """Particles' worth of measurement from which a Fourier voxel counts as measured: half, for the voxels at an edge."""
@@ -45,7 +45,11 @@ class Coverage:
 
 
 def measure_coverage(
-    power: Float[Tensor, " p"], weights: Float[Tensor, "m d h hw"], n_particles: int, ball: FourierBall
+    power: Float[Tensor, " p"],
+    squared: Float[Tensor, " s"],
+    seen: Float[Tensor, " s"],
+    n_particles: int,
+    ball: FourierBall,
 ) -> Coverage:
     """Coverage from the sum of the turned weights.
 
@@ -58,17 +62,14 @@ def measure_coverage(
     ----------
     power
         Denominator of :func:`cryodc.fourier.sums_in_ball`.
-    weights
-        ``(m, d, h, w // 2 + 1)`` transfers in use.
+    squared, seen
+        Of the weights in use, as :func:`cryodc.fourier.mean_weights` gives them.
     n_particles
         How many were summed.
     ball
         Of ``power``.
     """
-    turned = ball_weights(weights, ball)
-    squared, seen = turned.square(), measured_voxels(turned).float()
-    share = ball.shell_mean(seen).mean(dim=0).clamp_min(1e-9)
-    typical = (ball.shell_mean(squared).mean(dim=0) / share).clamp_min(1e-12)
+    typical = (squared / seen.clamp_min(1e-9)).clamp_min(1e-12)
     count = power / typical[ball.shells]
     known = (count >= MEASURED).float()
     inverse = known / count.clamp_min(MEASURED)

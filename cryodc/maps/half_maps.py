@@ -11,14 +11,13 @@ from torch import Tensor
 from cryodc.fourier import (
     FourierBall,
     HalfMapFsc,
-    ParticleStack,
+    Particles,
     agreeing_shells,
-    ball_weights,
     density_mask,
     fine_spectrum,
     fourier_ball,
     half_map_fsc,
-    measured_voxels,
+    mean_weights,
     predict,
     stack_spectra,
     turn_back,
@@ -67,7 +66,7 @@ class HalfMaps:
 
 @torch.no_grad()
 def average_particles(
-    stack: ParticleStack,
+    stack: Particles,
     rotations: Float[Tensor, "n 3 3"],
     origins_voxels: Float[Tensor, "n 3"],
     half_sets: Int[NDArray[np.int64], " n"],
@@ -103,8 +102,8 @@ def average_particles(
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(device)
         half_sums = average_sums(stack.select(rows), first_turn[rows], first_move[rows], ball)
         sums.append(symmetrise(*half_sums, ball, symmetry))
-    used = stack.weights[torch.unique(stack.weight_index)]
-    one = ball.shell_mean(ball_weights(used, ball).square().mean(dim=0))[ball.shells].clamp_min(1e-9)
+    squared, seen = mean_weights(stack, ball)
+    one = squared[ball.shells].clamp_min(1e-9)
     halves = torch.stack([volume_from_ball(top / (bottom + one), ball) for top, bottom in sums])
     mask = density_mask(halves.mean(dim=0)) if mask is None else mask
     curves = half_map_fsc(halves, mask)
@@ -119,12 +118,12 @@ def average_particles(
     average = volume_from_ball(top / (bottom + damping + 1e-3 * one), ball)
     finest = float(max(3, min(agreeing_shells(fsc), box_size // 2 - 1)))
     score = _mean_correlation(stack, (first_turn, first_move), half_sets, halves * mask, ball.within(finest))
-    coverage = measure_coverage(bottom, used, len(stack), ball)
+    coverage = measure_coverage(bottom, squared, seen, len(stack), ball)
     return HalfMaps(average, halves, mask, fsc, curves, coverage, score)
 
 
 def average_sums(
-    stack: ParticleStack,
+    stack: Particles,
     rotations: Float[Tensor, "n 3 3"],
     origins_voxels: Float[Tensor, "n 3"],
     ball: FourierBall,
@@ -154,13 +153,12 @@ def average_sums(
 
 
 def _mean_correlation(
-    stack: ParticleStack,
+    stack: Particles,
     poses: tuple[Tensor, Tensor],
     half_sets: NDArray[np.int64],
     halves: Tensor,
     ball: FourierBall,
 ) -> float:
-    measured = measured_voxels(ball_weights(stack.weights, ball)).float()
     total = 0.0
     for half in (1, 2):
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(stack.device)
@@ -169,7 +167,7 @@ def _mean_correlation(
             particles = stack_spectra(part, ball)
             rotations, origins = poses[0][rows[c]], poses[1][rows[c]]
             model = predict(fine, ball, particles.own_weights, rotations, origins)
-            spectra = particles.spectra * measured[particles.weight_index]
+            spectra = particles.spectra * particles.measured.float()[particles.weight_index]
             norm = (model.abs().square().sum(dim=1) * spectra.abs().square().sum(dim=1)).sqrt().clamp_min(1e-20)
             total += float(((spectra * model.conj()).real.sum(dim=1) / norm).sum())
     return total / len(stack)

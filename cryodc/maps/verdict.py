@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.fourier import (
-    ParticleStack,
+    Particles,
     agreeing_shells,
     fourier_ball,
     low_pass,
@@ -119,7 +119,7 @@ def peak_of(volumes: Float[Tensor, "n d h w"]) -> Float[Tensor, " n"]:
     return (smooth.flatten(1).amax(dim=1) - smooth.flatten(1).mean(dim=1)) / noise
 
 
-def roundness_of(stack: ParticleStack) -> Float[Tensor, " n"]:
+def roundness_of(stack: Particles) -> Float[Tensor, " n"]:
     """The share of each particle's power, where it was measured, that no rotation would change.
 
     A round particle has one value in each Fourier shell, once its shift is undone. So the share is
@@ -149,7 +149,7 @@ def roundness_of(stack: ParticleStack) -> Float[Tensor, " n"]:
 
 def judge_class(
     maps: HalfMaps,
-    stack: ParticleStack,
+    stack: Particles,
     aligned: bool,
     note: str,
     peaks: Float[NDArray[np.float64], " n"],

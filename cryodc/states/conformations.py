@@ -117,7 +117,7 @@ def find_conformations(
     tell = progress or (lambda _: None)
     rest = particles.relative_to(average_of(particles))
     axes = fitter.axes(rest, min(N_AXES, n - 1), "all")
-    halves = [torch.from_numpy(np.flatnonzero(half_sets == half)).to(particles.power.device) for half in (1, 2)]
+    halves = [torch.from_numpy(np.flatnonzero(half_sets == half)).to(particles.device) for half in (1, 2)]
     trials: list[StateTrial] = []
     axes_supported, known = 0, {}
     if n >= MIN_PARTICLES and min(len(rows) for rows in halves) >= MIN_PARTICLES // 4:

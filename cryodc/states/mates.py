@@ -109,8 +109,9 @@ def mate_posterior(
 
 def _maps_of(particles: Measurements, memberships: Tensor, group: Tensor) -> Complex[Tensor, "k p"]:
     """The states that particles of these memberships average to, every mate turned back."""
-    sums = torch.einsum("nkg,np->kgp", memberships.to(particles.data.dtype), particles.data)
-    powers = torch.einsum("nkg,np->kgp", memberships, particles.power)
+    shape = (*memberships.shape[1:], len(particles.ball))
+    flat = memberships.flatten(1)
+    sums, powers = (total.reshape(shape) for total in particles.sums(flat, flat))
     back = group.transpose(1, 2)
     data, power = (
         torch.stack([_back(values, back, particles.ball) for values in parts])

@@ -1,6 +1,6 @@
 """Measurements of a class: each aligned particle in the frame of the map, in units of its noise."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Complex, Float
@@ -22,9 +22,11 @@ from cryodc.fourier import (
     weighted_spectra,
 )
 from cryodc.states.missing_data import Measurements
+from cryodc.states.storage import Storage
 
 MOST_SHELLS = 16
-"""Shells that are ever looked at: memory per particle grows with their cube."""
+"""Shells that are ever looked at: what is kept of a particle grows with their cube."""
+_AT_ONCE = 64
 PosedBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 """Volumes, the weight of each, rotations and origins in voxels."""
 
@@ -36,7 +38,10 @@ def working_box(box_size: int, shells: int) -> int:
 
 @torch.no_grad()
 def measure(
-    batches: Callable[[], Iterable[PosedBatch]], mask: Float[Tensor, "d h w"], shells: int
+    batches: Callable[[], Iterable[PosedBatch]],
+    mask: Float[Tensor, "d h w"],
+    shells: int,
+    storage: Storage | None = None,
 ) -> tuple[Measurements, Complex[Tensor, " p"]]:
     """Measure how each particle differs from the average, in units of its noise; return this and the average.
 
@@ -47,11 +52,13 @@ def measure(
     Parameters
     ----------
     batches
-        Gives the particles, a few at a time; called twice.
+        Gives the particles, a few at a time; called more than once.
     mask
         ``(d, h, w)``: where states may differ.
     shells
         Radius in Fourier space, at most what the half maps support.
+    storage
+        Where what is measured is kept; in memory by default.
     """
     box_size = mask.shape[-1]
     shells = min(shells, MOST_SHELLS, box_size // 2 - 2)
@@ -67,22 +74,45 @@ def measure(
                     volumes, weights = fourier_crop(volumes, small), crop_weights(weights, small)
                 yield volumes * sphere, weights, rotations, origins * (small / box_size)
 
-    data, power = _joined([_turned_back(batch, ball) for batch in cropped()])
-    total = power.sum(dim=0)
-    average = data.sum(dim=0) / (total + 0.02 * ball.shell_mean(total)[ball.shells].clamp_min(1e-12))
+    storage = storage or Storage(sum(len(batch[0]) for batch in batches()))
+    data, model, power = storage.empty(len(ball), (torch.complex64, torch.complex64, torch.float32), mask.device)
+    data_sum, total = torch.zeros_like(ball.index, dtype=torch.complex64), torch.zeros_like(ball.frequencies[:, 0])
+    for rows, batch in _numbered(cropped()):
+        data[rows], power[rows] = part, weight = _turned_back(batch, ball)
+        data_sum, total = data_sum + part.sum(dim=0), total + weight.sum(dim=0)
+    average = data_sum / (total + 0.02 * ball.shell_mean(total)[ball.shells].clamp_min(1e-12))
     fine = fine_spectrum(volume_from_ball(average, ball)[None] * sphere, float(shells))[0]
     average = ball_spectra(volume_from_ball(average, ball)[None] * sphere, ball)[0]
-    seen = [_turned_back((_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:]), ball)[:1] for batch in cropped()]
-    (model,) = _joined(seen)
-    noise = _noise(data - model, power, ball, float(sphere.square().mean()))[ball.shells]
-    scales = _scales(data, model, average / noise)
+    # Products of particles with the average, shell by shell: the noise that they are divided by is known at the end.
+    on_average, rest = [], torch.zeros_like(total)
+    for rows, batch in _numbered(cropped()):
+        model[rows] = shown = _turned_back((_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:]), ball)[0]
+        found = data[rows]
+        rest = rest + (found - shown).abs().square().sum(dim=0)
+        on_average.append(_by_shell((torch.stack([found, shown], dim=1) * average.conj()).real, ball))
+    n = storage.n_particles
+    shell_noise = _noise(rest, total, n, ball, float(sphere.square().mean()))
+    scales = _scales(torch.cat(on_average) @ shell_noise.reciprocal())
+    noise = shell_noise[ball.shells]
+    for rows in chunks(n, _AT_ONCE):
+        scale = scales[rows, None]
+        data[rows] = (data[rows] - scale * model[rows]) * (scale / noise)
+        power[rows] = power[rows] * (scale.square() / noise)
     small_mask = mask if small == box_size else fourier_crop(mask, small).clamp(0, 1)
-    data = (data - scales[:, None] * model) * (scales[:, None] / noise)
-    return Measurements(data, power * (scales.square()[:, None] / noise), ball, small_mask), average
+    return Measurements(data, power, ball, small_mask), average
 
 
-def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+def _numbered(batches: Iterable[PosedBatch]) -> Iterator[tuple[slice, PosedBatch]]:
+    """Batches, and which of all particles are in each."""
+    start = 0
+    for batch in batches:
+        yield slice(start, start + len(batch[0])), batch
+        start += len(batch[0])
+
+
+def _by_shell(values: Float[Tensor, "n c p"], ball: FourierBall) -> Float[Tensor, "n c s"]:
+    """Sums over each shell, 0 to Nyquist."""
+    return values.new_zeros(*values.shape[:2], ball.box_size // 2 + 1).index_add(2, ball.shells, values)
 
 
 def _turned_back(batch: PosedBatch, ball: FourierBall) -> tuple[Tensor, Tensor]:
@@ -97,15 +127,18 @@ def _seen_as(fine: Tensor, ball: FourierBall, weights: Tensor, rotations: Tensor
     return torch.stack([volume_from_ball(values, ball) for values in spectra])
 
 
-def _noise(rest: Tensor, power: Tensor, ball: FourierBall, seen: float) -> Tensor:
-    """Variance of each shell, but for the part of the box that is not seen."""
-    variance = ball.shell_mean(rest.abs().square().sum(dim=0)) / ball.shell_mean(power.sum(dim=0)).clamp_min(1e-12)
-    return (variance * (len(rest) / max(1, len(rest) - 1)) / seen).clamp_min(1e-12)
+def _noise(rest: Tensor, power: Tensor, n_particles: int, ball: FourierBall, seen: float) -> Tensor:
+    """Variance in each shell, from sums over all particles, but for the part of the box that is not seen."""
+    variance = ball.shell_mean(rest) / ball.shell_mean(power).clamp_min(1e-12)
+    return (variance * (n_particles / max(1, n_particles - 1)) / seen).clamp_min(1e-12)
 
 
-def _scales(data: Tensor, model: Tensor, average: Tensor) -> Tensor:
-    """Scale of each particle against the average, its scatter beyond the error of the fit kept."""
-    fitted, known = (values.real @ average.real + values.imag @ average.imag for values in (data, model))
+def _scales(on_average: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+    """Scale of each particle against the average, its scatter beyond the error of the fit kept.
+
+    ``on_average`` is the product of the particle with the average, and of the average as the particle would show it.
+    """
+    fitted, known = on_average.unbind(dim=1)
     known = known.clamp_min(1e-6)
     error = 0.5 / known
     raw = fitted / known

@@ -16,24 +16,28 @@ is what they say.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
-from cryodc.fourier import FourierBall, ball_spectra, volume_from_ball
+from cryodc.fourier import FourierBall, ball_spectra, chunks, volume_from_ball
+from cryodc.states.storage import FileRows
 
 _SETTLED_NATS = 0.01
 _N_POWER_STEPS = 12
 _N_STATE_ROUNDS, _N_AXIS_ROUNDS = 50, 30
 _MEASURED = 0.05
 """A voxel of less power than this, in units of its shell's mean, was not measured."""
+_VALUES_AT_ONCE = 2**21
+"""Values of particles that are looked at at once."""
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Aligned particles in the frame of the map, in units of their noise.
+    """Aligned particles in the frame of the map, in units of their noise, looked at a few at a time.
 
     Parameters
     ----------
@@ -43,43 +47,90 @@ class Measurements:
         Where: ``p`` Fourier voxels of the reference.
     mask
         ``(d, h, w)``: where maps may differ.
+    rows
+        Which of these particles are meant; all by default.
+    averages
+        Maps ``(p,)`` that data are relative to, one after the other, and where they were measured.
     """
 
-    data: Complex[Tensor, "n p"]
-    power: Float[Tensor, "n p"]
+    data: Complex[Tensor, "n p"] | FileRows
+    power: Float[Tensor, "n p"] | FileRows
     ball: FourierBall
     mask: Float[Tensor, "d h w"]
+    rows: Int[Tensor, " m"] | None = None
+    averages: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.data if self.rows is None else self.rows)
 
-    def select(self, rows: Tensor) -> "Measurements":
+    @property
+    def device(self) -> torch.device:
+        """Where they are looked at."""
+        return self.mask.device
+
+    def parts(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """``B`` and ``W`` of all particles in order, a few at a time."""
+        for c in chunks(len(self), max(1, _VALUES_AT_ONCE // len(self.ball))):
+            which = c if self.rows is None else self.rows[c]
+            data, power = self.data[which], self.power[which]
+            for average, measured in self.averages:
+                data = torch.where(measured, data - power * average, 0)
+            yield c, data, power
+
+    def select(self, rows: Int[Tensor, " b"]) -> "Measurements":
         """What these particles say."""
-        return replace(self, data=self.data[rows], power=self.power[rows])
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
     def relative_to(self, average: Complex[Tensor, " p"]) -> "Measurements":
         """The same, of a map's difference from an average; nothing where none of these particles was measured."""
-        rest = self.data - self.power * average
-        return replace(self, data=torch.where(_measured(self.power.sum(dim=0), self.ball), rest, 0))
+        ones = torch.ones(len(self), 1, device=self.device)
+        measured = _measured(self.sums(ones, ones)[1][0], self.ball)
+        return replace(self, averages=(*self.averages, (average, measured)))
 
     def masked(self, maps: Complex[Tensor, "k p"]) -> Complex[Tensor, "k p"]:
         """Maps with nothing outside the mask."""
         volumes = torch.stack([volume_from_ball(values, self.ball) for values in maps])
         return ball_spectra(volumes * self.mask, self.ball)
 
-    def projections(self, maps: Complex[Tensor, "k p"]) -> Float[Tensor, "n k"]:
-        """``Σ Re(B* V)`` of each particle and map."""
-        return self.data.real @ maps.real.T + self.data.imag @ maps.imag.T
+    def sums(
+        self, of_data: Float[Tensor, "n k"], of_power: Float[Tensor, "n q"]
+    ) -> tuple[Complex[Tensor, "k p"], Float[Tensor, "q p"]]:
+        """``Σ B`` and ``Σ W`` over all particles, each counting by its shares."""
+        shape = (of_data.shape[1], len(self.ball))
+        data_sum = torch.zeros(*shape, 2, device=self.device)
+        power_sum = torch.zeros(of_power.shape[1], shape[1], device=self.device)
+        for c, data, power in self.parts():
+            data_sum += (of_data[c].T @ _flat(data)).reshape(*shape, 2)
+            power_sum += of_power[c].T @ power
+        return torch.view_as_complex(data_sum), power_sum
+
+    def projections(
+        self, maps: Complex[Tensor, "k p"], powers: Float[Tensor, "q p"]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n q"]]:
+        """``Σ Re(B* V)`` of each particle and map ``V``, and ``Σ W P`` of each particle and map of powers ``P``."""
+        on_data = torch.empty(len(self), len(maps), device=self.device)
+        on_power = torch.empty(len(self), len(powers), device=self.device)
+        for c, data, power in self.parts():
+            on_data[c] = _flat(data) @ _flat(maps).T
+            on_power[c] = power @ powers.T
+        return on_data, on_power
 
     def log_likelihoods(self, maps: Complex[Tensor, "k p"]) -> Float[Tensor, "n k"]:
         """Log-likelihood of each map for each particle, in nats, less that of an empty map."""
-        return 2 * self.projections(maps) - self.power @ maps.abs().square().T
+        fitted, size = self.projections(maps, maps.abs().square())
+        return 2 * fitted - size
 
     def along(self, first: Complex[Tensor, " p"], second: Complex[Tensor, " p"]) -> Float[Tensor, " n"]:
         """Where on the line from one map to another each particle fits best: 0 the first, 1 the second."""
         line = second - first
-        fitted = self.projections(line[None])[:, 0] - self.power @ (first * line.conj()).real
-        return fitted / (self.power @ line.abs().square()).clamp_min(1e-12)
+        powers = torch.stack([(first * line.conj()).real, line.abs().square()])
+        fitted, known = self.projections(line[None], powers)
+        return (fitted[:, 0] - known[:, 0]) / known[:, 1].clamp_min(1e-12)
+
+
+def _flat(values: Complex[Tensor, "n p"]) -> Float[Tensor, "n q"]:
+    """Real and imaginary parts in one row, so that a real product of two of them is ``Re(a* b)``."""
+    return torch.view_as_real(values).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -106,16 +157,15 @@ class AxisModel:
         self, particles: Measurements
     ) -> tuple[Float[Tensor, "n q"], Float[Tensor, "n q q"], Float[Tensor, " n"]]:
         """Mean and covariance of each particle's coordinates, and its marginal log-likelihood."""
-        projected = 2 * particles.projections(self.maps)
-        precision = torch.eye(len(self.maps), device=projected.device) + 2 * self._overlaps(particles)
+        q = len(self.maps)
+        pairs = (self.maps[:, None] * self.maps.conj()[None]).real.flatten(0, 1)
+        fitted, overlaps = particles.projections(self.maps, pairs)
+        projected = 2 * fitted
+        precision = torch.eye(q, device=projected.device) + 2 * overlaps.reshape(-1, q, q)
         covariance = torch.linalg.inv(precision)
         mean = (covariance @ projected[..., None])[..., 0]
         marginal = 0.5 * (projected * mean).sum(dim=1) - 0.5 * torch.linalg.slogdet(precision).logabsdet
         return mean, covariance, marginal
-
-    def _overlaps(self, particles: Measurements) -> Float[Tensor, "n q q"]:
-        pairs = (self.maps[:, None] * self.maps.conj()[None]).real.flatten(0, 1)
-        return (particles.power @ pairs.T).reshape(len(particles), len(self.maps), len(self.maps))
 
 
 def _measured(power: Float[Tensor, "*k p"], ball: FourierBall) -> Bool[Tensor, "*k p"]:
@@ -155,10 +205,8 @@ def fit_states(particles: Measurements, memberships: Float[Tensor, "n k"]) -> tu
 
     Parameters
     ----------
-    particles
-        Relative to their average.
-    memberships
-        ``(n, k)``: probability of each state, or 0 and 1.
+    particles, memberships
+        Relative to their average; ``(n, k)``: probability of each state, or 0 and 1.
 
     Returns
     -------
@@ -177,13 +225,12 @@ def fit_states(particles: Measurements, memberships: Float[Tensor, "n k"]) -> tu
 
 def states_of(particles: Measurements, memberships: Float[Tensor, "n k"]) -> StateModel:
     """The states that particles of these memberships average to."""
-    data = memberships.T.to(particles.data.dtype) @ particles.data
-    return StateModel(weighted_map(data, memberships.T @ particles.power, particles), memberships.mean(dim=0))
+    return StateModel(weighted_map(*particles.sums(memberships, memberships), particles), memberships.mean(dim=0))
 
 
 def average_of(particles: Measurements) -> Complex[Tensor, " p"]:
     """The average of all."""
-    return states_of(particles, torch.ones(len(particles), 1, device=particles.power.device)).maps[0]
+    return states_of(particles, torch.ones(len(particles), 1, device=particles.device)).maps[0]
 
 
 def fit_axes(particles: Measurements, n_axes: int, generator: torch.Generator) -> tuple[AxisModel, float]:
@@ -202,8 +249,7 @@ def fit_axes(particles: Measurements, n_axes: int, generator: torch.Generator) -
     -------
     The model and its mean marginal log-likelihood per particle, in nats.
     """
-    device = particles.data.device
-    coordinates = torch.randn(len(particles), n_axes, generator=generator).to(device)
+    coordinates = torch.randn(len(particles), n_axes, generator=generator).to(particles.device)
     for _ in range(_N_POWER_STEPS):
         maps = _power_step(particles, _uncorrelated(coordinates))
         model = AxisModel(maps)
@@ -227,8 +273,7 @@ def _uncorrelated(coordinates: Tensor) -> Tensor:
 
 
 def _power_step(particles: Measurements, coordinates: Tensor) -> Tensor:
-    data = coordinates.T.to(particles.data.dtype) @ particles.data
-    power = coordinates.square().T @ particles.power
+    data, power = particles.sums(coordinates, coordinates.square())
     mean = particles.ball.shell_mean(power)[:, particles.ball.shells]
     return particles.masked(data / (power + 0.5 * mean.clamp_min(1e-12)))
 
@@ -237,9 +282,8 @@ def _axis_step(particles: Measurements, model: AxisModel, mean: Tensor, covarian
     """Each axis in turn, the others fixed."""
     second = covariance + mean[:, :, None] * mean[:, None, :]
     maps = model.maps.clone()
-    sums = mean.T.to(particles.data.dtype) @ particles.data
-    for q in range(len(maps)):
-        powers = second[:, q].T @ particles.power
+    sums, of_pairs = particles.sums(mean, second.flatten(1))
+    for q, powers in enumerate(of_pairs.reshape(len(maps), *maps.shape)):
         others = (powers * maps).sum(dim=0) - powers[q] * maps[q]
         maps[q] = weighted_map((sums[q] - others)[None], powers[q][None], particles)[0]
     return AxisModel(maps)

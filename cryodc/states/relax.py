@@ -13,6 +13,7 @@ from cryodc.errors import InputError
 from cryodc.geometry import FOUND_AXES, find_axes, resample, symmetry_rotations
 from cryodc.states.mates import fit_mates, off_symmetric, turned_maps
 from cryodc.states.missing_data import Measurements, average_of
+from cryodc.states.storage import empty_like
 from cryodc.unfinished import DoneSteps, on_device
 
 _N_RANDOM_STARTS = 2
@@ -89,7 +90,7 @@ def relax_symmetry(
     The particles in their mates, relative to their average; that average; and of each particle the element ``g``: its
     pose is ``A g``, its origin as before.
     """
-    device = particles.power.device
+    device = particles.device
     group = torch.from_numpy(symmetry_rotations(symmetry)).float().to(device)
     relative, symmetric = off_symmetric(particles, average, symmetry)
     generator = torch.Generator().manual_seed(seed)
@@ -140,9 +141,12 @@ def _onto(first: Tensor, second: Tensor, mates: Tensor, group: Tensor, particles
 
 def _in_mates(particles: Measurements, chosen: Tensor, group: Tensor) -> Measurements:
     """What each particle says in the mate ``A g`` of its pose: its data at ``g k``."""
-    data, power = particles.data.clone(), particles.power.clone()
-    for i in torch.nonzero(chosen)[:, 0].tolist():
-        both = torch.stack([particles.data[i], particles.power[i].to(particles.data.dtype)])
-        turned = turned_maps(both, group[chosen[i]].T[None], particles.ball)[:, 0]
-        data[i], power[i] = turned[0], turned[1].real.clamp_min(0)
+    data, power = empty_like(particles.data), empty_like(particles.power)
+    for rows, of_data, of_power in particles.parts():
+        turned_data, turned_power = of_data.clone(), of_power.clone()
+        for i in torch.nonzero(chosen[rows])[:, 0].tolist():
+            both = torch.stack([of_data[i], of_power[i].to(of_data.dtype)])
+            turned = turned_maps(both, group[chosen[rows][i]].T[None], particles.ball)[:, 0]
+            turned_data[i], turned_power[i] = turned[0], turned[1].real.clamp_min(0)
+        data[rows], power[rows] = turned_data, turned_power
     return Measurements(data, power, particles.ball, particles.mask)

@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
 from cryodc.alignment import balanced_halves
-from cryodc.device import choose_device
+from cryodc.device import choose_device, memory_budget
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
@@ -42,6 +42,7 @@ from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
 from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
+from cryodc.states.storage import Storage
 from cryodc.unfinished import DoneSteps, key_of, stamp
 from cryodc.volumes import Volume
 
@@ -61,6 +62,7 @@ def find_states(
     seed: int = 0,
     device: str = "auto",
     n_starts: int = 4,
+    memory_bytes: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conformations:
     """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
@@ -83,8 +85,8 @@ def find_states(
         Same seed, same result.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    n_starts
-        Starts of each fit.
+    n_starts, memory_bytes
+        Starts of each fit; what may be held of particles, by default half of what is free: more lies in a file.
     progress
         Called with a line about each step.
 
@@ -103,20 +105,20 @@ def find_states(
         mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
         members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
         inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
-        tell(f"class {class_number}, {len(members.rows)} particles, to shell {members.shells}")
-        n, box = len(members.rows), members.box_size
-        work, told = {"states": n * n_starts}, f"{n} particles of class {class_number}, box {box}"
-        declare(Forecast(run.states, told, particle_bytes(n, box), 40.0 * box**3, (box,) * 3, work, 4 * n))
-        n_moved = 0
+        n, box, told = len(members.rows), members.box_size, f"class {class_number}, {len(members.rows)} particles"
+        tell(f"{told}, to shell {members.shells}")
+        plan = particle_bytes(n, box), 40.0 * box**3, (box,) * 3, {"states": n * n_starts}, 4 * n
+        declare(Forecast(run.states, f"{told}, box {box}", *plan))
+        n_moved, place = 0, run.states / f"class{class_number:03d}"
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)
-        place = run.states / f"class{class_number:03d}"
         if place.exists():
             tell(f"replacing the states in {place}")
         request = (class_number, n_states, relax, seed, n_starts, where, stamp(mask_file))
         with replace_folder(place, key_of(request, made_of, identity_of_data(run, members.particles))) as folder:
             done = DoneSteps.within(folder, tell)
-            measured, average = measure(members.batches, inside, members.shells)
+            kept = Storage(n, memory_budget(where) if memory_bytes is None else memory_bytes, run.path)
+            measured, average = measure(members.batches, inside, members.shells, kept)
             if relax != "C1":
                 measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed, done)
                 members = replace(members, rotations=members.rotations @ mates)
@@ -182,7 +184,7 @@ def _write_states(folder: Path, members: PosedParticles, found: Conformations) -
         if len(mine) > 1 and len(set(halves.tolist())) < 2:
             halves = balanced_halves(len(mine), 0)
         here = torch.from_numpy(mine).to(members.rotations.device)
-        stack = members.dataset.gather(torch.from_numpy(members.rows[mine])).to(members.rotations.device)
+        stack = members.dataset.stored(torch.from_numpy(members.rows[mine]), device=members.rotations.device)
         maps = average_particles(stack, members.rotations[here], members.origins_voxels[here], halves)
         name = f"state{state + 1:02d}.mrc"
         write_volume(folder / name, _volume(maps.average, members))

@@ -107,7 +107,7 @@ class Fitter:
             return {"model": fit_axes(particles, n_axes, torch.Generator().manual_seed(self.seed))[0]}
 
         state = self.done.once(f"axes of {name}", fit)
-        return AxisModel(**on_device(state["model"], particles.power.device))
+        return AxisModel(**on_device(state["model"], particles.device))
 
     def states(
         self, particles: Measurements, n_states: int, axes: AxisModel, name: str, known: Sequence[StateModel] = ()
@@ -128,11 +128,11 @@ class Fitter:
             Maps to start from.
         """
         if n_states == 1:
-            return StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
+            return StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.device))
         state = self.done.once(
             f"{n_states} states of {name}", partial(self._best_fit, particles, n_states, axes, known)
         )
-        return StateModel(**on_device(state["model"], particles.power.device))
+        return StateModel(**on_device(state["model"], particles.device))
 
     def _best_fit(
         self, particles: Measurements, n_states: int, axes: AxisModel, known: Sequence[StateModel], done: DoneSteps
@@ -148,7 +148,7 @@ class Fitter:
                 distinct = len(np.unique(used, axis=0))
                 means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + number).fit(used)
                 hard = torch.nn.functional.one_hot(torch.from_numpy(means.labels_).long(), n_states).float()
-                memberships = hard.to(particles.power.device)
+                memberships = hard.to(particles.device)
             model, likelihood = fit_states(particles, memberships)
             return {"model": model, "likelihood": likelihood}
 
