@@ -60,7 +60,11 @@ def _relion(work: Work, healpix_order: int, most: int | None) -> Timed:
         done = subprocess.run(command, cwd=star.parent, capture_output=True, text=True, check=False)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise InputError("relion_refine has failed", found=said[-1] if said else f"exit code {done.returncode}")
+            raise InputError(
+                "relion_refine has failed",
+                found=said[-1] if said else f"exit code {done.returncode}",
+                remedy="see whether relion_refine runs by itself, or leave RELION out of the path while measuring",
+            )
         found = read_particles(out / "run_it001_data.star", data_dir=star.parent)
         assert found.poses is not None
         # RELION sorts particles by tomogram.

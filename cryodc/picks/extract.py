@@ -93,18 +93,9 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """What was extracted: the STAR, and the picks as they were read.
 
-    Parameters
-    ----------
-    star, has_weights
-        The STAR, and whether weights were written beside it.
-    picks, n_extracted
-        All picks, as they were read, and how many particles each tomogram has.
-    spacing_angstrom
-        Of the subtomograms.
-    dropped, n_skipped
-        Picks that gave no particle, and how many are of tomograms that were not given.
+    ``n_extracted`` counts the particles of each tomogram, ``n_skipped`` the picks of tomograms that were not given.
     """
 
     star: Path
