@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev
 	@mkdir -p build/typing && ln -sfn ../../cli build/typing/cryodc_cli
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix

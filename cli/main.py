@@ -21,6 +21,7 @@ VERBS = {
     "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "plan": "Say whether proteins would come apart in these particles, and how many it would take.",
+    "bench": "Measure how fast each step is on this machine, and its peak memory.",
     "pack": "Put particles into one file that training reads batches from.",
     "train": "Train a model on particles and encode every one of them.",
     "cluster": "Cluster the content codes: which proteins are there.",
@@ -42,7 +43,7 @@ VERBS = {
 
 # Each group of `cryodc --help`, and the folder of its verbs.
 GROUPS = {
-    "Prepare": ["check", "import", "extract", "convert", "simulate", "plan", "pack"],
+    "Prepare": ["check", "import", "extract", "convert", "simulate", "plan", "bench", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["status", "identify", "generate", "report", "view"],
     "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "demo"],
@@ -51,7 +52,7 @@ GROUPS = {
 # Verbs that compute for long or write much: they have --dry-run.
 HEAVY = (
     *("import", "extract", "simulate", "pack", "train", "cluster", "average", "states", "encode"),
-    *("identify", "generate", "select", "export", "map-back"),
+    *("identify", "generate", "select", "export", "map-back", "bench"),
 )
 
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}

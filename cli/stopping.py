@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+_GO_ON = ("import", "extract", "pack", "average", "states", "relion-job")
+"""Verbs that go on where they were stopped when the same is typed again."""
+
 
 class Stopped(BaseException):
     """The user or the system asked the process to stop; no ``except Exception`` catches it.
@@ -46,11 +49,13 @@ def how_to_go_on(words: Sequence[str]) -> str:
     --------
     >>> how_to_go_on(["cluster", "my run"])
     "To begin this again: cryodc cluster 'my run'"
+    >>> how_to_go_on(["average", "run/"])
+    'To go on: cryodc average run/'
     """
     if words and words[0] == "train" and _begun(words):
         following = words if "--resume" in words else [*words, "--resume"]
         return f"To go on: {shlex.join(['cryodc', *following])}"
-    if words and words[0] == "relion-job":
+    if words and words[0] in _GO_ON:
         return f"To go on: {shlex.join(['cryodc', *words])}"
     return f"To begin this again: {shlex.join(['cryodc', *words])}"
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cryodc import verbs as verbs
     from cryodc.averaging import AverageRequest as AverageRequest
+    from cryodc.bench import BenchRequest as BenchRequest
     from cryodc.check import CheckSettings as CheckSettings
     from cryodc.codes import Codes as Codes
     from cryodc.dataset import InputOptions as InputOptions
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 # The same as above, where it is looked up when it is used.
 _HOMES = {
     "AverageRequest": "averaging",
+    "BenchRequest": "bench",
     "CheckSettings": "check",
     "Clusters": "runs",
     "Codes": "codes",

@@ -5,6 +5,7 @@ They take and give the nouns of ``import cryodc``. Those that write into a run t
 """
 
 from cryodc.averaging import average_run as average
+from cryodc.bench import run_bench as bench
 from cryodc.check import check_particles as check
 from cryodc.clustering import cluster_run as cluster
 from cryodc.dataset import pack_particles as pack
@@ -29,6 +30,7 @@ from cryodc.viewer import run_viewer as view
 
 __all__ = [
     "average",
+    "bench",
     "check",
     "cluster",
     "convert",

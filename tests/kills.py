@@ -84,5 +84,5 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def hidden(folder: Path) -> list[str]:
-    """Names of hidden files and folders in a folder, but for the lock."""
-    return sorted(path.name for path in folder.rglob(".*") if path.name != ".lock")
+    """Names of hidden files and folders in a folder: temporary files, locks, and what was begun."""
+    return sorted(path.name for path in folder.rglob(".*"))

@@ -7,6 +7,7 @@ A process of its own, since one that has threads cannot be forked.
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -25,14 +26,25 @@ from cryodc.io import write_array
 from cryodc.picks import ExtractRequest, extract_subtomograms
 from cryodc.runs import RunFolder, current_classes, require_averages
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
+from cryodc.states import find_states
 from cryodc.tilts import import_tilt_stacks
 from cryodc.training import EncodeRequest, encode_new
 from tests.kills import at_every_operation, content, hidden
 from tests.tilts.test_image_series import Series
 
+_SEED = 18
+"""Of the moments at which verbs are killed."""
+_said: list[str] = []
+_say = _said.append
+
+
 VERBS: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "cluster": (lambda run: cluster_run(run, 3), "clusters"),
-    "average": (lambda run: average_run(run, AverageRequest(seed=3)), "averages"),
+    "average": (
+        lambda run: average_run(run, AverageRequest(ignore_poses=True, classify=False, n_starts=1, seed=3), _say),
+        "averages",
+    ),
+    "states": (lambda run: find_states(run, 1, 2, n_starts=1, progress=_say), "states"),
     "export": (lambda run: export_run(run, run.path / "exported", ["relion"]), "exported"),
 }
 
@@ -110,8 +122,9 @@ def try_verb(run: RunFolder, name: str) -> dict[str, object]:
     with at_every_operation(run.path, lambda: None) as operations:
         verb(run)
     new, n = content(run.path / folder), len(operations)
-    found = {"killed": 0, "old": 0, "new": 0, "mixed": 0, "again": 0}
-    places = (n // 2, n - 2, n)
+    found = {"killed": 0, "old": 0, "new": 0, "mixed": 0, "again": 0, "went_on": 0}
+    # Three moments at random, and the last.
+    places = sorted({*random.Random(_SEED).sample(range(1, n), 3), n})
     for k in places:
         shutil.rmtree(run.path)
         shutil.copytree(kept, run.path)
@@ -122,8 +135,10 @@ def try_verb(run: RunFolder, name: str) -> dict[str, object]:
         current_classes(run)
         if name != "cluster":
             require_averages(run)
+        _said.clear()
         if name != "export" or not seen:
             verb(run)
+        found["went_on"] += any("done before" in text or "going on" in text for text in _said)
         found["again"] += content(run.path / folder) == new and hidden(run.path) == []
     shutil.rmtree(run.path)
     kept.rename(run.path)

@@ -11,12 +11,14 @@ import pytest
 TESTS = Path(__file__).parent
 KINDS: dict[str, dict[str, list[str]]] = {
     "coordinates have one unit and origin": {
-        "export/test_coordinates.py": [
+        "coordinates/test_other_programs.py": [
             "test_a_unit_that_is_given_wins_over_what_the_file_says",
-            "test_optics_groups_that_agree_need_no_column_and_unused_ones_no_size",
-            "test_two_optics_groups_need_a_column_that_says_which",
             "test_convert_to_relion_keeps_the_tilt_series_pixel_of_each_group",
             "test_convert_to_relion_keeps_what_counts_from_the_centre",
+        ],
+        "coordinates/test_contradictions.py": [
+            "test_optics_groups_that_agree_need_no_column_and_unused_ones_no_size",
+            "test_two_optics_groups_need_a_column_that_says_which",
             "test_a_pixel_that_is_no_size_is_one_error",
         ],
         "export/test_two_grids.py": ["test_every_export_has_each_particle_in_its_place_class_and_half"],
@@ -32,7 +34,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_what_was_given_to_others_is_stale_where_it_is_of_earlier_results",
             "test_other_codes_make_clusters_and_all_after_them_stale",
         ],
-        "dataset/test_pack.py": ["test_a_stale_pack_is_an_error_and_a_runs_own_is_made_anew"],
+        "dataset/test_broken_packs.py": ["test_a_stale_pack_is_an_error_and_a_runs_own_is_made_anew"],
         "evaluation/test_leakage.py": ["test_the_table_is_measured_once_and_again_when_the_run_has_changed"],
     },
     "names are whole names": {
@@ -42,8 +44,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_two_tomograms_of_the_picks_are_not_one_file",
         ],
         "export/test_map_back.py": ["test_a_tomogram_named_as_the_labels_of_another_keeps_both"],
-        "export/test_coordinates.py": ["test_two_tomograms_are_never_one_tilt_series_in_warp"],
-        "tilts/test_import_stacks.py": ["test_a_tomogram_whose_name_begins_alike_is_another"],
+        "coordinates/test_contradictions.py": ["test_two_tomograms_are_never_one_tilt_series_in_warp"],
+        "tilts/test_import_files.py": ["test_a_tomogram_whose_name_begins_alike_is_another"],
         "export/test_select.py": ["test_an_image_of_the_same_name_beside_the_selection_is_not_taken_for_it"],
     },
     "values are read, not texts": {
@@ -80,7 +82,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
         ],
         "tilts/test_image_series.py": ["test_rows_that_cannot_be_read_are_one_error_that_names_them"],
         "particles/test_grids.py": ["test_what_does_not_fit_its_own_group_is_named"],
-        "picks/test_extract.py": ["test_where_every_box_is_dropped_no_folder_is_left_and_reasons_are_counted"],
+        "picks/test_extract_edges.py": ["test_where_every_box_is_dropped_no_folder_is_left_and_reasons_are_counted"],
         "training/test_resume.py": ["test_a_refusal_names_the_one_option_that_differs"],
     },
     "training keeps what it has": {

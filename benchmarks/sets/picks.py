@@ -5,7 +5,8 @@ python -m benchmarks.sets.picks --tool PATH/simulate_picks.py --maps PATH/maps -
 The script of the first path makes the particles, independently of cryodc. Then the commands a user would type follow:
 ``train``, ``cluster``, ``average --classify``. Told are, for clusters and for final classes: the share of protein
 particles that is in any class, the adjusted Rand index among these, and the share of junk that is in no class of which
-proteins are the greater part; and the CPU seconds of each command. Goes on where it stopped.
+proteins are the greater part; and how many final classes are called a protein, and the CPU seconds of each command.
+``--mix one`` is one protein alone and ``junk`` is junk alone. Goes on where it stopped.
 """
 
 import argparse
@@ -18,13 +19,19 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.command import positive, run, run_steps
 from benchmarks.measurements import RESULTS, find_result, save_result
+from cryodc.runs import AverageSummary, read_summary
 from cryodc.star import particle_block, read_star
 
 MIXES = {
     "clear": ("4v4r 4cr2 3j9i 1f4a", "360 200 100 60", "--junk 280 --snr 0.1"),
     "faint": ("3ipm 3cf3 2uv8 1bxn", "280 180 140 30", "--junk 210 --kinds 0 1 2 --colour 3 --snr 0.05"),
+    "crowded": ("2uv8 4v4r_50S 1qvr 3j9i", "260 160 100 30", "--junk 150 --neighbours 0.9 --shift 4 --snr 0.1"),
+    "off-centre": ("4v4r 4cr2 3j9i 1f4a", "150 150 150 150", "--neighbours 0 --shift 8 --snr 0.1"),
+    "one": ("3cf3", "300", "--snr 0.1"),
+    "junk": ("4v4r", "0", "--junk 280 --snr 0.1"),
 }
-"""Maps, particles of each, how they are recorded; in box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with neighbours."""
+"""Maps, particles of each, how they are recorded. Unless said: box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with
+neighbours."""
 
 
 def main() -> None:
@@ -57,21 +64,23 @@ def main() -> None:
     seconds = run_steps(steps)
     truth = pd.read_csv(folder / "truth.csv")
     classes = score(truth, folder_of_run / "averages" / "particles.star")
+    summary = read_summary(folder_of_run / "averages", AverageSummary, "cryodc average")
     save_result(
         arguments.results,
         {
             "set": f"picks-{arguments.mix}",
             "method": method,
             "seed": arguments.seed,
-            "ari": classes["ari"],
+            "ari": classes.get("ari"),
             "cpu_seconds": seconds,
+            "n_called_protein": [described.verdict for described in summary.classes].count("protein"),
             "clusters": score(truth, folder_of_run / "clusters" / "clusters.star"),
             "classes": classes,
         },
     )
 
 
-def score(truth: pd.DataFrame, star: Path) -> dict[str, float]:
+def score(truth: pd.DataFrame, star: Path) -> dict[str, object]:
     """What became of proteins and of junk, by the classes in a STAR."""
     block = particle_block(read_star(star))
     names = [Path(name).name for name in block.column("rlnImageName")]
@@ -87,13 +96,14 @@ def score(truth: pd.DataFrame, star: Path) -> dict[str, float]:
         for name, rows in proteins.groupby("protein")
         if (kept.protein == name).any()
     }
-    return {
-        "n_classes": len(set(table.number) - {0}),
-        "kept": round(len(kept) / len(proteins), 4),
-        "ari": round(float(adjusted_rand_score(kept.protein, kept.number)), 4),
-        "junk_outside": round(float((~table[table.junk].number.isin(of_proteins)).mean()), 4),
-        "together": found,  # type: ignore[dict-item]
-    }
+    scores: dict[str, object] = {"n_classes": len(set(table.number) - {0})}
+    if len(proteins):
+        ari = round(float(adjusted_rand_score(kept.protein, kept.number)), 4)
+        scores |= {"kept": round(len(kept) / len(proteins), 4), "ari": ari, "together": found}
+    if table.junk.any():
+        outside = ~table[table.junk].number.isin(of_proteins)
+        scores["junk_outside"] = round(float(outside.mean()), 4)
+    return scores
 
 
 if __name__ == "__main__":

@@ -37,11 +37,13 @@ SETTINGS = {
     "oversampling": 1,
     "offset_range": 4,
     "offset_step": 2,
+    "maxsig": 200,
     "pad": 2,
     "sym": "C1",
     "j": 1,
 }
-"""Angles 15° and shifts 1 voxel apart after oversampling; the rest as in its window, and what the particles are."""
+"""Angles 15° and shifts 1 voxel apart after oversampling, for the 200 best poses of the coarse grid: without that limit
+the first rounds leave out hardly any, and one took 22 CPU minutes for 400 particles and four classes."""
 FLAGS = ("denovo_3dref", "ctf", "norm", "scale", "flatten_solvent", "zero_mask", "dont_check_norm")
 
 

@@ -30,6 +30,7 @@ from cryodc_cli.options import (
 @tilt_ranges_option
 @click.option("--tilt-axis", type=click.Choice(["x", "y"]), help="The axis of tilt.  [default: as in the run]")
 @click.option("--invert/--no-invert", default=None, help="Multiply every voxel by -1.  [default: as in the run]")
+@click.option("--align", is_flag=True, help="Also find the pose of each particle on the average of its class.")
 @data_dir_option
 @seed_option
 @device_option
@@ -39,7 +40,8 @@ def encode(star: Path, run: Path | None, out: Path, tilt_ranges: Path | None, as
 
     Nothing is trained and the run stays as it is. Particles must have its box and voxel spacing; their tilt range is
     that of the run, unless the STAR names weights or another is given. Writes codes.npz, clusters.star with the run's
-    classes, one STAR per class, and summary.json.
+    classes, one STAR per class, and summary.json. With --align the classes are those of the run's averages, and the
+    STAR files have poses on them.
 
     Example: cryodc encode new.star --run run/ --out more/
     """

@@ -14,8 +14,8 @@ from cryodc_cli.options import console, resolve_run, run_argument
 def status(run: Path | None, as_json: bool) -> None:
     """Say what a run has, what is stale, who is writing into it, and the next command.
 
-    A step is done; begun, where its process was stopped; stale, where what it was made of has changed since; damaged;
-    or missing. Nothing is written.
+    A step is done; running; begun, where its process was stopped, and the next command goes on with it; stale, where
+    what it was made of has changed since; damaged; or missing. Nothing is written.
 
     Example: cryodc status run/
     """

@@ -95,3 +95,13 @@ def _flat(drawn: tuple[Tensor, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _split(n: int) -> tuple[Tensor, Tensor]:
     return torch.arange(0, n, 2), torch.arange(1, n, 2)
+
+
+def centred(volume: Tensor) -> Tensor:
+    """The volume, its dense part moved to the centre by whole voxels."""
+    n = volume.shape[-1]
+    dense = (volume - 0.3 * volume.max()).clamp_min(0)
+    axis = torch.arange(n, device=volume.device) - n // 2
+    total = dense.sum().clamp_min(1e-12)
+    shift = [round(float((dense.sum(dim=tuple(d for d in range(3) if d != a)) * axis).sum() / total)) for a in range(3)]
+    return torch.roll(volume, [-s for s in shift], (0, 1, 2))

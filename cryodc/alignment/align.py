@@ -17,6 +17,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,11 +25,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.alignment.ab_initio import random_start
-from cryodc.alignment.halves import Half, balanced_halves, join_halves, turn_onto_axes
+from cryodc.alignment.ab_initio import centred, random_start
+from cryodc.alignment.halves import Half, balanced_halves, halves_in_steps, join_halves, median_angle, turn_onto_axes
 from cryodc.alignment.register import register_map
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
 from cryodc.fourier import ParticleStack, agreeing_shells, low_pass, shift_lattice, soft_sphere
+from cryodc.unfinished import DoneSteps, Sequence
 from cryodc.volumes import Volume
 
 START_SHELLS = 5.0
@@ -100,6 +102,7 @@ def align_class(
     mask: Float[Tensor, "d h w"] | None = None,
     start_shells: float = START_SHELLS,
     symmetry: str = "C1",
+    done: DoneSteps | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Alignment:
     """Align the particles of one class from scratch.
@@ -126,6 +129,8 @@ def align_class(
         Point group that references have once its axes are found, see
         :func:`cryodc.geometry.axes.find_confirmed_axes`. Whether halves agree is judged without it: it would
         make noise agree more often.
+    done
+        Starts and rounds of an alignment that was stopped, and where they are kept.
     progress
         Called with a line about each step.
 
@@ -154,13 +159,16 @@ def align_class(
         if progress is not None:
             progress(text)
 
-    reference = _best_start(particles, n_starts, start_shells, generator, tell) if start is None else start
-    reference = _centred(reference) * particles.mask
+    halves: list[Half] = []
+    steps = halves_in_steps(done or DoneSteps(), particles, halves, generator)
+    reference = _best_start(particles, n_starts, start_shells, generator, steps, tell) if start is None else start
+    reference = centred(reference) * particles.mask
 
     # One global search of everybody at low resolution, then halves that never meet again.
     common = low_pass(reference, start_shells - 1.0, 1.0)
-    halves = [_first_pose(particles, rows, common, start_shells, finest, generator) for rows in row_sets]
-    note = _settle(particles, halves, start_shells, finest, symmetry, generator, tell)
+    first_pose = partial(_first_pose, particles, common, start_shells, finest, generator)
+    steps.do("the first search", lambda: halves.extend(map(first_pose, row_sets)))
+    note = _settle(particles, halves, start_shells, finest, symmetry, generator, steps, tell)
     return replace(_finish(particles, halves, half_sets, start_shells, finest), symmetry_note=note)
 
 
@@ -169,22 +177,25 @@ def _best_start(
     n_starts: int,
     start_shells: float,
     generator: torch.Generator,
+    steps: Sequence,
     tell: Callable[[str], None],
 ) -> Tensor:
     starts = []
     for s in range(n_starts):
-        starts.append(random_start(particles, generator, finest_shells=start_shells + 1.0))
+        start = partial(random_start, particles, generator, finest_shells=start_shells + 1.0)
+        starts.append(steps.do(f"start {s + 1}", start))
         tell(f"start {s + 1} of {n_starts}: score {starts[-1][1]:.2f}")
-    return max(starts, key=lambda start: start[1])[0]
+    best: Tensor = max(starts, key=lambda start: start[1])[0]
+    return best.to(particles.device)
 
 
 def _first_pose(
     particles: ClassSpectra,
-    rows: Tensor,
     reference: Tensor,
     start_shells: float,
     finest: float,
     generator: torch.Generator,
+    rows: Tensor,
 ) -> Half:
     poses = particles.search(rows, reference, start_shells, _SEARCH_STEPS[0], _lattice(rows), generator)
     return Half(rows, poses, particles.sums(rows, poses.rotations, poses.shifts, finest), reference)
@@ -197,14 +208,16 @@ def _settle(
     finest: float,
     symmetry: str,
     generator: torch.Generator,
+    steps: Sequence,
     tell: Callable[[str], None],
 ) -> str:
     """Rounds of new references and new poses, each half by itself, until poses rest; what was found of a symmetry.
 
     Poses are searched for everywhere until hardly any is bettered by that, then only refined.
     """
-    settled, note = False, ""
-    for i in range(1, _MAX_ROUNDS + 1):
+
+    def one_round(i: int, settled: bool) -> tuple[str, bool, bool]:
+        note = ""
         first, second, fsc = particles.reference(halves[0].sums, halves[1].sums)
         beyond = agreeing_shells(fsc) >= start_shells + JUDGED_SHELLS
         if particles.symmetry != symmetry and beyond and i < len(_SEARCH_STEPS):
@@ -218,10 +231,9 @@ def _settle(
         good = agreeing_shells(fsc)
         tell(f"round {i}: halves agree to shell {good}")
         if i == _MAX_ROUNDS:
-            return note
+            return note, settled, True
         radius = float(min(finest, max(start_shells, good + 2.0), start_shells - 0.5 + 1.5 * i))
-        moved = 0.0
-        search = i < len(_SEARCH_STEPS) and not settled
+        moved, search = 0.0, i < len(_SEARCH_STEPS) and not settled
         for half in halves:
             before = half.poses
             if search:
@@ -231,11 +243,16 @@ def _settle(
                 )
             else:
                 half.poses = particles.refine(half.rows, half.reference, radius, before)
-            moved = max(moved, _median_angle(before.rotations, half.poses.rotations))
+            moved = max(moved, median_angle(before.rotations, half.poses.rotations))
             half.sums = particles.sums(half.rows, half.poses.rotations, half.poses.shifts, finest)
-        if not search and moved < _STILL_DEGREES:
-            return note
         settled = settled or min(half.poses.kept for half in halves) > _SETTLED
+        return note, settled, not search and moved < _STILL_DEGREES
+
+    settled, rests, note, i = False, False, "", 0
+    while not rests:
+        i += 1
+        said, settled, rests = steps.do(f"round {i}", partial(one_round, i, settled))
+        note = said or note
     return note
 
 
@@ -281,19 +298,3 @@ def _finish(
 
 def _lattice(like: Tensor) -> Tensor:
     return shift_lattice(2.6, 1.5, like.device)
-
-
-def _centred(volume: Tensor) -> Tensor:
-    """The volume, its dense part moved to the centre by whole voxels."""
-    n = volume.shape[-1]
-    dense = (volume - 0.3 * volume.max()).clamp_min(0)
-    axis = torch.arange(n, device=volume.device) - n // 2
-    total = dense.sum().clamp_min(1e-12)
-    shift = [round(float((dense.sum(dim=tuple(d for d in range(3) if d != a)) * axis).sum() / total)) for a in range(3)]
-    return torch.roll(volume, [-s for s in shift], (0, 1, 2))
-
-
-def _median_angle(first: Tensor, second: Tensor) -> float:
-    """Median angle between rotations of the same particles, degrees."""
-    trace = (first * second).sum(dim=(1, 2))
-    return float(torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1))).median())

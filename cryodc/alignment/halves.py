@@ -1,6 +1,7 @@
 """The half sets of a class, each with poses, sums and a reference of its own."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment.spectra import ClassSpectra, PoseSet
-from cryodc.fourier import agreeing_shells, density_mask
+from cryodc.fourier import NoiseModel, agreeing_shells, density_mask
 from cryodc.geometry import RESOLVED, find_confirmed_axes
+from cryodc.unfinished import DoneSteps, Sequence, on_device
 
 
 @dataclass
@@ -21,6 +23,36 @@ class Half:
     poses: PoseSet
     sums: tuple[Tensor, Tensor]
     reference: Tensor
+
+
+def halves_in_steps(
+    done: DoneSteps, particles: ClassSpectra, halves: list[Half], generator: torch.Generator
+) -> Sequence:
+    """Steps of an alignment that change its halves, the noise and symmetry of its particles, and the generator.
+
+    Parameters
+    ----------
+    done
+        Where they are kept.
+    particles, halves, generator
+        What they change.
+    """
+
+    def save() -> dict[str, Any]:
+        known = {"halves": halves, "noise": particles.noise, "symmetry": particles.symmetry}
+        return known | {"generator": generator.get_state()}
+
+    def load(state: dict[str, Any]) -> None:
+        generator.set_state(state["generator"])
+        state = on_device(state, particles.device)
+        halves[:] = [
+            Half(half["rows"], PoseSet(**half["poses"]), tuple(half["sums"]), half["reference"])
+            for half in state["halves"]
+        ]
+        particles.noise = NoiseModel(**state["noise"])
+        particles.symmetry = state["symmetry"]
+
+    return done.sequence("alignment", save, load)
 
 
 def join_halves(halves: list[Half]) -> tuple[Tensor, PoseSet]:
@@ -76,3 +108,9 @@ def balanced_halves(n_particles: int, seed: int) -> Int[NDArray[np.int64], " n"]
     """1 or 2 for each particle, at random, as many of each as can be."""
     order = torch.randperm(n_particles, generator=torch.Generator().manual_seed(seed)).numpy()
     return np.where(order % 2 == 0, 1, 2).astype(np.int64)
+
+
+def median_angle(first: Tensor, second: Tensor) -> float:
+    """Median angle between rotations of the same particles, degrees."""
+    trace = (first * second).sum(dim=(1, 2))
+    return float(torch.rad2deg(torch.arccos(((trace - 1) / 2).clamp(-1, 1))).median())

@@ -1,17 +1,21 @@
 """Averages of a run's classes: maps, half maps, FSC, resolution, and poses if the STAR has none."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from cryodc.alignment import START_SHELLS, balanced_halves
 from cryodc.averaging.files import CURVE_COLUMNS, ClassAverage, curve_rows, describe_class, write_class
-from cryodc.averaging.final_classes import FinalClasses, classify_run, write_assignments
+from cryodc.averaging.final_classes import FinalClasses, classify_run, final_classes_of, write_assignments
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
 from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, plan_average, prepare_average
 from cryodc.clustering import content_features
@@ -19,8 +23,18 @@ from cryodc.dry_run import declare
 from cryodc.io import replace_folder, write_text
 from cryodc.maps import average_particles, class_fractions, fractions_table, judge_class, mask_of, peak_of
 from cryodc.particles import Poses, with_classes, with_half_sets, with_poses, with_verdicts
-from cryodc.runs import AverageSummary, ClassificationSummary, Clusters, RunFolder, load_codes, write_summary, writing
+from cryodc.runs import (
+    AverageSummary,
+    ClassificationSummary,
+    Clusters,
+    RunFolder,
+    identity_of_data,
+    load_codes,
+    write_summary,
+    writing,
+)
 from cryodc.star import read_star, write_star
+from cryodc.unfinished import DoneSteps, key_of, stamp
 
 Tell = Callable[[str], None]
 _AT_ONCE = 64
@@ -31,7 +45,8 @@ def average_run(
 ) -> list[ClassAverage]:
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
 
-    What an earlier call wrote is replaced as a whole, in one step, when all is done.
+    What an earlier call wrote is replaced as a whole, in one step, when all is done. Where a call was killed, the next
+    with the same request goes on after the class, or the round of sorting, that was done.
 
     Parameters
     ----------
@@ -51,16 +66,26 @@ def average_run(
     with writing(run, "average"):
         inputs = prepare_average(run, request or AverageRequest())
         declare(plan_average(run, inputs))
-        with replace_folder(run.averages) as folder:
-            final = _classify(run, inputs, progress) if inputs.classify else None
+        with replace_folder(run.averages, _key(run, inputs)) as folder:
+            done = DoneSteps.within(folder, progress)
+            final = _classify(run, inputs, done, progress) if inputs.classify else None
             classes = inputs.clusters if final is None else final.clusters
-            found = _Averages.begin(inputs)
+            found = _Averages.begin(inputs, done)
             for label in range(classes.n_clusters):
                 tell = _prefixed(progress, f"class {label + 1} of {classes.n_clusters}")
                 start = None if final is None else final.starts[label]
-                _average_class(folder, inputs, found, classes, label, start, tell)
+                average = partial(_average_class, folder, inputs, found, classes, label, start, tell)
+                found.add(np.flatnonzero(classes.labels == label), done.once(f"class{label + 1:03d}", average))
             _write_tables(folder, run, inputs, found, classes, final)
+        for begun in run.states.glob(".class*.begun.*"):
+            # States of the averages before, which nobody can go on with.
+            shutil.rmtree(begun, ignore_errors=True)
     return found.results
+
+
+def _key(run: RunFolder, inputs: AverageInputs) -> str:
+    masks = [stamp(path) for path in inputs.request.masks.values()]
+    return key_of(inputs.request, inputs.made_of, identity_of_data(run, inputs.particles), masks, inputs.device)
 
 
 @dataclass
@@ -75,15 +100,26 @@ class _Averages:
     curves: list[str] = field(default_factory=lambda: [CURVE_COLUMNS])
 
     @classmethod
-    def begin(cls, inputs: AverageInputs) -> "_Averages":
+    def begin(cls, inputs: AverageInputs, done: DoneSteps) -> "_Averages":
         """With poses and half sets of the STAR, or none and a random split."""
         n, poses, halves = len(inputs.particles), inputs.particles.poses, inputs.particles.half_sets
         half_sets = np.array(balanced_halves(n, inputs.request.seed) if halves is None else halves)
-        batches = inputs.dataset.batches(torch.arange(n).split(_AT_ONCE))
-        peaks = torch.cat([peak_of(volumes) for volumes, _ in batches]).double().numpy()
+
+        def find_peaks(_: DoneSteps) -> dict[str, Tensor]:
+            batches = inputs.dataset.batches(torch.arange(n).split(_AT_ONCE))
+            return {"peaks": torch.cat([peak_of(volumes) for volumes, _ in batches]).double()}
+
+        peaks = done.once("peaks", find_peaks)["peaks"].numpy()
         if poses is None:
             return cls(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), half_sets, peaks)
         return cls(poses.rotations.copy(), poses.origins_angstrom.copy(), half_sets, peaks)
+
+    def add(self, rows: NDArray[np.int64], known: dict[str, Any]) -> None:
+        """What :func:`_average_class` found of a class of these particles."""
+        self.rotations[rows], self.origins_angstrom[rows] = known["rotations"].numpy(), known["origins"].numpy()
+        self.half_sets[rows] = known["half_sets"].numpy()
+        self.results.append(TypeAdapter(ClassAverage).validate_python(known["result"]))
+        self.curves += known["curves"]
 
     def poses(self, rows: NDArray[np.int64], spacing_angstrom: float, device: torch.device) -> tuple[Tensor, Tensor]:
         """Rotations, and origins in voxels, of some particles."""
@@ -91,25 +127,32 @@ class _Averages:
         return rotations, torch.from_numpy(self.origins_angstrom[rows] / spacing_angstrom).float().to(device)
 
 
-def _classify(run: RunFolder, inputs: AverageInputs, progress: Tell | None) -> FinalClasses | None:
+def _classify(run: RunFolder, inputs: AverageInputs, done: DoneSteps, progress: Tell | None) -> FinalClasses | None:
     """Final classes; None if no cluster could be aligned."""
     request, stated = inputs.request, inputs.particles.half_sets
     halves = balanced_halves(len(inputs.particles), request.seed)
     if stated is not None and min((stated == 1).sum(), (stated == 2).sum()) >= min(2, len(stated) // 2):
         halves = stated
-    return classify_run(
-        inputs.dataset,
-        inputs.clusters,
-        np.array(halves),
-        seed=request.seed,
-        n_starts=request.n_starts,
-        n_rounds=request.n_rounds,
-        junk=request.junk,
-        start_shells=inputs.start_shells,
-        device=inputs.device,
-        points=content_features(load_codes(run).content_points),
-        progress=_prefixed(progress, "classification"),
-    )
+
+    def classify(inner: DoneSteps) -> dict[str, Any]:
+        found = classify_run(
+            inputs.dataset,
+            inputs.clusters,
+            np.array(halves),
+            seed=request.seed,
+            n_starts=request.n_starts,
+            n_rounds=request.n_rounds,
+            junk=request.junk,
+            start_shells=inputs.start_shells,
+            device=inputs.device,
+            points=content_features(load_codes(run).content_points),
+            done=inner,
+            progress=_prefixed(progress, "classification"),
+        )
+        return {"found": found}
+
+    found = done.once("classification", classify)["found"]
+    return None if found is None else final_classes_of(found, inputs.clusters, inputs.device)
 
 
 def _average_class(
@@ -120,8 +163,9 @@ def _average_class(
     label: int,
     start: Tensor | None,
     progress: Tell,
-) -> None:
-    """Place and average one class, write its maps, and add it to what was found.
+    done: DoneSteps,
+) -> dict[str, Any]:
+    """Place and average one class, write its maps, and say what was found.
 
     Parameters
     ----------
@@ -135,6 +179,8 @@ def _average_class(
         Map that its alignment starts from; None to start from nothing.
     progress
         Called with a line about each step.
+    done
+        Rounds of its alignment.
     """
     request, spacing, use_star = inputs.request, inputs.spacing_angstrom, inputs.use_star
     rows, number = np.flatnonzero(classes.labels == label), label + 1
@@ -154,9 +200,9 @@ def _average_class(
         mask=mask,
         start_shells=inputs.start_shells or START_SHELLS,
         symmetry=symmetry,
+        done=done,
         tell=tell,
     )
-    found.half_sets[rows] = placed.half_sets
     placed, symmetry = on_axes(stack, placed, symmetry, use_star, mask)
     maps = average_particles(
         stack,
@@ -167,13 +213,17 @@ def _average_class(
         symmetry,
         mask,
     )
-    found.rotations[rows] = placed.rotations.double().cpu().numpy()
-    found.origins_angstrom[rows] = placed.origins_voxels.double().cpu().numpy() * spacing
+    rotations = placed.rotations.double().cpu().numpy()
     verdict = judge_class(maps, stack, placed.aligned, placed.note, found.peaks[rows], found.peaks)
-    result = write_class(folder, number, maps, found.rotations[rows], spacing, placed.aligned, placed.note, verdict)
-    found.results.append(result)
-    found.curves += curve_rows(number, maps, spacing)
+    result = write_class(folder, number, maps, rotations, spacing, placed.aligned, placed.note, verdict)
     tell(result.note)
+    return {
+        "rotations": rotations,
+        "origins": placed.origins_voxels.double() * spacing,
+        "half_sets": placed.half_sets,
+        "result": result,
+        "curves": curve_rows(number, maps, spacing),
+    }
 
 
 def _write_tables(

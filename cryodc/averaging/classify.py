@@ -28,6 +28,7 @@ from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop, class_spectra
 from cryodc.averaging.splits import split_classes
 from cryodc.fourier import ParticleStack
+from cryodc.unfinished import DoneSteps
 
 _TEMPERATURES = (4.0, 2.0, 1.0)
 _PRIOR_WEIGHTS = (1.0, 0.5)
@@ -47,6 +48,7 @@ def classify_particles(
     junk: bool = True,
     start_shells: float | None = None,
     points: Float[Tensor, "n f"] | None = None,
+    done: DoneSteps | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Classification | None:
     """Classify particles, starting from clusters.
@@ -73,6 +75,8 @@ def classify_particles(
         Shells that references start in and poses are searched in; by default as many as alignment starts in, and 7.
     points
         Content codes as they are compared. They divide a cluster that gives no reference.
+    done
+        Steps of a classification that was stopped, and where they are kept.
     progress
         Called with a line about each step.
 
@@ -81,7 +85,7 @@ def classify_particles(
     The classification; None if no cluster can be aligned.
     """
     tell = progress or (lambda text: None)
-    loop = ClassLoop(stack, clusters, half_sets, seed, tell, start_shells)
+    loop = ClassLoop(stack, clusters, half_sets, seed, tell, start_shells, done)
     if not loop.start(confidence, n_starts, points):
         return None
     loop.run(n_rounds, _TEMPERATURES, _PRIOR_WEIGHTS)

@@ -20,6 +20,7 @@ from cryodc.dataset import SubtomogramDataset
 from cryodc.fourier import ParticleStack, chunks, crop_weights, fourier_crop
 from cryodc.io import write_text
 from cryodc.runs import Clusters
+from cryodc.unfinished import DoneSteps, on_device
 
 ALIGNMENT_BOX = 48
 """Larger boxes are Fourier-cropped to this while poses are searched for; averages keep the full box."""
@@ -63,6 +64,7 @@ def classify_run(
     start_shells: float | None,
     device: torch.device,
     points: Float[NDArray[np.float64], "n f"] | None = None,
+    done: DoneSteps,
     progress: Callable[[str], None],
 ) -> FinalClasses | None:
     """Classify the particles of a run, starting from its clusters; None if no cluster can be aligned.
@@ -79,6 +81,8 @@ def classify_run(
         Where to compute.
     points
         Content codes as they are compared, by which a cluster that cannot be aligned is parted.
+    done
+        Steps of a classification that was stopped, and where they are kept.
     """
     n = len(clusters.names)
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -95,6 +99,7 @@ def classify_run(
         junk=junk,
         start_shells=start_shells,
         points=None if points is None else torch.from_numpy(points)[rows].to(device),
+        done=done,
         progress=progress,
     )
     if found is None:
@@ -105,12 +110,16 @@ def classify_run(
     of_cluster = {cluster: len(found.references) + place for place, cluster in enumerate(found.unaligned)}
     sampled = torch.from_numpy(clusters.labels)[rows]
     tried = [cluster for cluster in found.unaligned if int((sampled == cluster).sum()) >= FEWEST]
+    batches = done.quietly("particles")
     for part in chunks(len(rest), _BATCH):
         some = rest[part]
-        small = shrink(dataset.gather(some).to(device))
-        idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
-        scored = score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)
-        labels[some], scores[some], posterior[some] = (value.cpu() for value in scored)
+
+        def score(_: DoneSteps, some: Tensor = some) -> dict[str, Any]:
+            small = shrink(dataset.gather(some).to(device))
+            idle = torch.isin(torch.from_numpy(clusters.labels)[some], torch.tensor(tried)).to(device)
+            return {"scored": score_particles(found, small, idle=idle, seed=seed, start_shells=start_shells)}
+
+        labels[some], scores[some], posterior[some] = batches.once(f"from {part.start}", score)["scored"]
         for cluster, label in of_cluster.items():
             left = (labels[some] == UNASSIGNED) & (torch.from_numpy(clusters.labels)[some] == cluster)
             labels[some[left]] = label
@@ -128,6 +137,19 @@ def classify_run(
         scores.double().numpy(),
         posterior.double().numpy(),
         summary,
+    )
+
+
+def final_classes_of(state: dict[str, Any], clusters: Clusters, device: torch.device) -> FinalClasses:
+    """Final classes from their plain form, and the clusters that they were made from."""
+    known = state["clusters"]
+    labels, confidence = known["labels"].numpy(), known["confidence"].numpy()
+    return FinalClasses(
+        replace(clusters, labels=labels, confidence=confidence, verdict=known["verdict"]),
+        on_device(state["starts"], device),
+        state["scores"].numpy(),
+        state["posterior"].numpy(),
+        state["summary"],
     )
 
 

@@ -1,16 +1,17 @@
 """The loop of a blind classification: references, poses against each, merges and splits."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cryodc.alignment import (
     FEWEST,
-    START_SHELLS,
     ClassPoses,
     ClassSpectra,
+    NoiseNull,
     References,
     cluster_log_prior,
     empty_poses,
@@ -21,30 +22,18 @@ from cryodc.alignment import (
     merge_classes,
     refine_classes,
     search_classes,
-    start_reference,
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
-from cryodc.clustering import fit_mixture
-from cryodc.fourier import ParticleStack, soft_sphere
+from cryodc.averaging.starts import ClusterStarter
+from cryodc.fourier import NoiseModel, ParticleStack, soft_sphere
+from cryodc.unfinished import DoneSteps, on_device
 
 SEARCH_SHELLS = 7.0
 """Shells that poses are searched in, unless asked otherwise."""
-_CORE, _LARGE_CORE = 80, 240
-"""Particles that a reference starts from, and where these cannot be aligned."""
 _CLAIMED = 0.25
 """A class takes a particle of a cluster that gave no reference if it explains it better than this share of its own."""
 _SETTLED = 0.005
 _FINEST = 0.7
-
-
-def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
-    """Rows of the parts that a cluster falls into by the codes of its particles; none if it is too small."""
-    if len(points) < 2 * n_parts * FEWEST:
-        return []
-    values = points.double().cpu().numpy()
-    labels = fit_mixture(values, n_parts, seed).predict(values)
-    parts = [torch.from_numpy(np.flatnonzero(labels == part)).to(points.device) for part in range(n_parts)]
-    return [part for part in parts if len(part) >= 2 * FEWEST]
 
 
 def class_spectra(stack: ParticleStack) -> ClassSpectra:
@@ -75,34 +64,37 @@ class ClassLoop:
         seed: int,
         tell: Callable[[str], None],
         start_shells: float | None,
+        done: DoneSteps | None = None,
     ) -> None:
         self.stack, self.finest = stack, _FINEST * (stack.box_size // 2)
         self.particles = class_spectra(stack)
         self.clusters, self.halves = clusters, half_sets
         self.seed, self.tell, self.start_shells = seed, tell, start_shells
         self.generator = torch.Generator().manual_seed(seed)
+        self.done = done or DoneSteps()
+        self.steps = self.done.sequence("rounds", self._save, self._load)
+
+    def _save(self) -> dict[str, Any]:
+        names = ("references", "poses", "whole", "unaligned", "idle")
+        known = {name: getattr(self, name) for name in names}
+        return known | {"noise": self.particles.noise, "generator": self.generator.get_state()}
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+        state = on_device(state, self.halves.device)
+        self.references, self.poses = References(**state["references"]), ClassPoses(**state["poses"])
+        self.whole, self.unaligned, self.idle = state["whole"], state["unaligned"], state["idle"]
+        self.particles.noise = NoiseModel(**state["noise"])
 
     def start(self, confidence: Tensor, n_starts: int, points: Tensor | None = None) -> bool:
         """References from each cluster's most confident particles, and a first search; False if none aligns.
 
-        A cluster that gives none is tried again: with more particles and starts, and in parts, since of several
-        proteins together none may align. One that then gives none competes no further: its particles make no reference.
+        A cluster that gives none competes no further: its particles make no reference.
         """
-        found, self.unaligned = [], []
-        for cluster in range(int(self.clusters.max()) + 1):
-            rows = torch.nonzero(self.clusters == cluster)[:, 0]
-            name = f"reference of cluster {cluster + 1}"
-            started = self._start(rows, confidence, cluster, n_starts, name)
-            if not started and len(rows) > _CORE:
-                started = self._start(rows, confidence, cluster, 2 * n_starts, f"{name}, once more", _LARGE_CORE)
-            if not started and points is not None:
-                for number, part in enumerate(_parts(points[rows], self.seed)):
-                    started += self._start(
-                        rows[part], confidence, cluster, 2 * n_starts, f"{name}, part {number + 1} of it"
-                    )
-            if not started:
-                self.unaligned.append(cluster)
-            found += started
+        starter = ClusterStarter(
+            self.particles, self.stack, self.halves, confidence, self.seed, n_starts, self.start_shells, self.done
+        )
+        found, self.unaligned = starter.start_all(self.clusters, points, self.tell)
         if not found:
             return False
         # A cluster of fewer particles than make a reference was not tried: its particles compete like all others.
@@ -111,24 +103,13 @@ class ClassLoop:
         self.idle = torch.isin(self.clusters, torch.tensor(tried, device=self.clusters.device))
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
-        self._search(list(range(len(found))))
+        self.steps.do("the first search", lambda: self._search(list(range(len(found)))))
         return True
-
-    def _start(
-        self, rows: Tensor, confidence: Tensor, cluster: int, n_starts: int, name: str, n_most: int = _CORE
-    ) -> list[References]:
-        """The reference of the most confident of some particles, if they can be aligned."""
-        core = rows[confidence[rows].argsort(descending=True, stable=True)[:n_most]].sort().values
-        shells, seed = self.start_shells or START_SHELLS, self.seed + cluster
-        started = start_reference(self.particles, self.stack, self.halves, core, seed, n_starts, shells)
-        evidence = "not aligned" if started is None else f"halves agree at {started[1]:.2f}"
-        self.tell(f"{name}, {len(core)} of {len(rows)} particles: {evidence}")
-        return [] if started is None else [started[0]]
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
         """Make new references and poses in rounds, until hardly any particle changes its class."""
-        self.settled = False
-        for i in range(n_rounds):
+
+        def one_round(i: int) -> float:
             temperature = temperatures[min(i, len(temperatures) - 1)]
             prior = prior_weights[i] if i < len(prior_weights) else 0.0
             shares = self._posterior(temperature, prior) * ~self.idle[:, None]
@@ -141,16 +122,27 @@ class ClassLoop:
                 self._refine()
             changed = float((before != self.labels).float().mean())
             self.tell(f"round {i + 1}: {len(self.references)} classes, {100 * changed:.1f} % changed class")
+            return changed
+
+        self.settled = False
+        for i in range(n_rounds):
+            changed = self.steps.do(f"round {i + 1}", partial(one_round, i))
             if i + 1 >= len(temperatures) and i >= len(prior_weights) and changed <= _SETTLED:
                 self.settled = True
                 return
 
     def merge(self) -> None:
         """Join two classes that are the same protein."""
-        arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
-        kept = merge_classes(*arguments, self.tell)
-        if len(kept) < len(self.references):
-            self._keep(kept)
+
+        def join() -> bool:
+            arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
+            kept = merge_classes(*arguments, self.tell)
+            joined = len(kept) < len(self.references)
+            if joined:
+                self._keep(kept)
+            return joined
+
+        if self.steps.do("merging", join):
             self.run(2, (1.0,), ())
 
     def begin(self, poses: ClassPoses, labels: Tensor) -> None:
@@ -189,9 +181,8 @@ class ClassLoop:
         """Classes by size, particles that belong to none, and those of clusters that gave no reference."""
         null, excess = None, torch.full_like(self.poses.scores, torch.inf)
         if junk:
-            self.tell("every particle on maps of noise")
-            radii = self._radius, min(self.start_shells or SEARCH_SHELLS, self._radius)
-            null, on_noise = make_null(self.particles, self.halves, self.references, *radii, self.generator)
+            known, on_noise = on_device(self.steps.do("maps of noise", self._find_null), self.halves.device)
+            null = NoiseNull(**known | {"references": References(**known["references"])})
             excess = null.excess(self.poses.scores, on_noise)
         own = excess.gather(1, self.labels[:, None])[:, 0]
         threshold = torch.zeros(len(self.references), device=own.device)
@@ -227,6 +218,11 @@ class ClassLoop:
             tuple(unaligned),
             self.settled,
         )
+
+    def _find_null(self) -> tuple[NoiseNull, Tensor]:
+        self.tell("every particle on maps of noise")
+        radii = self._radius, min(self.start_shells or SEARCH_SHELLS, self._radius)
+        return make_null(self.particles, self.halves, self.references, *radii, self.generator)
 
     def _claims(self, own: Tensor, nothing: Tensor) -> Tensor:
         """``(k,)`` the excess with which a class takes a particle of a cluster that gave no reference."""

@@ -13,6 +13,7 @@ from cryodc.averaging.final_classes import shrink, shrink_mask
 from cryodc.fourier import ParticleStack
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.maps import average_particles
+from cryodc.unfinished import DoneSteps
 
 MIN_PARTICLES_TO_ALIGN = 8
 """Below this a class is averaged as it stands and marked as not aligned."""
@@ -43,6 +44,7 @@ def place_class(
     mask: Tensor | None,
     start_shells: float,
     symmetry: str,
+    done: DoneSteps,
     tell: Callable[[str], None],
 ) -> PlacedClass:
     """Poses of one class.
@@ -64,6 +66,8 @@ def place_class(
         ``(d, h, w)`` at the box of the particles, what references are multiplied by while they are aligned; or None.
     symmetry
         Point group; as :func:`cryodc.alignment.align.align_class` takes it.
+    done
+        Steps of the alignment.
     tell
         Called with a line about each step.
     """
@@ -92,6 +96,7 @@ def place_class(
         mask=None if mask is None else shrink_mask(mask),
         start_shells=start_shells,
         symmetry=symmetry,
+        done=done,
         progress=tell,
     )
     scale = stack.box_size / small.box_size

@@ -7,6 +7,7 @@ the reference say little, because it is a lump of two proteins.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, valley_between
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure
+from cryodc.unfinished import on_device
 
 _SAMPLE = 160
 _TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
@@ -30,18 +32,27 @@ _AT_ONCE = 32
 
 def split_classes(loop: ClassLoop) -> bool:
     """Put two references in the place of one that holds two proteins; whether any does."""
-    labels, kept, found = loop.labels, [], []
-    for label in range(len(loop.references)):
-        rows = torch.nonzero((labels == label) & ~loop.idle)[:, 0]
-        pair = None if loop.whole[label] else _split_class(loop, rows, label)
+    kept, found = [], []
+    for label in range(loop.steps.do("rounds", lambda: len(loop.references))):
+        pair = loop.steps.do(f"splits of class {label + 1}", partial(_try_to_split, loop, label))
         if pair is None:
             kept.append(label)
         else:
-            loop.tell(f"a class of {len(rows)} particles is split")
-            found.append(pair)
+            found.append(References(**on_device(pair, loop.halves.device)))
     if found:
-        loop.replace(kept, join_references([loop.references.select(kept), *found]))
+        loop.steps.do(
+            "the search for split classes",
+            lambda: loop.replace(kept, join_references([loop.references.select(kept), *found])),
+        )
     return bool(found)
+
+
+def _try_to_split(loop: ClassLoop, label: int) -> References | None:
+    rows = torch.nonzero((loop.labels == label) & ~loop.idle)[:, 0]
+    pair = None if loop.whole[label] else _split_class(loop, rows, label)
+    if pair is not None:
+        loop.tell(f"a class of {len(rows)} particles is split")
+    return pair
 
 
 def _split_class(loop: ClassLoop, rows: Tensor, label: int) -> References | None:

@@ -1,6 +1,6 @@
 """Clusters of content codes, and how many there are."""
 
-from cryodc.clustering.assign import clusters_of_new
+from cryodc.clustering.assign import clusters_of_new, linear_rule
 from cryodc.clustering.by_hand import separate_class, split_class
 from cryodc.clustering.cluster import cluster_codes, cluster_run, write_class_stars
 from cryodc.clustering.mixture import SEPARATED, STABLE, choose_mixture, content_features, fit_mixture
@@ -18,6 +18,7 @@ __all__ = [
     "content_features",
     "fit_mixture",
     "k_medoids",
+    "linear_rule",
     "medoids",
     "middle_code",
     "principal_axes",

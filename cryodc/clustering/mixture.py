@@ -19,13 +19,17 @@ from sklearn.mixture import GaussianMixture
 from cryodc.clustering.valley import VALLEY, valley_limit
 from cryodc.runs import Trial
 
-MAX_CLUSTERS = 15
+MAX_CLUSTERS = 30
 STABLE = 0.85
 SEPARATED = 0.25
 _MAX_COMPONENTS = 12
 _VARIANCE_KEPT = 0.99
 _N_STARTS = 5
 _N_SUBSAMPLES = 10
+_PARTS = (1, 2, 3)
+"""Numbers that are tried within one cluster."""
+_FEWEST_SPLIT = 40
+"""A cluster of fewer particles is not split."""
 
 
 def holds(trial: Trial) -> bool:
@@ -33,7 +37,7 @@ def holds(trial: Trial) -> bool:
     return trial.valley <= trial.threshold and trial.silhouette >= SEPARATED and trial.stability >= STABLE
 
 
-def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray[np.float64], "n p"]:
+def content_features(points: Float[NDArray[np.floating], "n c"]) -> Float[NDArray[np.float64], "n p"]:
     """Content codes as they are compared, centred and rotated onto the PCA axes that hold 99 % of their variance."""
     if min(points.shape[1], len(points) - 1) < 1 or np.ptp(points, axis=0).max() == 0:
         return np.zeros((len(points), 1))
@@ -41,7 +45,7 @@ def content_features(points: Float[NDArray[np.float32], "n c"]) -> Float[NDArray
     return np.asarray(pca.transform(points.astype(np.float64))[:, :n_kept])
 
 
-def content_axes(points: Float[NDArray[np.float32], "n c"]) -> tuple[PCA, int]:
+def content_axes(points: Float[NDArray[np.floating], "n c"]) -> tuple[PCA, int]:
     """The PCA of at least two content codes that are not all the same, and how many of its axes are kept."""
     n_components = min(_MAX_COMPONENTS, points.shape[1], len(points) - 1)
     pca = PCA(n_components=n_components, svd_solver="full").fit(points.astype(np.float64))
@@ -50,7 +54,11 @@ def content_axes(points: Float[NDArray[np.float32], "n c"]) -> tuple[PCA, int]:
 
 
 def fit_mixture(
-    features: Float[NDArray[np.float64], "n p"], n_clusters: int, seed: int, n_starts: int = _N_STARTS
+    features: Float[NDArray[np.float64], "n p"],
+    n_clusters: int,
+    seed: int,
+    n_starts: int = _N_STARTS,
+    means: Float[NDArray[np.float64], "k p"] | None = None,
 ) -> GaussianMixture:
     """A Gaussian mixture with one covariance for all components, the best of several starts.
 
@@ -64,11 +72,14 @@ def fit_mixture(
         Of the starts.
     n_starts
         Number of starts; the most likely result is kept.
+    means
+        The one start, in place of those of k-means.
     """
     mixture = GaussianMixture(
         n_clusters,
         covariance_type="tied",
-        n_init=n_starts,
+        n_init=n_starts if means is None else 1,
+        means_init=means,
         random_state=seed,
         reg_covar=1e-6,
         max_iter=300,
@@ -121,7 +132,10 @@ def choose_number(trials: list[Trial]) -> Trial:
 def choose_mixture(
     features: Float[NDArray[np.float64], "n p"], seed: int, in_units: bool = False
 ) -> tuple[GaussianMixture, Trial, list[Trial]]:
-    """The mixture of :func:`choose_number` among 1 to 15 components, its trial, and those of all.
+    """The mixture of :func:`choose_number` among 1 to 30 components, its trial, and those of all.
+
+    Of many clusters k-means often puts two into one component and cuts a third. So each cluster of the chosen mixture
+    is asked once more, by itself, whether it is several. Its parts are kept if the mixture that starts from them holds.
 
     Parameters
     ----------
@@ -136,7 +150,49 @@ def choose_mixture(
     mixtures = [fit_mixture(features, k, seed) for k in range(1, largest + 1)]
     trials = [try_number(features, mixture, seed, in_units) for mixture in mixtures]
     chosen = choose_number(trials)
-    return mixtures[chosen.n_clusters - 1], chosen, trials
+    mixture = mixtures[chosen.n_clusters - 1]
+    whole: set[bytes] = set()
+    while (split := _split(features, mixture, chosen, seed, in_units, whole)) and split[1].n_clusters <= largest:
+        mixture, chosen = split
+        trials[chosen.n_clusters - 1] = chosen
+    return mixture, chosen, trials
+
+
+def _split(
+    features: Float[NDArray[np.float64], "n p"],
+    mixture: GaussianMixture,
+    chosen: Trial,
+    seed: int,
+    in_units: bool,
+    whole: set[bytes],
+) -> tuple[GaussianMixture, Trial] | None:
+    """The mixture in which several clusters, or one, are in parts, and its trial; None if none holds.
+
+    Clusters that are found to be one are added to ``whole`` and not asked again.
+    """
+    k, labels = mixture.n_components, mixture.predict(features)
+    means = {label: mixture.means_[label : label + 1] for label in range(k)}
+    parts: dict[int, NDArray[np.float64]] = {}
+    for label in range(k if k > 1 else 0):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < _FEWEST_SPLIT or rows.tobytes() in whole:
+            continue
+        own = content_features(features[rows])
+        within = [fit_mixture(own, n, seed) for n in _PARTS]
+        n_parts = choose_number([try_number(own, part, seed, in_units) for part in within]).n_clusters
+        if n_parts == 1:
+            whole.add(rows.tobytes())
+            continue
+        part_of = within[n_parts - 1].predict(own)
+        parts[label] = np.stack([features[rows[part_of == part]].mean(axis=0) for part in range(n_parts)])
+    alone = [{label: part} for label, part in parts.items()] if len(parts) > 1 else []
+    for chosen_parts in [parts, *alone] if parts else []:
+        start = np.concatenate(list((means | chosen_parts).values()))
+        joint = fit_mixture(features, len(start), seed, means=start)
+        trial = try_number(features, joint, seed, in_units)
+        if holds(trial) and trial.bic < chosen.bic:
+            return joint, trial
+    return None
 
 
 def subsample_stability(features: Float[NDArray[np.float64], "n p"], mixture: GaussianMixture, seed: int) -> float:

@@ -7,10 +7,10 @@ direction counts: there a squared distance is twice the cosine distance. Transfo
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 _CENTRAL_SHARE = 0.9
-_MOST_ROUNDS = 100
 
 
 def middle_code(
@@ -36,7 +36,7 @@ def medoids(
     found = []
     for label in np.unique(labels[labels >= 0]):
         rows = np.flatnonzero(labels == label)
-        found.append(rows[_squares(exact[rows], exact[rows].mean(axis=0, keepdims=True))[:, 0].argmin()])
+        found.append(rows[np.square(exact[rows] - exact[rows].mean(axis=0)).sum(axis=1).argmin()])
     return np.array(found, dtype=np.int64)
 
 
@@ -45,9 +45,7 @@ def k_medoids(
 ) -> tuple[Int[NDArray[np.int64], " k"], Int[NDArray[np.int64], " n"]]:
     """Medoids of k groups by squared distance, largest group first, and the group (0-based) of each point.
 
-    Starts are drawn one after the other with a probability that grows with the distance from those drawn (Arthur &
-    Vassilvitskii 2007); then assignments and medoids alternate until they rest (Park & Jun 2009). Of points that are
-    all alike there may be fewer groups.
+    Groups are those of k-means. Where fewer points than groups differ, there are fewer groups.
 
     Raises
     ------
@@ -57,17 +55,13 @@ def k_medoids(
     if not 1 <= n_groups <= len(points):
         raise ValueError(f"expected 1 to {len(points)} groups, found {n_groups}")
     exact = points.astype(np.float64)
-    chosen = _drawn_apart(exact, n_groups, np.random.default_rng(seed))
-    for _ in range(_MOST_ROUNDS):
-        labels = _squares(exact, exact[chosen]).argmin(axis=1).astype(np.int64)
-        before, chosen = chosen, medoids(points, labels)
-        if np.array_equal(before, chosen):
-            break
-    labels = _squares(exact, exact[chosen]).argmin(axis=1).astype(np.int64)
-    by_size = np.argsort(-np.bincount(labels, minlength=len(chosen)), kind="stable")
+    n_different = len(np.unique(exact, axis=0))
+    labels = KMeans(min(n_groups, n_different), n_init=10, random_state=seed).fit_predict(exact)
+    by_size = np.argsort(-np.bincount(labels), kind="stable")
     rank = np.empty_like(by_size)
     rank[by_size] = np.arange(len(by_size))
-    return chosen[by_size], rank[labels].astype(np.int64)
+    ranked = rank[labels].astype(np.int64)
+    return medoids(points, ranked), ranked
 
 
 def spread_codes(
@@ -112,20 +106,3 @@ def principal_axes(
     axes = found.components_[:rank]
     signs = np.sign(axes[np.arange(rank), np.abs(axes).argmax(axis=1)])
     return axes * signs[:, None], found.explained_variance_ratio_[:rank]
-
-
-def _drawn_apart(
-    exact: Float[NDArray[np.float64], "n dims"], n_groups: int, generator: np.random.Generator
-) -> Int[NDArray[np.int64], " k"]:
-    chosen = [int(generator.integers(len(exact)))]
-    distance = _squares(exact, exact[chosen])[:, 0]
-    while len(chosen) < n_groups and distance.max() > 1e-12:
-        chosen.append(int(generator.choice(len(exact), p=distance / distance.sum())))
-        distance = np.minimum(distance, _squares(exact, exact[chosen[-1:]])[:, 0])
-    return np.array(chosen, dtype=np.int64)
-
-
-def _squares(
-    points: Float[NDArray[np.float64], "n dims"], others: Float[NDArray[np.float64], "m dims"]
-) -> Float[NDArray[np.float64], "n m"]:
-    return np.stack([((points - other) ** 2).sum(axis=1) for other in others], axis=1)

@@ -169,7 +169,7 @@ def slices_png(rows: Sequence[tuple[str, str, Cell]], *, box_angstrom: float = 0
 
 
 def slice_step(box_size: int) -> int:
-    """Every how manyth z slice :func:`slices_png` shows.
+    """Step between the z slices that :func:`slices_png` shows.
 
     Examples
     --------

@@ -21,7 +21,7 @@ INK, SOFT = "#1b1f24", "#5b6570"
 class PanelPage:
     """Square panels in rows, with names at the left and titles above; a small gap parts groups of panels.
 
-    Lengths are in inches. Panels are pasted into one image, which is quicker than axes of their own by far.
+    Lengths are in inches. Panels are pasted into one image: that is much quicker than an axis for each.
     """
 
     def __init__(

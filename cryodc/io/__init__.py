@@ -1,6 +1,6 @@
 """Files of voxels and atoms: MRC, OME-Zarr, weights, structures; and writing that never leaves half a file."""
 
-from cryodc.io.folders import new_folder, recover_folder, replace_folder
+from cryodc.io.folders import STATE, new_folder, recover_folder, replace_folder, stopped_folders
 from cryodc.io.images import ImageFinder, Problem, resolve_images, split_image_name
 from cryodc.io.mrc import read_array, read_volume, write_array, write_volume
 from cryodc.io.mrc_header import read_header, unreadable, wrong_length
@@ -14,6 +14,7 @@ from cryodc.io.writing import atomic_path, atomic_stream, require_empty, write_j
 __all__ = [
     "LAYOUTS",
     "MEASURED_MULTIPLICITY",
+    "STATE",
     "STRUCTURE_SUFFIXES",
     "Atoms",
     "ImageFinder",
@@ -42,6 +43,7 @@ __all__ = [
     "resolve_images",
     "series_name",
     "split_image_name",
+    "stopped_folders",
     "tomogram_stem",
     "unreadable",
     "weight_layout",

@@ -230,7 +230,7 @@ def _are_bytes_unsigned(order: str, head: bytes, lowest: float, highest: float) 
 
 
 def _read_fields(path: Path, head: bytes) -> tuple[str, Any]:
-    """The byte order that makes sense of a header, and its fields.
+    """The byte order in which a header makes sense, and its fields.
 
     Read in the wrong order, a small number is a huge one: 65,536 is 256 from the other side. Where both make sense, the
     one whose longest edge is the shorter is right: of 64 × 64 × 65,536 the other is 2³⁰ × 2³⁰ × 256.

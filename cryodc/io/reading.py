@@ -1,4 +1,4 @@
-"""Read small files whole: text, compressed text and YAML, never more of it than such a file can hold; and numbers."""
+"""Read small files whole: text, compressed text and YAML, never more than such a file can hold; and numbers."""
 
 import gzip
 import math
@@ -122,7 +122,7 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def number_of(text: str) -> float | None:
-    """Give the number that a text writes; None where it writes none, or none that is finite.
+    """Give the number that a text writes; None where the text is no finite number.
 
     Examples
     --------

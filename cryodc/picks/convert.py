@@ -44,11 +44,11 @@ def convert_picks(
     """Convert a file of picks: positions are written in voxels of the tomogram, for RELION in tilt-series pixels.
 
     RELION 4 and 5 import coordinates in pixels of the tilt series. Where that pixel is neither given nor stated by
-    ``source``, voxels are written and a note says what is missing. What ``source`` counts from the centre stays so
-    where no tomogram size is given: RELION 5 imports that.
+    ``source``, voxels are written and a note says what is missing. Coordinates from the centre are written as such
+    where no tomogram size is given: RELION 5 imports them.
 
-    Where ``to`` has numbers for tomograms and ``source`` names, the table of both goes beside ``out``, as
-    ``….tomograms.csv``.
+    Some formats number their tomograms. Where ``source`` has names, a table of numbers and names is written beside
+    ``out``, as ``….tomograms.csv``.
 
     Parameters
     ----------

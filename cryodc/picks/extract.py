@@ -6,7 +6,7 @@ exactly at index ``N // 2``. Binning crops the box's spectrum. Poses are kept: a
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cryodc.dry_run import declare
 from cryodc.errors import InputError
-from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise, wedge_from_tilt_range
+from cryodc.fourier import TiltAxis, fourier_crop, fourier_shift, standardise
 from cryodc.io import (
     Tomogram,
     file_names,
@@ -25,12 +25,19 @@ from cryodc.io import (
     new_folder,
     require_empty,
     tomogram_stem,
-    write_array,
     write_volume,
 )
-from cryodc.picks.extracted_files import Dropped, Extracted, plan_of_boxes, write_dropped, write_extracted
+from cryodc.picks.extracted_files import (
+    Dropped,
+    Extracted,
+    plan_of_boxes,
+    write_dropped,
+    write_extracted,
+    write_weights,
+)
 from cryodc.picks.formats import read_picks
 from cryodc.picks.picks import Picks, match_tomograms
+from cryodc.unfinished import keep_command, key_of, stamp
 from cryodc.volumes import Volume
 
 Edge = Literal["drop", "pad"]
@@ -86,7 +93,19 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted: the STAR, particles of each tomogram, what was dropped or left out, how picks were read."""
+    """What was extracted.
+
+    Parameters
+    ----------
+    star, has_weights
+        The STAR, and whether weights were written beside it.
+    picks, n_extracted
+        All picks, as they were read, and how many particles each tomogram has.
+    spacing_angstrom
+        Of the subtomograms.
+    dropped, n_skipped
+        Picks that gave no particle, and how many are of tomograms that were not given.
+    """
 
     star: Path
     picks: Picks
@@ -103,7 +122,8 @@ def extract_subtomograms(
     """Write particles.star, subtomograms/, weights/ and, if any were, dropped.csv; one box is in memory at a time.
 
     Everything is checked before the first box is read: files, picks, tomogram names, spacings, tilt ranges.
-    The folder appears when all of it is written; what a killed call began is removed by the next.
+    The folder appears when all of it is written. Where a call was killed, the next with the same request goes on after
+    the boxes that were written.
 
     Raises
     ------
@@ -136,17 +156,20 @@ def extract_subtomograms(
     star = request.out / "particles.star"
     n_done, n_total = 0, sum(len(rows) for _, rows in used)
     declare(plan_of_boxes(request.out, len(used), n_total, request.box_size, request.binning))
-    with new_folder(request.out) as folder:
-        weights = _write_weights(folder, request, ranges, spacing)
+    key = key_of(replace(request, out=Path()), [stamp(path) for path in (request.picks, *request.tomograms)])
+    with new_folder(request.out, key) as folder:
+        keep_command(folder)
+        weights = write_weights(folder, ranges.values(), request.box_size, request.tilt_axis, spacing)
         for tomogram, (path, rows), places in zip(tomograms, used, positions, strict=True):
             stem = tomogram_stem(path.name)
             for number, (pick, place) in enumerate(zip(rows.tolist(), places, strict=True), start=1):
                 name = f"subtomograms/{folders[path.name]}/{folders[path.name]}_{number:06d}.mrc"
-                voxels, why = cut_box(tomogram, place, request)
-                if voxels is None:
+                voxels, why = (None, "") if (folder / name).exists() else cut_box(tomogram, place, request)
+                if why:
                     dropped.append(Dropped(int(picks.rows[pick]), stem, place, why))
                 else:
-                    write_volume(folder / name, Volume(voxels, spacing))
+                    if voxels is not None:
+                        write_volume(folder / name, Volume(voxels, spacing))
                     extracted.append(Extracted(pick, stem, place, name, weights.get(ranges[path]) if ranges else None))
                 n_done += 1
                 on_particle(n_done, n_total)
@@ -274,14 +297,3 @@ def _tilt_ranges(request: ExtractRequest, paths: Sequence[Path]) -> dict[Path, t
             )
         ranges[path] = pair
     return ranges
-
-
-def _write_weights(
-    folder: Path, request: ExtractRequest, ranges: Mapping[Path, tuple[float, float]], spacing_angstrom: float
-) -> dict[tuple[float, float], str]:
-    files = {}
-    for pair in dict.fromkeys(ranges.values()):
-        files[pair] = f"weights/wedge{pair[0]:+g}{pair[1]:+g}.mrc"
-        weight = wedge_from_tilt_range(request.box_size, *pair, request.tilt_axis)
-        write_array(folder / files[pair], weight.numpy(), spacing_angstrom)
-    return files

@@ -1,8 +1,8 @@
-"""Files of an extraction: particles.star in RELION 3.1's layout, and dropped.csv."""
+"""Files of an extraction: particles.star in RELION 3.1's layout, weights, and dropped.csv."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.dry_run import Forecast
+from cryodc.fourier import TiltAxis, wedge_from_tilt_range
 from cryodc.geometry import euler_from_matrices
-from cryodc.io import write_text
+from cryodc.io import write_array, write_text
 from cryodc.particles import COORDINATE_PIXEL
 from cryodc.picks.picks import Picks
 from cryodc.star import number_texts, star_table
@@ -23,7 +24,17 @@ _MICROSCOPE = {"rlnVoltage": "300.000000", "rlnSphericalAberration": "2.700000",
 
 @dataclass(frozen=True)
 class Extracted:
-    """One particle: its pick, tomogram, position (zyx, 0-based voxels), image and, if there is one, weight."""
+    """One particle that was cut out.
+
+    Parameters
+    ----------
+    pick
+        Its place among the picks.
+    tomogram, position_voxels
+        Where it was cut out; zyx, 0-based.
+    image, weight
+        Names of its files; None where no weight was written.
+    """
 
     pick: int
     tomogram: str
@@ -125,3 +136,29 @@ def write_dropped(path: Path, dropped: Sequence[Dropped]) -> None:
     for pick in dropped:
         writer.writerow([pick.row, pick.tomogram, *(f"{at:.3f}" for at in pick.position_voxels[::-1]), pick.why])
     write_text(path, buffer.getvalue())
+
+
+def write_weights(
+    folder: Path,
+    tilt_ranges: Iterable[tuple[float, float]],
+    box_size: int,
+    tilt_axis: TiltAxis,
+    spacing_angstrom: float,
+) -> dict[tuple[float, float], str]:
+    """Write one weight for each tilt range; their names in the folder.
+
+    Parameters
+    ----------
+    folder
+        Of the extraction.
+    tilt_ranges, tilt_axis
+        Degrees.
+    box_size, spacing_angstrom
+        Of the subtomograms.
+    """
+    files = {}
+    for pair in dict.fromkeys(tilt_ranges):
+        files[pair] = f"weights/wedge{pair[0]:+g}{pair[1]:+g}.mrc"
+        weight = wedge_from_tilt_range(box_size, *pair, tilt_axis)
+        write_array(folder / files[pair], weight.numpy(), spacing_angstrom)
+    return files

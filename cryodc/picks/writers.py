@@ -23,7 +23,7 @@ _DYNAMO_COLUMNS = 35
 
 @dataclass(frozen=True)
 class PickText:
-    """The text of a file of picks, the number of each tomogram where names could not be kept, and what was made up."""
+    """The text of a file of picks; the number of each tomogram, where the format has no names; and what was made up."""
 
     text: str
     tomogram_numbers: dict[str, int]

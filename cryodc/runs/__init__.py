@@ -24,7 +24,13 @@ from cryodc.runs.current import (
 )
 from cryodc.runs.folder import RunFolder, find_run, require
 from cryodc.runs.lock import writing
-from cryodc.runs.particles import load_run_dataset, load_run_particles, open_run_dataset, read_run_particles
+from cryodc.runs.particles import (
+    identity_of_data,
+    load_run_dataset,
+    load_run_particles,
+    open_run_dataset,
+    read_run_particles,
+)
 from cryodc.runs.status import RunStatus, Step, run_status
 from cryodc.runs.summaries import (
     AverageSummary,
@@ -75,6 +81,7 @@ __all__ = [
     "fingerprint_of_decoded",
     "fingerprint_of_shown",
     "given_summary",
+    "identity_of_data",
     "input_options",
     "load_clusters",
     "load_codes",

@@ -59,7 +59,7 @@ def fingerprint_of_decoded(codes: Codes, labels: Int[NDArray[np.int64], " n"] | 
 def fingerprint_of_shown(run: RunFolder) -> str:
     """Fingerprint of all that a report shows: settings, losses, codes, and the summary of each result there is."""
     results = [folder / SUMMARY for folder in (run.clusters, run.averages, run.identified)]
-    results += [path for folder in (run.states, run.generated) for path in sorted(folder.glob(f"*/{SUMMARY}"))]
+    results += [path for folder in (run.states, run.generated) for path in sorted(folder.glob(f"[!.]*/{SUMMARY}"))]
     shown = (run.config, run.log, run.codes, run.averages / "particles.star", *results)
     return fingerprint([path for path in shown if path.exists()])
 

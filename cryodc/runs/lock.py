@@ -41,8 +41,10 @@ def writing(run: RunFolder, verb: str) -> Iterator[None]:
             os.write(handle, f"cryodc {verb}, process {os.getpid()}".encode())
         yield
     finally:
-        _leave_nothing_of_nothing(run.path, was_there)
-        os.close(handle)
+        try:
+            _leave_nothing(run.path, was_there)
+        finally:
+            os.close(handle)
 
 
 def written_by(run: RunFolder) -> str | None:
@@ -75,7 +77,7 @@ def _hold(run: RunFolder) -> int:
         except BaseException:
             os.close(handle)
             raise
-        # Whoever had it left nothing of nothing while we opened it.
+        # Whoever had it was done, and removed it, while we opened it.
         os.close(handle)
 
 
@@ -95,13 +97,12 @@ def _lock(handle: int, run: RunFolder) -> None:
         pass
 
 
-def _leave_nothing_of_nothing(folder: Path, was_there: bool) -> None:
-    """Of a folder that holds the lock and nothing else, what a refused first step leaves, remove what was not there."""
+def _leave_nothing(folder: Path, was_there: bool) -> None:
+    """Remove the lock, and the folder where it was made for nothing: a first step was refused."""
     with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [_NAME]:
-            (folder / _NAME).unlink()
-            if not was_there:
-                folder.rmdir()
+        (folder / _NAME).unlink()
+        if not was_there:
+            folder.rmdir()
 
 
 def _open(path: Path) -> int:

@@ -10,6 +10,8 @@ from cryodc.io import ImageFinder
 from cryodc.particles import ParticleSet, inspect_particles, require_particles
 from cryodc.runs.config import input_options, load_config
 from cryodc.runs.folder import RunFolder
+from cryodc.runs.summaries import fingerprint
+from cryodc.unfinished import stamp
 
 
 def load_run_dataset(run: RunFolder, particles: ParticleSet | None = None) -> SubtomogramDataset:
@@ -33,6 +35,18 @@ def load_run_dataset(run: RunFolder, particles: ParticleSet | None = None) -> Su
 def load_run_particles(run: RunFolder, star: Path | None = None) -> ParticleSet:
     """The particles a run was trained on, from its copy of the STAR or another STAR that the run wrote."""
     return read_run_particles(run, [Path(folder) for folder in load_config(run)["image_folders"]], star)
+
+
+def identity_of_data(run: RunFolder, particles: ParticleSet) -> list[object]:
+    """What tells the particles of a run, their codes, and how they are read from all others; ``key_of`` takes it."""
+    described = load_config(run)
+    own = [path for path in (run.config, run.particles, run.codes) if path.exists()]
+    pack, table = described.get("pack"), described["input"]["tilt_ranges"]
+    if pack is not None:
+        return [fingerprint([*own, run.path / pack["path"] / "index.json"])]
+    images = [*particles.images, *(particles.weight_images or ())]
+    files = dict.fromkeys([*([] if table is None else [Path(table)]), *(image.path for image in images)])
+    return [fingerprint(own), *map(stamp, files)]
 
 
 def open_run_dataset(

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from cryodc.runs.codes import load_codes
 from cryodc.runs.config import load_config
 from cryodc.runs.current import (
     classes_if_any,
+    current_averages,
     fingerprint_of_averages,
     fingerprint_of_clusters,
     fingerprint_of_codes,
@@ -26,10 +27,11 @@ from cryodc.runs.folder import RunFolder
 from cryodc.runs.lock import written_by
 from cryodc.runs.summaries import SUMMARY, AverageSummary, ClusterSummary, StatesSummary, Summary, read_summary
 from cryodc.runs.tables import read_table
+from cryodc.unfinished import stopped_command
 
 # Their folders may lie anywhere, and need what the user chose.
 _FOR_OTHERS = ("export", "map-back", "encode", "identify")
-State = Literal["done", "begun", "stale", "missing", "damaged"]
+State = Literal["done", "running", "begun", "stale", "missing", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,21 @@ class Step:
     verb
         Its name.
     state
-        ``stale`` is what was made of something that has changed since, ``begun`` what a stopped process left.
+        ``running`` is what a process makes now, ``begun`` what a stopped one left, and ``stale`` what was made of
+        something that has changed since.
     told
         In a few words.
     finished
         When its result was written, ISO 8601 in local time; None where there is none.
+    go_on
+        What was typed to make it, where a process was stopped that keeps what it has done.
     """
 
     verb: str
     state: State
     told: str = ""
     finished: str | None = None
+    go_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,24 @@ def run_status(run: RunFolder) -> RunStatus:
     steps = [train, _judged("cluster", run.clusters / SUMMARY, partial(_clusters, run))]
     if described["model"].get("dims", 3) == 3:
         steps.append(_judged("average", run.averages / SUMMARY, partial(_averages, run)))
-        found = sorted(run.states.glob(f"class*/{SUMMARY}"))
-        steps += [_judged("states", path, partial(_states, run, path)) for path in found]
+        begun = {run.states / path.name[1:].partition(".")[0] for path in run.states.glob(".class*.begun.*")}
+        found = sorted(begun | {path.parent for path in run.states.glob(f"class*/{SUMMARY}")})
+        steps += [_judged("states", path / SUMMARY, partial(_states, run, path / SUMMARY)) for path in found]
         if (run.identified / SUMMARY).exists():
             steps.append(_judged("identify", run.identified / SUMMARY, partial(_identified, run)))
     decoded = sorted(run.generated.glob(f"*/{SUMMARY}"))
     if decoded:
         steps.append(_judged("generate", decoded[0], partial(_decoded, run, decoded)))
     steps.append(_report(run))
+    if running:
+        steps = [_running(step) if running.startswith(f"cryodc {step.verb}, ") else step for step in steps]
     steps += _given(run)
     return RunStatus(str(run.path), running, tuple(steps), None if running else _next(run, described, steps))
+
+
+def _running(step: Step) -> Step:
+    """The step that a process makes now; of several classes' states, those that were begun or are not there yet."""
+    return step if step.verb == "states" and step.state != "begun" else replace(step, state="running", go_on=None)
 
 
 def _train(run: RunFolder, described: dict[str, Any]) -> Step:
@@ -116,7 +130,13 @@ def _train(run: RunFolder, described: dict[str, Any]) -> Step:
 
 
 def _judged(verb: str, path: Path, judge: Callable[[], tuple[bool, str]]) -> Step:
-    """The step whose result is a summary: missing, damaged, or what ``judge`` says of it."""
+    """The step whose result is a summary: begun, missing, damaged, or what ``judge`` says of it."""
+    command = stopped_command(path.parent)
+    if command is not None:
+        told = f"{path.parent.name}: stopped" if verb == "states" else "stopped"
+        # What another program typed is of no use here.
+        typed = command if command.startswith("cryodc ") else None
+        return Step(verb, "begun", told, _time(path) if path.exists() else None, typed)
     if not path.exists():
         return Step(verb, "missing")
     try:
@@ -191,8 +211,10 @@ def _sources(run: RunFolder, verb: str) -> set[str]:
     try:
         if verb in ("export", "map-back"):
             return {fingerprint_of_averages(run)} if _averages(run)[0] else set()
-        of_clusters = (run.clusters / SUMMARY).exists() and _clusters(run)[0]
-        return {fingerprint_of_clusters(run) if of_clusters else fingerprint_of_codes(run)}
+        if not ((run.clusters / SUMMARY).exists() and _clusters(run)[0]):
+            return {fingerprint_of_codes(run)}
+        of_averages = {fingerprint_of_averages(run)} if current_averages(run) is not None else set()
+        return {fingerprint_of_clusters(run), *of_averages}
     except InputError:
         return set()
 
@@ -212,6 +234,8 @@ def _next(run: RunFolder, described: dict[str, Any], steps: list[Step]) -> str |
     step = next((step for step in steps if step.state != "done" and step.verb not in _FOR_OTHERS), None)
     if step is None:
         return None
+    if step.go_on is not None:
+        return step.go_on
     words = ["cryodc", step.verb, str(run.path)]
     if step.verb == "train":
         words = ["cryodc", "train", str(described.get("star", run.particles)), "--out", str(run.path), "--resume"]

@@ -19,7 +19,19 @@ _LARGEST_BOX = 65_536
 
 @dataclass(frozen=True)
 class OpticsGroup:
-    """One optics group that particles use; a field is None where the STAR does not say."""
+    """One optics group that particles use.
+
+    Parameters
+    ----------
+    number, name
+        rlnOpticsGroup and rlnOpticsGroupName.
+    row
+        Its line in the STAR, 1-based.
+    n_particles
+        How many particles are of it.
+    spacing_angstrom, box_size
+        Of the images; None where the STAR does not say.
+    """
 
     number: str
     name: str
@@ -178,7 +190,17 @@ def spacing_of_old_layout(document: StarDocument, block: StarBlock, cells: Mappi
 
 
 def not_positive(label: str, document: StarDocument, row: int, found: str) -> InputError:
-    """The error for a size or spacing of a STAR that is none."""
+    """The error for a size or spacing of a STAR that is none.
+
+    Parameters
+    ----------
+    label
+        Of the column.
+    document, row
+        Where it was read; ``row`` is its line in the file.
+    found
+        The text of the cell.
+    """
     problem = f"{label} is not a positive number"
     remedy = "write the right number there, or ask the program that wrote the STAR for it again"
     return InputError(

@@ -1,9 +1,11 @@
 """What the text of a STAR cell says: which spellings are a number, a half set, a class.
 
-A number is written as C writes one: ``1``, ``+1``, ``1.0``, ``2.000000``, ``1e0``. What Python also takes for one –
-``1_000``, digits of other scripts, ``nan``, ``inf`` – is none. A column that a verb needs is read by
-:func:`read_numbers` or :func:`read_whole_numbers`, which name the first cell that is no number; a column that may be
-missing is read by :func:`half_sets_of` or :func:`class_numbers`, which say what they could not read.
+A number is written as C writes one: ``1``, ``+1``, ``1.0``, ``2.000000``, ``1e0``. What only Python reads as a number
+is none: ``1_000``, digits of other scripts, ``nan``, ``inf``.
+
+:func:`read_numbers` and :func:`read_whole_numbers` read a column that a verb needs. They name the first cell that is no
+number. :func:`half_sets_of` and :func:`class_numbers` read a column that may be missing. They say what they could not
+read.
 """
 
 import json
@@ -23,7 +25,7 @@ _LARGEST_WHOLE = 2**31 - 1
 
 
 def whole_number_of(text: str) -> int | None:
-    """Give the whole number that a text writes, of 32 bits as RELION reads it; None where it writes none.
+    """Give the whole number that a text writes, of 32 bits as in RELION; None where the text is no such number.
 
     Examples
     --------
@@ -132,11 +134,11 @@ def half_sets_of(texts: Sequence[str]) -> tuple[Int[NDArray[np.int64], " n"] | N
 def class_numbers(
     numbers: Float[NDArray[np.float64], " n"],
 ) -> tuple[Int[NDArray[np.int64], " n"] | None, Bool[NDArray[np.bool_], " n"]]:
-    """Give numbers as classes: kept where they are whole, those of RELION's unassigned (0 and below) too.
+    """Take numbers as classes. Whole numbers are kept, also 0 and below, which are RELION's unassigned particles.
 
     Returns
     -------
-    The classes, 0 (none) where a number is not whole, or None where no number is; and which those rows are.
+    The classes, 0 where a number is not whole, or None if no number is whole; and which rows are not whole.
     """
     is_class = _is_whole(numbers)
     if not is_class.any():

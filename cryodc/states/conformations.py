@@ -21,6 +21,7 @@ from cryodc.states.trials import (
     StateTrial,
     by_size,
 )
+from cryodc.unfinished import DoneSteps
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def find_conformations(
     *,
     seed: int = 0,
     n_starts: int = 4,
+    done: DoneSteps | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Conformations:
     """Find states and principal axes, and judge them on held-out particles.
@@ -98,6 +100,8 @@ def find_conformations(
         Same seed, same result.
     n_starts
         Starts of each fit; the best is kept.
+    done
+        Fits of a call that was stopped, and where they are kept.
     progress
         Called with a line about each step.
 
@@ -109,10 +113,10 @@ def find_conformations(
     n = len(particles)
     if n < 2 or (n_states is not None and not 1 <= n_states <= n):
         raise ValueError(f"expected at least 2 particles and 1 to {n} states, found {n_states}")
-    fitter = Fitter(seed, n_starts)
+    fitter = Fitter(seed, n_starts, done or DoneSteps())
     tell = progress or (lambda _: None)
     rest = particles.relative_to(average_of(particles))
-    axes, _ = fitter.axes(rest, min(N_AXES, n - 1))
+    axes = fitter.axes(rest, min(N_AXES, n - 1), "all")
     halves = [torch.from_numpy(np.flatnonzero(half_sets == half)).to(particles.power.device) for half in (1, 2)]
     trials: list[StateTrial] = []
     axes_supported, known = 0, {}
@@ -129,7 +133,7 @@ def find_conformations(
                 break
         known = judge.models
     chosen = n_states or max((trial.n_states for trial in trials if trial.holds), default=1)
-    model, _ = fitter.states(rest, chosen, axes, known.get(chosen, ()))
+    model = fitter.states(rest, chosen, axes, "all", known.get(chosen, ()))
     memberships = model.posterior(rest)[0].double().cpu().numpy()
     labels, confidence = by_size(memberships)
     mean, covariance, _ = axes.posterior(rest)

@@ -1,5 +1,7 @@
 """Poses of a class freed from a point group that its map nearly has: each half set chooses mates by itself."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
@@ -11,6 +13,7 @@ from cryodc.errors import InputError
 from cryodc.geometry import FOUND_AXES, find_axes, resample, symmetry_rotations
 from cryodc.states.mates import fit_mates, off_symmetric, turned_maps
 from cryodc.states.missing_data import Measurements, average_of
+from cryodc.unfinished import DoneSteps, on_device
 
 _N_RANDOM_STARTS = 2
 
@@ -62,6 +65,7 @@ def relax_symmetry(
     half_sets: Int[NDArray[np.int64], " n"],
     symmetry: str,
     seed: int = 0,
+    done: DoneSteps | None = None,
 ) -> tuple[Measurements, Complex[Tensor, " p"], Float[Tensor, "n 3 3"]]:
     """Choose one of the mates of each particle's pose, so that what breaks the symmetry lies in one place.
 
@@ -77,6 +81,8 @@ def relax_symmetry(
         As :func:`cryodc.geometry.rotations.symmetry_rotations` takes it.
     seed
         Of the random starts.
+    done
+        What a call that was stopped had found, and where it is kept.
 
     Returns
     -------
@@ -93,7 +99,9 @@ def relax_symmetry(
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(device)
         if not len(rows):
             continue
-        broken, mates = _break(relative.select(rows), group, generator)
+        starts = [torch.zeros(len(rows), dtype=torch.long)]
+        starts += [torch.randint(len(group), (len(rows),), generator=generator) for _ in range(_N_RANDOM_STARTS)]
+        broken, mates = _break(relative.select(rows), group, starts, done or DoneSteps(), f"mates of half {half}")
         if first is None:
             first = broken
         else:
@@ -104,17 +112,22 @@ def relax_symmetry(
     return relaxed.relative_to(rest), symmetric + rest, group[chosen]
 
 
-def _break(particles: Measurements, group: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _break(
+    particles: Measurements, group: Tensor, starts: list[Tensor], done: DoneSteps, name: str
+) -> tuple[Tensor, Tensor]:
     """The map that breaks the symmetry, ``(p,)``, and each particle's mate; from its pose and from random mates."""
     n, order = len(particles), len(group)
-    starts = [torch.zeros(n, dtype=torch.long)]
-    starts += [torch.randint(order, (n,), generator=generator) for _ in range(_N_RANDOM_STARTS)]
-    fits = [fit_mates(particles, one_hot(start, order).float()[:, None].to(group.device), group) for start in starts]
-    maps, memberships, likelihood = max(fits, key=lambda fit: fit[2])
-    if likelihood <= 0:
-        # The symmetric average explains the particles as well: nothing tells mates apart, and poses stay.
-        return torch.zeros_like(maps[0]), torch.zeros(n, dtype=torch.long, device=group.device)
-    return maps[0], memberships[:, 0].argmax(dim=1)
+
+    def fit(_: DoneSteps) -> dict[str, Any]:
+        mates = [one_hot(start, order).float()[:, None].to(group.device) for start in starts]
+        maps, memberships, likelihood = max((fit_mates(particles, mate, group) for mate in mates), key=lambda f: f[2])
+        if likelihood <= 0:
+            # The symmetric average explains the particles as well: nothing tells mates apart, and poses stay.
+            return {"map": torch.zeros_like(maps[0]), "mates": torch.zeros(n, dtype=torch.long)}
+        return {"map": maps[0], "mates": memberships[:, 0].argmax(dim=1)}
+
+    found = on_device(done.once(name, fit), group.device)
+    return found["map"], found["mates"]
 
 
 def _onto(first: Tensor, second: Tensor, mates: Tensor, group: Tensor, particles: Measurements) -> Tensor:

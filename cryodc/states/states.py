@@ -27,12 +27,22 @@ from cryodc.geometry import POINT_GROUPS, symmetry_rotations
 from cryodc.io import read_volume, replace_folder, write_text, write_volume
 from cryodc.maps import average_particles, read_mask
 from cryodc.particles import Poses, with_poses
-from cryodc.runs import RunFolder, StatesSummary, fingerprint_of_averages, load_codes, require, write_summary, writing
+from cryodc.runs import (
+    RunFolder,
+    StatesSummary,
+    fingerprint_of_averages,
+    identity_of_data,
+    load_codes,
+    require,
+    write_summary,
+    writing,
+)
 from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
 from cryodc.states.measurements import measure
 from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
+from cryodc.unfinished import DoneSteps, key_of, stamp
 from cryodc.volumes import Volume
 
 STATE_LABEL = "cdcState"
@@ -54,6 +64,8 @@ def find_states(
     progress: Callable[[str], None] | None = None,
 ) -> Conformations:
     """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
+
+    Where a call was killed, the next with the same request goes on after the fit that was done.
 
     Parameters
     ----------
@@ -98,19 +110,21 @@ def find_states(
         n_moved = 0
         if relax != "C1":
             members, inside = _on_axes(run, members, inside, relax)
-        measured, average = measure(members.batches, inside, members.shells)
-        if relax != "C1":
-            measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed)
-            members = replace(members, rotations=members.rotations @ mates)
-            n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
-            tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
-        found = find_conformations(
-            measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, progress=progress
-        )
         place = run.states / f"class{class_number:03d}"
         if place.exists():
             tell(f"replacing the states in {place}")
-        with replace_folder(place) as folder:
+        request = (class_number, n_states, relax, seed, n_starts, where, stamp(mask_file))
+        with replace_folder(place, key_of(request, made_of, identity_of_data(run, members.particles))) as folder:
+            done = DoneSteps.within(folder, tell)
+            measured, average = measure(members.batches, inside, members.shells)
+            if relax != "C1":
+                measured, average, mates = relax_symmetry(measured, average, members.half_sets, relax, seed, done)
+                members = replace(members, rotations=members.rotations @ mates)
+                n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
+                tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
+            found = find_conformations(
+                measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, done=done, progress=progress
+            )
             states = _write_states(folder, members, found)
             _write_axes(folder, members, average, found.axes, measured.ball)
             _write_star(run, folder, members, found, relax != "C1")

@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from cryodc.clustering import VALLEY, valley_between
 from cryodc.states.missing_data import AxisModel, Measurements, StateModel, average_of, fit_axes, fit_states
+from cryodc.unfinished import DoneSteps, on_device
 
 MIN_PARTICLES = 20
 """Below this nothing can be held out, and a class counts as one state."""
@@ -23,6 +26,7 @@ SUPPORTED = 3.0
 """Standard errors by which held-out particles must prefer a model."""
 MIN_GAIN = 0.1
 """Nats per held-out particle that a model must gain at least."""
+_HALVES = ("half 1", "half 2")
 _CLEARLY = 1.1
 """Axes bend to a particle's own amplitude, which states do not: by less than a tenth that is no sign of motion."""
 MAX_STATES = 6
@@ -83,18 +87,31 @@ class StateTrial:
 
 
 class Fitter:
-    """Fits models from several starts, each its own random numbers."""
+    """Fits models from several starts, each its own random numbers.
 
-    def __init__(self, seed: int, n_starts: int) -> None:
-        self.seed, self.n_starts = seed, n_starts
+    Parameters
+    ----------
+    seed, n_starts
+        As :func:`cryodc.states.conformations.find_conformations` takes them.
+    done
+        Fits that are done, by the name of their particles.
+    """
 
-    def axes(self, particles: Measurements, n_axes: int) -> tuple[AxisModel, float]:
+    def __init__(self, seed: int, n_starts: int, done: DoneSteps) -> None:
+        self.seed, self.n_starts, self.done = seed, n_starts, done
+
+    def axes(self, particles: Measurements, n_axes: int, name: str) -> AxisModel:
         """Principal axes, from random coordinates."""
-        return fit_axes(particles, n_axes, torch.Generator().manual_seed(self.seed))
+
+        def fit(_: DoneSteps) -> dict[str, Any]:
+            return {"model": fit_axes(particles, n_axes, torch.Generator().manual_seed(self.seed))[0]}
+
+        state = self.done.once(f"axes of {name}", fit)
+        return AxisModel(**on_device(state["model"], particles.power.device))
 
     def states(
-        self, particles: Measurements, n_states: int, axes: AxisModel, known: Sequence[StateModel] = ()
-    ) -> tuple[StateModel, float]:
+        self, particles: Measurements, n_states: int, axes: AxisModel, name: str, known: Sequence[StateModel] = ()
+    ) -> StateModel:
         """The best of several starts: known models, and k-means of the coordinates along one axis, two and so on.
 
         Parameters
@@ -105,21 +122,39 @@ class Fitter:
             How many.
         axes
             Axes of variation, from which starts are made.
+        name
+            Of the particles.
         known
             Maps to start from.
         """
         if n_states == 1:
-            model = StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
-            return model, 0.0
+            return StateModel(torch.zeros_like(axes.maps[:1]), torch.ones(1, device=particles.power.device))
+        state = self.done.once(
+            f"{n_states} states of {name}", partial(self._best_fit, particles, n_states, axes, known)
+        )
+        return StateModel(**on_device(state["model"], particles.power.device))
+
+    def _best_fit(
+        self, particles: Measurements, n_states: int, axes: AxisModel, known: Sequence[StateModel], done: DoneSteps
+    ) -> dict[str, Any]:
         coordinates = axes.posterior(particles)[0].double().cpu().numpy()
-        fits = [fit_states(particles, model.posterior(particles)[0]) for model in known]
-        for start in range(self.n_starts):
-            used = coordinates[:, : 1 + start % coordinates.shape[1]]
-            distinct = len(np.unique(used, axis=0))
-            means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + start).fit(used)
-            hard = torch.nn.functional.one_hot(torch.from_numpy(means.labels_).long(), n_states).float()
-            fits.append(fit_states(particles, hard.to(particles.power.device)))
-        return max(fits, key=lambda fit: fit[1])
+
+        def fit(start: int, _: DoneSteps) -> dict[str, Any]:
+            if start < len(known):
+                memberships = known[start].posterior(particles)[0]
+            else:
+                number = start - len(known)
+                used = coordinates[:, : 1 + number % coordinates.shape[1]]
+                distinct = len(np.unique(used, axis=0))
+                means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + number).fit(used)
+                hard = torch.nn.functional.one_hot(torch.from_numpy(means.labels_).long(), n_states).float()
+                memberships = hard.to(particles.power.device)
+            model, likelihood = fit_states(particles, memberships)
+            return {"model": model, "likelihood": likelihood}
+
+        n_fits = len(known) + self.n_starts
+        fits = [done.once(f"start {start + 1}", partial(fit, start)) for start in range(n_fits)]
+        return max(fits, key=lambda fit: float(fit["likelihood"]))
 
 
 class Judge:
@@ -129,10 +164,10 @@ class Judge:
         self.fitter, self.halves = fitter, halves
         self.rest = []
         self.axes: list[AxisModel] = []
-        for rows in halves:
+        for name, rows in zip(_HALVES, halves, strict=True):
             own = particles.select(rows)
             self.rest.append(particles.relative_to(average_of(own)))
-            self.axes.append(fitter.axes(self.rest[-1].select(rows), min(N_AXES, len(rows) - 1))[0])
+            self.axes.append(fitter.axes(self.rest[-1].select(rows), min(N_AXES, len(rows) - 1), name))
         self.best = np.zeros(len(particles))
         self.models: dict[int, list[StateModel]] = {}
         self.along_axes = self._score_axes()
@@ -151,8 +186,8 @@ class Judge:
     def trial(self, n_states: int) -> StateTrial:
         """Judge a number of states. If it holds, the next number is compared with it."""
         models = [
-            self.fitter.states(rest.select(rows), n_states, axes)[0]
-            for rest, rows, axes in zip(self.rest, self.halves, self.axes, strict=True)
+            self.fitter.states(rest.select(rows), n_states, axes, name)
+            for name, rest, rows, axes in zip(_HALVES, self.rest, self.halves, self.axes, strict=True)
         ]
         self.models[n_states] = models
         scores = self._held_out(models)

@@ -60,8 +60,8 @@ class Matched:
 
 def group_poses(
     matched: Matched, rows: Int[Tensor, " b"], template: int, generator: torch.Generator
-) -> tuple[PoseSet, Volume]:
-    """Poses of a group's particles on their own average, which begins as a template; and that average.
+) -> tuple[PoseSet, References]:
+    """Poses of a group's particles on their own average, which begins as a template; and that average as a reference.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def group_poses(
             break
         average = again
         pose = _searched(part, halves, average, noise, pose, generator)
-    return pose, Volume(average.maps[0].mean(dim=0).cpu().numpy(), 1.0)
+    return pose, average
 
 
 def poses_on_average(

@@ -8,6 +8,8 @@ from another.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import PoseSet
-from cryodc.clustering import choose_mixture, content_features
+from cryodc.clustering import choose_mixture, content_features, linear_rule
 from cryodc.dataset import Dataset
 from cryodc.fourier import volume_from_ball
 from cryodc.states import PosedBatch, average_of, fit_axes, measure
 from cryodc.templates.group_poses import Matched, group_poses, register_group
 from cryodc.templates.match import BOX, at_template_box, sphere
+from cryodc.unfinished import DoneSteps, on_device
 from cryodc.volumes import Volume
 
 N_PLACE = 12
@@ -59,6 +62,30 @@ class TemplateGroups:
 
 
 @dataclass(frozen=True)
+class GroupRule:
+    """What puts other particles into the groups, and on the average of each.
+
+    Parameters
+    ----------
+    normals, offsets
+        The group of a content code is the ``argmax`` of ``code · normals + offsets``.
+    halves
+        ``(g, 2, d, h, w)`` both half maps of each average.
+    starts
+        ``(g,)`` the template on which each average began.
+    """
+
+    normals: Float[NDArray[np.float64], "k g"]
+    offsets: Float[NDArray[np.float64], " g"]
+    halves: Float[Tensor, "g 2 d h w"]
+    starts: Int[NDArray[np.int64], " g"]
+
+    def find(self, points: Float[NDArray[np.floating], "n k"]) -> Int[NDArray[np.int64], " n"]:
+        """The group of each particle."""
+        return np.asarray((points @ self.normals + self.offsets).argmax(axis=1))
+
+
+@dataclass(frozen=True)
 class GroupedPoses:
     """Pose and conformation of every particle in its group.
 
@@ -72,11 +99,14 @@ class GroupedPoses:
         ``(n,)`` group of each.
     groups
         The largest first.
+    rule
+        By which other particles join them.
     """
 
     code: Float[NDArray[np.float32], "n p"]
     labels: Int[NDArray[np.int64], " n"]
     groups: TemplateGroups
+    rule: GroupRule
 
     @property
     def rotations(self) -> Float[Tensor, "n 3 3"]:
@@ -91,6 +121,7 @@ def place_particles(
     points: Float[NDArray[np.float32], "n k"],
     n_axes: int,
     seed: int,
+    done: DoneSteps | None = None,
 ) -> GroupedPoses:
     """Pose and conformation of every particle, and the groups in which these are defined.
 
@@ -107,35 +138,60 @@ def place_particles(
         there is nothing but noise are 0 for all.
     seed
         Of groups, searches and starts.
+    done
+        Groups that are done.
     """
     features = content_features(points)
-    labels = choose_mixture(features, seed, in_units=True)[0].predict(features)
+    mixture = choose_mixture(features, seed, in_units=True)[0]
+    labels = mixture.predict(features)
     group_of = np.zeros(len(labels), dtype=np.int64)
     generator = torch.Generator().manual_seed(seed)
     best = matched.poses.scores.argmax(dim=1)
     found = torch.zeros(len(best), N_PLACE + n_axes, device=best.device)
     groups: list[TemplateGroups] = []
-    first: Volume | None = None
-    for label in np.argsort(-np.bincount(labels), kind="stable"):
-        members = np.flatnonzero(labels == label)
-        group_of[members] = len(groups)
-        rows = torch.from_numpy(members).to(best.device)
-        if not len(rows):
-            continue
-        pose, average = group_poses(matched, rows, int(torch.bincount(best[rows]).argmax()), generator)
-        first = first or average
+    averages: list[Tensor] = []
+    starts: list[int] = []
+    sizes = np.bincount(labels)
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+
+    def place_group(rows: Tensor) -> None:
+        starts.append(int(torch.bincount(best[rows]).argmax()))
+        pose, reference = group_poses(matched, rows, starts[-1], generator)
+        averages.append(reference.maps)
+        first, average = (Volume(maps[0].mean(dim=0).cpu().numpy(), 1.0) for maps in (averages[0], averages[-1]))
         turn, move = register_group(average, first, matched.radius)
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
         axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
             sampled = torch.isin(rows, matched.rows)
             found[rows, N_PLACE:], axes = _along_axes(dataset, rows, sampled, pose, matched.radius, n_axes, generator)
-        parts = points[members].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
+        parts = points[rows.cpu().numpy()].mean(axis=0), average.voxels, axes.cpu().numpy(), turn, move
         groups.append(TemplateGroups(*(np.asarray(part, dtype=np.float32)[None] for part in parts)))
+
+    def save() -> dict[str, Any]:
+        known = {"found": found, "groups": groups, "averages": averages, "starts": starts}
+        return known | {"generator": generator.get_state()}
+
+    def load(state: dict[str, Any]) -> None:
+        generator.set_state(state["generator"])
+        found[:], averages[:], starts[:] = (
+            state["found"].to(found),
+            on_device(state["averages"], best.device),
+            state["starts"],
+        )
+        groups[:] = [TemplateGroups(**{name: part.numpy() for name, part in one.items()}) for one in state["groups"]]
+
+    steps = (done or DoneSteps()).sequence("placed", save, load)
+    for number, label in enumerate(order):
+        members = np.flatnonzero(labels == label)
+        group_of[members] = number
+        steps.do(f"group {number + 1}", partial(place_group, torch.from_numpy(members).to(best.device)))
     code = np.ascontiguousarray(found.cpu().numpy(), dtype=np.float32)
     names = [field.name for field in fields(TemplateGroups)]
     joined = TemplateGroups(*(np.concatenate([getattr(group, name) for group in groups]) for name in names))
-    return GroupedPoses(code, group_of, joined)
+    normals, offsets = linear_rule(points, mixture)
+    rule = GroupRule(normals[:, order], offsets[order], torch.cat(averages), np.array(starts))
+    return GroupedPoses(code, group_of, joined, rule)
 
 
 def rotations_of(code: Float[NDArray[np.float32], "n p"]) -> Float[Tensor, "n 3 3"]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
-from cryodc.templates.groups import TemplateGroups, place_particles
+from cryodc.templates.groups import place_particles
 from cryodc.templates.match import (
     RADIUS,
     crop_particles,
@@ -37,10 +37,11 @@ from cryodc.templates.match import (
     random_search,
     sphere,
 )
-from cryodc.templates.matcher import Matcher, correction_of, load_state, references_of, save_state
+from cryodc.templates.matcher import Matcher, TemplateCode, correction_of, references_of
 from cryodc.templates.shapes import particle_moments, shape_points
 from cryodc.templates.spread import joint_axes, simulate_particles, spread_within, whitening_axes
 from cryodc.templates.wedge import WedgeCorrection, corrected_scores, fit_correction, wedge_on_best, wedge_seen
+from cryodc.unfinished import DoneSteps, key_of, load_state, on_device, save_state
 
 _N_SHAPE_AXES = 11
 _STARTS_FROM = 60
@@ -50,33 +51,6 @@ _N_SIMULATED = 240
 _FEWEST = 5
 _WIDER = 1.1
 """Axes along which particles spread no more than this, in units of the spread within a protein, tell nothing."""
-
-
-@dataclass(frozen=True)
-class TemplateCode:
-    """The codes of every particle that are made of templates, and the templates.
-
-    Parameters
-    ----------
-    points
-        ``(n, k)``: scores less what the missing wedge does to them, and moments, on axes in which 1 is the spread of
-        particles of one kind.
-    placed
-        ``(n, p)``: how each particle lies on the templates and differs from those like it,
-        :func:`cryodc.templates.groups.place_particles`.
-    groups
-        The groups in which ``placed`` is defined.
-    templates
-        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
-    matcher
-        Makes the codes of other particles.
-    """
-
-    points: Float[NDArray[np.float32], "n k"]
-    placed: Float[NDArray[np.float32], "n p"]
-    groups: TemplateGroups
-    templates: Float[NDArray[np.float32], "t d h w"]
-    matcher: Matcher
 
 
 @torch.no_grad()
@@ -102,7 +76,8 @@ def learn_templates(
     progress
         Called with a line about each step.
     kept
-        Where the state after each round is written, and taken up from if it is of the same settings.
+        Where the state after each round is written, and taken up from if it is of the same settings. What a round has
+        come to lies beside it.
 
     Returns
     -------
@@ -114,6 +89,8 @@ def learn_templates(
     if n_templates < 2:
         return None
     learner = _Learner(dataset, config, seed, device, tell)
+    if kept is not None:
+        learner.done = DoneSteps(kept.with_name(f".{kept.stem}.{key_of(learner.settings)}"), tell)
     n_done = learner.take_up(kept)
     if n_done == 0:
         if not learner.start(n_templates):
@@ -138,6 +115,7 @@ class _Learner:
     axes: Float[NDArray[np.float64], "k a"]
     radius: float
     n_unaligned: int  # groups that gave no template
+    done = DoneSteps()
 
     def __init__(
         self,
@@ -163,13 +141,13 @@ class _Learner:
             return
         later = ("poses", "scores", "corrections", "axes", "radius") if n_done > 1 else ()
         names = ("references", "n_unaligned", *later)
-        state = {"of": self._settings(), "n_done": n_done, "generator": self.generator.get_state()}
+        state = {"of": self.settings, "n_done": n_done, "generator": self.generator.get_state()}
         save_state(path, state | {"noise": self.spectra.noise} | {name: getattr(self, name) for name in names})
 
     def take_up(self, path: Path | None) -> int:
         """Go on from a state that was kept, if it is of these settings; how many rounds are done."""
         state = None if path is None else load_state(path)
-        if state is None or state["of"] != self._settings():
+        if state is None or state["of"] != self.settings:
             return 0
         self.generator.set_state(state["generator"])
         self.references = references_of(state["references"], self.device)
@@ -181,7 +159,9 @@ class _Learner:
         self.tell(f"going on after round {state['n_done']}")
         return int(state["n_done"])
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that templates follow from."""
         names = hashlib.sha256("\n".join(self.dataset.names).encode()).hexdigest()
         return {**self.config.model_dump(), "seed": self.seed, "names": names}
 
@@ -192,23 +172,34 @@ class _Learner:
 
     def start(self, n_templates: int) -> bool:
         """A template from each group of particles that random shapes fit alike; False if fewer than two align."""
-        self.tell("matching random shapes")
-        points = shape_points(self.sample, _N_SHAPE_AXES, seed=self.seed)
-        groups = fit_mixture(points, n_templates, self.seed, n_starts=3)
-        labels, sureness = groups.predict(points), groups.predict_proba(points).max(axis=1)
+        groups = self.done.once("groups", lambda _: self._group(n_templates))
+        labels, sureness = groups["labels"].numpy(), groups["sureness"].numpy()
         found = []
         for label in range(n_templates):
             members = np.flatnonzero(labels == label)
             surest = members[np.argsort(-sureness[members], kind="stable")[:_STARTS_FROM]]
-            rows = torch.from_numpy(np.sort(surest)).to(self.device)
-            started = start_reference(self.spectra, self.stack, self.halves, rows, self.seed + label, 1)
+            start = partial(self._start, np.sort(surest), label, n_templates)
+            started = self.done.once(f"template {label + 1}", start)["references"]
             if started is not None:
-                found.append(started[0])
-            self.tell(f"template {label + 1} of {n_templates}: {'aligned' if started else 'not aligned'}")
+                found.append(references_of(started, self.device))
         if len(found) < 2:
             return False
         self.references, self.n_unaligned = join_references(found), n_templates - len(found)
         return True
+
+    def _group(self, n_templates: int) -> dict[str, Any]:
+        self.tell("matching random shapes")
+        points = shape_points(self.sample, _N_SHAPE_AXES, seed=self.seed)
+        groups = fit_mixture(points, n_templates, self.seed, n_starts=3)
+        return {"labels": groups.predict(points), "sureness": groups.predict_proba(points).max(axis=1)}
+
+    def _start(
+        self, members: Int[NDArray[np.int64], " b"], label: int, n_templates: int, _: DoneSteps
+    ) -> dict[str, Any]:
+        rows = torch.from_numpy(members).to(self.device)
+        started = start_reference(self.spectra, self.stack, self.halves, rows, self.seed + label, 1)
+        self.tell(f"template {label + 1} of {n_templates}: {'aligned' if started else 'not aligned'}")
+        return {"references": None if started is None else started[0]}
 
     def fit(self, radius: float) -> None:
         """Match the sample, learn the noise, match again, and find the axes of the code."""
@@ -270,8 +261,14 @@ class _Learner:
 
     def code(self) -> TemplateCode:
         """The codes of all particles."""
-        self.tell("matching all particles")
-        poses = self._match(self.all, self.all_halves)
+        search = random_search(self.generator, self.device)
+        within, noise = self.all.within(self.radius), self.spectra.noise
+
+        def match(_: DoneSteps) -> dict[str, Any]:
+            self.tell("matching all particles")
+            return {"poses": match_references(within, self.all_halves, self.references, search, noise)}
+
+        poses = ClassPoses(**on_device(self.done.once("matched", match)["poses"], self.device))
         scores = corrected_scores(self.all, poses, self.corrections)
         centre = scores.mean(axis=0)
         points = (scores - centre) @ self.axes
@@ -284,15 +281,16 @@ class _Learner:
         points = np.ascontiguousarray(points, dtype=np.float32)
         self.tell("placing all particles")
         matched = Matched(self.all, self.all_halves, self.spectra, self.rows, self.references, poses, self.radius)
-        placed = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed)
+        placed = place_particles(self.dataset, matched, points, self.config.n_axes, self.seed, self.done)
         last = None
         if self.config.wedge_correction:
             # Once more, now that particles lie on what they are, and not on the template that happened to fit best.
             seen = wedge_seen(self.all, placed.rotations.to(self.device))
             last = fit_correction(points.astype(np.float64), placed.labels, seen, 1)
             points = last.apply(points.astype(np.float64), placed.labels, seen).astype(np.float32)
-        learned = self.references, self.spectra.noise, self.radius, self.corrections, centre, self.axes[:, :told]
-        matcher = Matcher(*learned, joint, last, placed.groups)
+        learned = self.references, noise, self.radius, self.corrections, centre, self.axes[:, :told]
+        own = search, placed.rule, tuple(self.dataset.names), self.all_halves.cpu().numpy()
+        matcher = Matcher(*learned, joint, last, *own, placed.groups)
         return TemplateCode(points, placed.code, placed.groups, self.maps.cpu().numpy(), matcher)
 
     def _match(self, particles: ParticleSpectra, halves: Int[Tensor, " n"]) -> ClassPoses:

@@ -1,27 +1,27 @@
 """What a run learned of its particles, kept: other particles get the codes that they would have had among them."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import PoseSet, References, balanced_halves
 from cryodc.dataset import Dataset
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
-from cryodc.io import atomic_path
 from cryodc.templates.group_poses import poses_on_average
-from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code, rotations_of
-from cryodc.templates.match import BOX, match_references, random_search
+from cryodc.templates.groups import N_PLACE, GroupRule, TemplateGroups, place_code, rotations_of
+from cryodc.templates.match import BOX, Search, match_references
 from cryodc.templates.shapes import particle_moments
 from cryodc.templates.spread import JointAxes
 from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
+from cryodc.unfinished import load_state, plain, save_state
 
-_VERSION = 1
 _N_SEARCHES = 3
 
 
@@ -41,6 +41,14 @@ class Matcher:
         Makes points of these and of the moments of particles; None where points are scores alone.
     placing
         Correction of the points by group; none where the wedge is not corrected.
+    search
+        The poses in which templates are compared with particles. Scores differ between searches by as much as by noise,
+        so other particles are searched as these were.
+    rule
+        Which group a particle is of, and on what it is placed.
+    names, halves
+        Of the particles that templates were learned from, and the half set, 1 or 2, of each. If they come again, they
+        are compared with maps they have no part in.
     groups
         In which transformation codes are told.
     """
@@ -53,6 +61,10 @@ class Matcher:
     axes: Float[NDArray[np.float64], "k a"]
     joint: JointAxes | None
     placing: WedgeCorrection | None
+    search: Search
+    rule: GroupRule
+    names: tuple[str, ...]
+    halves: Int[NDArray[np.int64], " n"]
     groups: TemplateGroups
 
     @torch.no_grad()
@@ -65,34 +77,38 @@ class Matcher:
         either half, as many with each.
         """
         device, generator = particles.spectra.device, torch.Generator().manual_seed(seed)
-        moments = None if self.joint is None else particle_moments(dataset, particles)
-        particles = particles.within(self.radius)
-        halves = torch.from_numpy(balanced_halves(len(particles), seed)).to(device)
-        search = random_search(generator, device)
-        poses = match_references(particles, halves, self.references, search, self.noise)
+        halves = torch.from_numpy(self._halves(dataset.names, seed)).to(device)
+        within = particles.within(self.radius)
+        poses = match_references(within, halves, self.references, self.search, self.noise)
         points = (corrected_scores(particles, poses, self.corrections) - self.centre) @ self.axes
-        if self.joint is not None and moments is not None:
-            points = self.joint.apply(np.concatenate([points, moments], axis=1))
-        centres = self.groups.centres.astype(np.float64)
-        group = np.linalg.norm(points[:, None] - centres[None], axis=2).argmin(axis=1)
+        if self.joint is not None:
+            points = self.joint.apply(np.concatenate([points, particle_moments(dataset, particles)], axis=1))
+        points = points.astype(np.float32)
+        group = self.rule.find(points)
         n_axes = self.groups.axes.shape[1]
         placed = torch.zeros(len(particles), N_PLACE + n_axes, device=device)
-        best = poses.scores.argmax(dim=1)
         for label in np.unique(group).tolist():
             rows = torch.from_numpy(np.flatnonzero(group == label)).to(device)
-            one = torch.from_numpy(self.groups.maps[label]).to(device)
-            average = References(one.expand(1, 2, *one.shape), torch.zeros(1, BOX // 2 + 1, device=device))
-            part = particles.select(rows)
-            start = poses.of(rows, int(torch.bincount(best[rows]).argmax()))
+            maps = self.rule.halves[label].to(device)
+            average = References(maps[None], torch.zeros(1, BOX // 2 + 1, device=device))
+            part = within.select(rows)
+            start = poses.of(rows, int(self.rule.starts[label]))
             pose = poses_on_average(part, halves[rows], average, self.noise, start, generator, _N_SEARCHES)
             turn, move = (torch.from_numpy(getattr(self.groups, name)[label]).to(device) for name in ("turns", "moves"))
             placed[rows, :N_PLACE] = place_code(pose, turn, move)
             axes = torch.from_numpy(self.groups.axes[label]).to(device)
-            placed[rows, N_PLACE:] = self._along(part, one, axes, pose)
+            placed[rows, N_PLACE:] = self._along(part, maps.mean(dim=0), axes, pose)
         code = np.ascontiguousarray(placed.cpu().numpy(), dtype=np.float32)
         if self.placing is not None:
-            points = self.placing.apply(points, group, wedge_seen(particles, rotations_of(code).to(device)))
+            seen = wedge_seen(particles, rotations_of(code).to(device))
+            points = self.placing.apply(points.astype(np.float64), group, seen)
         return np.ascontiguousarray(points, dtype=np.float32), code
+
+    def _halves(self, names: Sequence[str], seed: int) -> Int[NDArray[np.int64], " n"]:
+        """The half set of each particle: its own where templates were learned from it."""
+        own = dict(zip(self.names, self.halves.tolist(), strict=True))
+        drawn = balanced_halves(len(names), seed).tolist()
+        return np.array([own.get(name, half) for name, half in zip(names, drawn, strict=True)])
 
     def _along(
         self,
@@ -122,33 +138,31 @@ class Matcher:
         return found
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses and arrays as dictionaries and tensors, which a file keeps without naming code."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    return value.cpu() if isinstance(value, Tensor) else value
+@dataclass(frozen=True)
+class TemplateCode:
+    """The codes of every particle that are made of templates, and the templates.
 
+    Parameters
+    ----------
+    points
+        ``(n, k)``: scores less what the missing wedge does to them, and moments, on axes in which 1 is the spread of
+        particles of one kind.
+    placed
+        ``(n, p)``: how each particle lies on the templates and differs from those like it,
+        :func:`cryodc.templates.groups.place_particles`.
+    groups
+        The groups in which ``placed`` is defined.
+    templates
+        ``(t, d, h, w)`` maps in the box :data:`cryodc.templates.match.BOX`.
+    matcher
+        Makes the codes of other particles.
+    """
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({"version": _VERSION, **plain(state)}, file)
-
-
-def load_state(path: Path) -> dict[str, Any] | None:
-    """A state as :func:`save_state` wrote it; None where there is none, or it is damaged or of another version."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # What a damaged archive raises is up to torch, pickle and zipfile.
-    except Exception:
-        return None
-    return state if isinstance(state, dict) and state.get("version") == _VERSION else None
+    points: Float[NDArray[np.float32], "n k"]
+    placed: Float[NDArray[np.float32], "n p"]
+    groups: TemplateGroups
+    templates: Float[NDArray[np.float32], "t d h w"]
+    matcher: Matcher
 
 
 def correction_of(state: dict[str, Any]) -> WedgeCorrection:
@@ -186,5 +200,9 @@ def load_matcher(path: Path, groups: TemplateGroups, device: torch.device) -> Ma
         state["axes"].numpy(),
         None if state["joint"] is None else JointAxes(state["joint"]["centre"].numpy(), state["joint"]["axes"].numpy()),
         None if state["placing"] is None else correction_of(state["placing"]),
+        Search(**{name: values.to(device) for name, values in state["search"].items()}),
+        GroupRule(**{name: values if name == "halves" else values.numpy() for name, values in state["rule"].items()}),
+        tuple(state["names"]),
+        state["halves"].numpy(),
         groups,
     )

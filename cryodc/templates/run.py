@@ -1,5 +1,6 @@
 """Codes of a run that are made of templates, and the files of its templates."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,9 +14,9 @@ from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder, damaged, read_arrays, require
 from cryodc.templates.decoder import TemplateDecoder, groups_of
 from cryodc.templates.groups import TemplateGroups
-from cryodc.templates.learn import TemplateCode, learn_templates
+from cryodc.templates.learn import learn_templates
 from cryodc.templates.match import particle_spectra
-from cryodc.templates.matcher import load_matcher, save_matcher
+from cryodc.templates.matcher import TemplateCode, load_matcher, save_matcher
 from cryodc.volumes import Volume
 
 _GROUPS, _MATCHER, _LEARNING = "groups.npz", "matcher.pt", "learning.pt"
@@ -69,6 +70,12 @@ def add_template_code(
         np.savez(file, **vars(found.groups))
     save_matcher(run.templates / _MATCHER, found.matcher)
     return replace(codes, template_content=found.points, template_pose=found.placed)
+
+
+def forget_steps(run: RunFolder) -> None:
+    """Remove what rounds of learning had come to; called when the codes are written."""
+    for folder in run.templates.glob(".learning.*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _why_none(found: TemplateCode | None, n_particles: int, config: TemplateConfig) -> str | None:

@@ -1,7 +1,7 @@
 """Import image series of Warp and M, whose rows are tilt images: a 3D subtomogram and its weight for each particle.
 
-What is written is what :mod:`cryodc.tilts.import_stacks` writes, but that a subtomogram lies as its particle does in
-its least tilted image, and that particles.star is a new table: of each particle it has the row of that image.
+Files are those of :mod:`cryodc.tilts.import_stacks`, with two differences. A subtomogram lies as its particle does in
+its least tilted image. And particles.star is a new table: it has the row of that image for each particle.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,15 @@ from cryodc.io import ImageFinder, new_folder, write_json, write_text
 from cryodc.particles import COORDINATE_PIXEL
 from cryodc.star import StarDocument, star_table
 from cryodc.tilts.image_series import ANGLES, MICROSCOPE, ImageSeries, read_image_series
-from cryodc.tilts.written import ImportSummary, choose_box, number_files, write_subtomograms
+from cryodc.tilts.written import (
+    ImportSummary,
+    are_written,
+    choose_box,
+    identity_of_images,
+    number_files,
+    write_subtomograms,
+)
+from cryodc.unfinished import keep_command
 
 _COORDINATES = tuple(f"rlnCoordinate{axis}" for axis in "XYZ")
 # What belongs to one image of a particle, or is said by the optics that are written.
@@ -72,9 +80,12 @@ def import_image_series(
     spacing = series.spacing_angstrom * binning
     on_start(len(series))
     files = number_files(series.tomograms)
-    with new_folder(out) as folder:
+    images = (image.path for image in series.images)
+    with new_folder(out, identity_of_images(document.source, None, images, box, binning, device)) as folder:
+        keep_command(folder)
         for i, file in enumerate(files):
-            write_subtomograms(folder, [file], _backproject(series, i, box, binning, device), spacing)
+            if not are_written(folder, [file]):
+                write_subtomograms(folder, [file], _backproject(series, i, box, binning, device), spacing)
             on_batch(1)
         coordinates = _coordinates(series)
         told = f"pixels of {series.spacing_angstrom:g} Å, those of the images" if coordinates else "none"

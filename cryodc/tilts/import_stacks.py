@@ -33,7 +33,16 @@ from cryodc.tilts.import_series import import_image_series
 from cryodc.tilts.optimisation_set import find_particles, find_tomograms
 from cryodc.tilts.series import read_tilt_series
 from cryodc.tilts.stacks import TiltStacks, read_tilt_stacks, tomogram_names
-from cryodc.tilts.written import DefocusHand, ImportSummary, choose_box, number_files, write_subtomograms
+from cryodc.tilts.written import (
+    DefocusHand,
+    ImportSummary,
+    are_written,
+    choose_box,
+    identity_of_images,
+    number_files,
+    write_subtomograms,
+)
+from cryodc.unfinished import keep_command
 
 _BATCH_BYTES = 1 << 30
 _MAX_BATCH = 32
@@ -56,7 +65,8 @@ def import_tilt_stacks(
 ) -> ImportSummary:
     """Make 3D subtomograms and weights of 2D tilt images: stacks (RELION 5, WarpTools ``--2d``) or image series.
 
-    Image series of Warp and M have a row for every tilt; see :mod:`cryodc.tilts.image_series`.
+    Image series of Warp and M have a row for every tilt; see :mod:`cryodc.tilts.image_series`. Where a call was killed,
+    the next of the same files and settings goes on after the particles that were written.
 
     Parameters
     ----------
@@ -120,9 +130,13 @@ def import_tilt_stacks(
     n, n_bytes = len(stacks), particle_bytes(len(stacks), box)
     # A particle's tilt images hold about as much as its volume.
     declare(Forecast(out, f"{n} stacks of tilt images", n_bytes, 2 * n_bytes, (box,) * 3, {"backprojection": n}, 400))
-    with new_folder(out) as folder:
-        for rows, result in _backproject_all(stacks, box, binning, hands, where):
-            write_subtomograms(folder, [files[i] for i in rows], result, spacing)
+    key = identity_of_images(particle_star, tomogram_star, stacks.files, box, binning, hands, where)
+    with new_folder(out, key) as folder:
+        keep_command(folder)
+        for rows in _batches(stacks, box, binning):
+            named = [files[i] for i in rows]
+            if not are_written(folder, named):
+                write_subtomograms(folder, named, _backproject(stacks, rows, box, binning, hands, where), spacing)
             on_batch(len(rows))
         told = stacks.frame.describe()
         summary = ImportSummary(
@@ -167,26 +181,28 @@ def _choose_hand(stacks: TiltStacks, tomogram: str, hand: str, device: torch.dev
     return DefocusHand(measured or series.hand or 0, series.hand, measured, score)
 
 
-def _backproject_all(
-    stacks: TiltStacks, box_size: int, binning: int, hands: Mapping[str, DefocusHand], device: torch.device
-) -> Iterator[tuple[list[int], Backprojection]]:
-    """Particles that share their projections in batches, with their rows."""
-    for rows in _batches(stacks, box_size, binning):
-        series = stacks.series[stacks.tomograms[rows[0]]]
-        optics = series.optics.to(device)
-        images, visible = _load(stacks, rows, device)
-        offsets = hands[series.name].value * series.defocus_slope * _depths(stacks, rows, device)
-        if not stacks.premultiplied[rows[0]]:
-            images = multiply_by_transfer(subtract_background(images), optics, offsets, stacks.spacing_angstrom)
-        projections = torch.from_numpy(series.projections @ stacks.rotations[rows[0]]).float().to(device)
-        cropped = crop_images(images, box_size * binning)
-        yield (
-            rows,
-            backproject(cropped, visible, projections, optics, offsets, stacks.spacing_angstrom, box_size),
-        )
+def _backproject(
+    stacks: TiltStacks,
+    rows: list[int],
+    box_size: int,
+    binning: int,
+    hands: Mapping[str, DefocusHand],
+    device: torch.device,
+) -> Backprojection:
+    """Particles that share their projections."""
+    series = stacks.series[stacks.tomograms[rows[0]]]
+    optics = series.optics.to(device)
+    images, visible = _load(stacks, rows, device)
+    offsets = hands[series.name].value * series.defocus_slope * _depths(stacks, rows, device)
+    if not stacks.premultiplied[rows[0]]:
+        images = multiply_by_transfer(subtract_background(images), optics, offsets, stacks.spacing_angstrom)
+    projections = torch.from_numpy(series.projections @ stacks.rotations[rows[0]]).float().to(device)
+    cropped = crop_images(images, box_size * binning)
+    return backproject(cropped, visible, projections, optics, offsets, stacks.spacing_angstrom, box_size)
 
 
 def _batches(stacks: TiltStacks, box_size: int, binning: int) -> Iterator[list[int]]:
+    """Rows of particles that share their projections, as many as fit into memory."""
     groups: dict[tuple[str, bytes, bool], list[int]] = {}
     for i, tomogram in enumerate(stacks.tomograms):
         key = (tomogram, stacks.rotations[i].tobytes(), bool(stacks.premultiplied[i]))

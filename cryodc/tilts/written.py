@@ -1,6 +1,6 @@
 """What every import writes: a 3D subtomogram and its weight for each particle, and what is said of them all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from cryodc.errors import InputError
 from cryodc.fourier import Backprojection
 from cryodc.io import file_names, write_array, write_volume
 from cryodc.star import StarDocument
+from cryodc.unfinished import key_of, stamp
 from cryodc.volumes import Volume
 
 
@@ -37,9 +38,20 @@ class DefocusHand:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What was imported: files, particles, box and spacing, each tomogram's hand, how positions were read.
+    """What was imported.
 
-    ``tomograms`` is None and ``hands`` is empty where rows state the defocus of every image.
+    Parameters
+    ----------
+    star, particles
+        The STAR that was given, and the particles.star that was read.
+    tomograms
+        The tomograms.star; None where rows state the defocus of every image.
+    n_particles, box_size, spacing_angstrom
+        Of what was written.
+    hands
+        The sign of the defocus gradient in each tomogram; empty where rows state the defocus of every image.
+    coordinates
+        How positions were read, in words.
     """
 
     star: Path
@@ -91,6 +103,27 @@ def number_files(tomograms: Sequence[str]) -> list[str]:
         counts[tomogram] = counts.get(tomogram, 0) + 1
         names.append(f"subtomograms/{folders[tomogram]}/{counts[tomogram]:06d}")
     return names
+
+
+def identity_of_images(star: Path, tomograms: Path | None, images: Iterable[Path], *settings: object) -> str:
+    """Key of a folder of subtomograms; of the files they are made of, and the settings.
+
+    Parameters
+    ----------
+    star, tomograms
+        What was read.
+    images
+        Files of tilt images; each may come up often.
+    settings
+        All else that the result follows from.
+    """
+    files = [star, *([] if tomograms is None else [tomograms]), *images]
+    return key_of([stamp(path) for path in dict.fromkeys(files)], *settings)
+
+
+def are_written(out: Path, files: Sequence[str]) -> bool:
+    """Whether all of these particles were written before, as :func:`write_subtomograms` does."""
+    return all((out / f"{file}_{kind}.mrc").exists() for file in files for kind in ("data", "weights"))
 
 
 def write_subtomograms(out: Path, files: Sequence[str], result: Backprojection, spacing_angstrom: float) -> None:

@@ -4,7 +4,7 @@ from cryodc.training.checkpoint import load_model, start_state
 from cryodc.training.description import describe_run
 from cryodc.training.encode import encode_particles
 from cryodc.training.loop import Listener, train, train_epoch
-from cryodc.training.new_particles import Encoded, EncodeRequest, encode_new
+from cryodc.training.new import Encoded, EncodeRequest, ReadyAverage, encode_new, poses_on_averages
 from cryodc.training.request import TrainRequest
 from cryodc.training.resume import next_run_folder
 from cryodc.training.settings import checked_config, read_overrides
@@ -15,6 +15,7 @@ __all__ = [
     "Encoded",
     "Listener",
     "Prepared",
+    "ReadyAverage",
     "TrainRequest",
     "checked_config",
     "describe_run",
@@ -22,6 +23,7 @@ __all__ = [
     "encode_particles",
     "load_model",
     "next_run_folder",
+    "poses_on_averages",
     "prepare_run",
     "read_overrides",
     "start_state",

@@ -2,8 +2,6 @@
 
 import hashlib
 import platform
-import shlex
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from cryodc.models import TrainConfig
 from cryodc.particles import ParticleSet
 from cryodc.runs import RunFolder
 from cryodc.training.request import TrainRequest
+from cryodc.unfinished import typed_command
 
 
 def describe_pack(request: TrainRequest, particles: ParticleSet) -> dict[str, Any] | None:
@@ -51,7 +50,7 @@ def describe_run(
     folders = [Path.cwd(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     return {
         "cryodc_version": version("cryodc"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": typed_command(),
         "seed": request.seed,
         "preset": request.preset,
         "star": str(request.star.resolve()),

@@ -15,7 +15,7 @@ from cryodc.models import TrainConfig
 from cryodc.particles import holds_images, read_image_particles, read_images, read_particles
 from cryodc.runs import RunFolder, open_run_dataset, save_codes, save_config, writing
 from cryodc.star import read_star, write_star
-from cryodc.templates import add_template_code
+from cryodc.templates import add_template_code, forget_steps
 from cryodc.training.description import describe_pack, describe_run
 from cryodc.training.encode import encode_particles
 from cryodc.training.loop import Listener, train
@@ -192,6 +192,7 @@ def fit_run(
         )
         if to_come:
             save_codes(prepared.run, codes)
+            forget_steps(prepared.run)
     wait_for_all(team)
     return codes
 

@@ -1,7 +1,5 @@
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,9 @@ import pytest
 import torch
 from acryo import Molecules, SubtomogramLoader
 from acryo.tilt import single_axis
+from click.testing import CliRunner
 from cryodc_cli.learn.average import _symmetries
+from cryodc_cli.learn.average import average as average_command
 from scipy.ndimage import affine_transform
 from scipy.spatial.transform import Rotation
 
@@ -286,9 +286,9 @@ def test_ignored_poses_are_not_averaged_in_and_tiny_classes_say_so(run: RunFolde
 
 
 def test_the_command_prints_size_resolution_and_alignment_of_every_class(run: RunFolder) -> None:
-    command = [sys.executable, "-m", "cryodc_cli.main", "average", str(run.path), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
+    done = CliRunner().invoke(average_command, [str(run.path), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    lines = [line.replace("│", " ").split() for line in done.output.splitlines()]
     printed = {words[0]: words[1:4] for words in lines if len(words) > 3 and words[0].isdigit() and words[1].isdigit()}
     classes = json.loads((run.averages / "summary.json").read_text())["classes"]
     assert list(printed) == [str(found["class"]) for found in classes]

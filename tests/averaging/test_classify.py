@@ -143,24 +143,24 @@ def test_a_class_takes_from_an_unaligned_cluster_only_what_it_explains_as_its_ow
 
 
 def test_particles_of_nothing_pass_as_rarely_as_is_said() -> None:
-    """However bright: noise of 1, 3 and 10 times the strength, against two references that it has not made."""
+    """However bright: noise of 1 and 10 times the strength, against two references that it has not made."""
     made = simulate("wheel", "clamp")
     generator = torch.Generator().manual_seed(5)
-    strength = torch.tensor([1.0, 3.0, 10.0]).repeat(80)
-    noise = torch.randn(240, *made.volumes.shape[1:], generator=generator) * strength[:, None, None, None]
-    stack = ParticleStack(apply_weight(noise, made.weights[0]), made.weights, torch.zeros(240, dtype=torch.long))
+    strength = torch.tensor([1.0, 10.0]).repeat(60)
+    noise = torch.randn(120, *made.volumes.shape[1:], generator=generator) * strength[:, None, None, None]
+    stack = ParticleStack(apply_weight(noise, made.weights[0]), made.weights, torch.zeros(120, dtype=torch.long))
     particles = ClassSpectra(stack, 7.0)
-    halves = torch.from_numpy(balanced_halves(240, 0))
+    halves = torch.from_numpy(balanced_halves(120, 0))
     maps = made.maps[:, None].expand(-1, 2, -1, -1, -1) * particles.mask
     references = References(maps, torch.ones(2, 13))
     null, on_noise = make_null(particles, halves, references, 7.0, 7.0, generator)
     scores = score_noise(particles, halves, references, 7.0, 7.0, generator)
     excess = null.excess(scores, on_noise).amax(dim=1)
-    # 1 % are said to pass: of 240, 9 or more would by chance in one run of a thousand.
-    assert int((excess >= null.critical).sum()) < 9
+    # 1 % are said to pass: of 120, 7 or more would by chance in three runs of ten thousand.
+    assert int((excess >= null.critical).sum()) < 7
     # And strength does not matter.
-    median = [float(excess[strength == value].median()) for value in (1.0, 3.0, 10.0)]
-    assert max(median) - min(median) < 0.5
+    faint, bright = (float(excess[strength == value].median()) for value in (1.0, 10.0))
+    assert abs(faint - bright) < 0.5
 
 
 def test_a_faint_protein_keeps_its_lower_tail_and_strangers_stay_out() -> None:

@@ -77,7 +77,7 @@ def test_export_and_map_back_leave_them_out_and_say_so(run: RunFolder, tmp_path:
     assert sorted(set(numbers(tmp_path / "out/particles.star"))) == ["1", "2"]
     n_kept = len(numbers(run.averages / "particles.star")) - len(NOTHING)
     assert len((tmp_path / "out/dynamo.tbl").read_text().splitlines()) == n_kept
-    done = CliRunner().invoke(map_back, [str(run.path), "--out", str(tmp_path / "mapped")])
+    done = CliRunner().invoke(map_back, [str(run.path), "--bin", "4", "--out", str(tmp_path / "mapped")])
     assert done.exception is None, done.output
     told = [int(line.split()[-1]) for line in done.output.splitlines() if "unassigned" in line]
     assert sum(told) == len(NOTHING)

@@ -1,4 +1,4 @@
-"""The pre-flight: measured on the particles, each fault is named, and sets without one are left in peace."""
+"""A sample of the particles against what their STAR says: poses, wedges, weights."""
 
 import json
 import shutil
@@ -13,7 +13,6 @@ from cryodc_cli.prepare.check import check
 from benchmarks.files import preflight as bench
 from cryodc.check import CheckSettings, check_particles
 from cryodc.check.conventions import Convention, candidate_conventions, score_conventions, standard_errors
-from cryodc.check.duplicates import nearest_pairs
 from cryodc.check.sample import draw_sample
 from cryodc.check.wedge_fit import fit_wedge, mean_power, rate_wedge
 from cryodc.dataset import InputOptions
@@ -23,20 +22,6 @@ from cryodc.io import read_array, read_volume, write_array, write_volume
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.star import particle_block, read_star
 from cryodc.volumes import Volume
-
-
-@pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty particles of two phantoms, SNR 0.1, ±60°, with their poses; shared, so never written into."""
-    folder = tmp_path_factory.mktemp("right") / "sim"
-    config = SimulationConfig(n_per_map=30, snr=0.1, box_size=24, spacing_angstrom=13.0, n_tomograms=2, seed=3)
-    write_simulation(choose_proteins(["bilobe", "clamp"], []), config, folder, with_poses=True)
-    return folder
-
-
-@pytest.fixture
-def copy(right: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(right, tmp_path / "set"))
 
 
 def _star_without(folder: Path, *labels: str) -> Path:
@@ -121,9 +106,6 @@ def test_real_ribosomes_with_inverted_rotations_are_named(shared_data: Path, tmp
     assert report.poses.found == Convention(inverted=True)
 
 
-# Wedge
-
-
 @pytest.mark.parametrize(("low", "high", "axis"), [(-60, 60, "y"), (-51, 60, "x"), (-40, 66, "y"), (-70, 70, "x")])
 def test_the_wedge_of_pure_noise_is_measured(low: float, high: float, axis: str) -> None:
     wedge = wedge_from_tilt_range(32, low, high, "x" if axis == "x" else "y")
@@ -206,9 +188,6 @@ def test_weights_of_relion_4_are_understood(copy: Path) -> None:
     assert report.poses.verdict == "RELION"
 
 
-# Poses
-
-
 @pytest.mark.parametrize(
     ("convention", "angles", "origin"),
     [
@@ -252,106 +231,6 @@ def test_noise_agrees_with_the_others_no_more_than_by_chance() -> None:
 
 def test_the_same_agreement_is_no_difference() -> None:
     assert standard_errors(torch.zeros(10)) == 0.0
-
-
-# Rows and files
-
-
-def _warnings(folder: Path, **settings: float) -> list[str]:
-    report = check_particles(folder / "particles.star", CheckSettings(n_sample=4, **settings))  # type: ignore[arg-type]
-    assert report.problems == ()
-    return [f"{warning.row}: {warning.error.found}" for warning in report.warnings]
-
-
-def _place(folder: Path, tomogram_2: str, pixels_apart: float) -> int:
-    """Put the second particle so far from the first, in a tomogram; give its line."""
-
-    def move(coordinates: np.ndarray) -> np.ndarray:
-        spread = np.arange(len(coordinates))[:, None] * [100.0, 0, 0] + coordinates
-        spread[1] = spread[0] + [0, pixels_apart, 0]
-        return spread
-
-    bench.change_columns(folder, ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), move)
-    bench.change_columns(folder, ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"), np.zeros_like)
-    star = folder / "particles.star"
-    lines = star.read_text().splitlines()
-    rows = [i for i, line in enumerate(lines) if "subtomograms/" in line]
-    for row, tomogram in ((rows[0], "tomogram01"), (rows[1], tomogram_2)):
-        lines[row] = "\t".join([tomogram, *lines[row].split()[1:]])
-    star.write_text("\n".join(lines) + "\n")
-    return rows[1] + 1
-
-
-def test_two_picks_of_one_particle_are_a_warning_in_one_tomogram_only(copy: Path) -> None:
-    line = _place(copy, "tomogram01", 2.0)
-    # Two pixels of 13 Å; a tenth of the box edge is 31 Å.
-    (warning,) = _warnings(copy)
-    assert warning.startswith(f"{line}: 26.0 Å")
-    assert _warnings(copy, duplicate_distance_angstrom=20.0) == []
-    assert _warnings(copy, duplicate_distance_angstrom=0.0) == []
-    assert CliRunner().invoke(check, [str(copy / "particles.star"), "--sample", "4"]).exit_code == 0
-    _place(copy, "tomogram02", 2.0)
-    assert _warnings(copy) == []
-
-
-def test_origins_bring_two_picks_together(copy: Path) -> None:
-    """Five pixels apart, but RELION's position is coordinate − origin / pixel: both are the same particle."""
-    _place(copy, "tomogram01", 5.0)
-    assert _warnings(copy) == []
-
-    def second_by_65_angstrom(origins: np.ndarray) -> np.ndarray:
-        origins[1, 1] = 65.0
-        return origins
-
-    bench.change_columns(copy, ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"), second_by_65_angstrom)
-    (warning,) = _warnings(copy)
-    assert ": 0.0 Å" in warning
-
-
-def test_coordinates_of_tilt_series_pixels_are_measured_in_them(copy: Path) -> None:
-    _place(copy, "tomogram01", 5.0)
-    star = copy / "particles.star"
-    lines = star.read_text().replace("_rlnMicrographPixelSize", "_rlnTomoTiltSeriesPixelSize")
-    star.write_text(lines.replace("\t13.000000\t13.000000\t", "\t1.500000\t13.000000\t", 1))
-    (warning,) = _warnings(copy)
-    assert ": 7.5 Å" in warning
-
-
-def test_particles_that_lie_on_one_point_are_paired_once_each() -> None:
-    positions = np.array([[0.0, 0, 0], [0, 0, 0], [0, 0, 0], [500, 0, 0]])
-    pairs, distances = nearest_pairs(positions, ["a"] * 4, 10.0)
-    assert set(pairs.ravel().tolist()) == {0, 1, 2}
-    assert distances.max() == 0
-
-
-def test_coordinates_that_are_all_the_same_say_nothing(copy: Path) -> None:
-    bench.change_columns(copy, ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), np.zeros_like)
-    bench.change_columns(copy, ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst"), np.zeros_like)
-    assert _warnings(copy) == []
-
-
-def test_two_rows_with_one_image_are_a_problem_whatever_their_names(copy: Path) -> None:
-    star = copy / "particles.star"
-    lines = star.read_text().splitlines()
-    rows = [i for i, line in enumerate(lines) if "subtomograms/" in line]
-    lines[rows[5]] = lines[rows[5]].replace("particle000006", "particle000002")
-    names = {row: f"\tname{i}" for i, row in enumerate(rows)}
-    text = "\n".join(line + names.get(i, "") for i, line in enumerate(lines)) + "\n"
-    star.write_text(text.replace("_rlnOriginZAngst #13", "_rlnOriginZAngst #13\n_rlnTomoParticleName #14"))
-    (problem,) = check_particles(star, CheckSettings(n_sample=4)).problems
-    assert problem.error.problem == "two particles have the same image"
-    assert problem.row == rows[5] + 2
-
-
-def test_a_moved_folder_is_found_and_the_remedy_works(copy: Path) -> None:
-    (copy / "new" / "place").mkdir(parents=True)
-    (copy / "subtomograms").rename(copy / "new" / "place" / "subtomograms")
-    problems = check_particles(copy / "particles.star", CheckSettings(n_sample=4)).problems
-    assert len(problems) == 60
-    option, folder = str(problems[0].error.remedy).split()
-    assert option == "--data-dir"
-    report = check_particles(copy / "particles.star", CheckSettings(data_dir=Path(folder), n_sample=4))
-    assert report.problems == ()
 
 
 def test_a_blank_volume_beyond_the_sample_is_told_by_its_header(copy: Path) -> None:

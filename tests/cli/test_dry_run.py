@@ -58,6 +58,7 @@ WORDS = {
     "select": "run/ --keep 1 --out new.star",
     "export": "run/ --relion --out new/",
     "map-back": "run/ --out new/",
+    "bench": "--box 32 --out new.json",
 }
 
 

@@ -50,6 +50,18 @@ def test_auto_finds_the_number(sizes: list[int]) -> None:
     assert adjusted_rand_score(labels, clusters.labels) > 0.95
 
 
+def test_auto_tells_sixteen_proteins_of_unequal_size_apart() -> None:
+    # k-means puts two of them into one component and cuts another: each cluster is asked once more by itself.
+    generator = np.random.default_rng(1)
+    centres = 4 * generator.standard_normal((16, 12))
+    labels = np.repeat(np.arange(16), [120 if i % 6 == 0 else 20 for i in range(16)])
+    features = content_features(centres[labels] + generator.standard_normal((len(labels), 12)))
+    mixture, chosen, trials = choose_mixture(features, seed=0, in_units=True)
+    assert chosen.n_clusters == 16
+    assert adjusted_rand_score(labels, mixture.predict(features)) == 1.0
+    assert trials[15] == chosen
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_auto_answers_one_on_a_null(seed: int) -> None:
     codes, _ = make_codes([300], seed=seed)

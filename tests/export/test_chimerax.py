@@ -36,6 +36,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run.averages.mkdir(parents=True)
     tables = starfile.read(folder / "sim/particles.star")
     tables["particles"]["rlnClassNumber"] = [1, 2] * 5 + [1, 0]
+    # Tomograms of half the size, in every direction.
+    for axis in "XYZ":
+        tables["particles"][f"rlnCoordinate{axis}"] /= 2
     starfile.write(tables, run.averages / "particles.star")
     for number, marker in ((1, MARKER_XYZ[::-1]), (2, np.full(3, BOX / 2))):
         voxels = blobs((BOX,) * 3, [marker], 1.5).astype(np.float32)

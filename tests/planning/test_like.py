@@ -1,109 +1,31 @@
-"""Practice particles made like others have their wedge, noise, SNR, box, number and tomograms."""
+"""Practice particles like others: noise and SNR that were put in are measured, and made again."""
 
-import math
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from cryodc_cli.prepare.simulate import simulate
 
 from cryodc.averaging.files import CURVE_COLUMNS
-from cryodc.dataset import InputOptions, ParticleReader
+from cryodc.dataset import ParticleReader
 from cryodc.errors import InputError
 from cryodc.fourier import (
     ParticleStack,
-    fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
-    hermitian_count,
-    predict,
     shell_radius,
-    stack_spectra,
     volume_from_ball,
     wedge_from_tilt_range,
 )
-from cryodc.io import read_array, read_volume, write_array, write_volume
+from cryodc.io import read_array, read_volume
 from cryodc.maps import average_sums
-from cryodc.particles import ParticleSet, read_particles
+from cryodc.particles import read_particles
 from cryodc.planning import LikeRequest, MeasureRequest, Recorded, measure_particles, write_like
 from cryodc.runs import RunFolder
-from cryodc.simulation import (
-    SimulatedTiltSeries,
-    SimulationConfig,
-    choose_proteins,
-    phantom,
-    simulate_particles,
-    write_particles,
-    write_simulation,
-    write_truth,
-)
-from cryodc.volumes import Volume
+from cryodc.simulation import SimulatedTiltSeries, SimulationConfig, write_simulation
 from tests.made_runs import make_averages, make_clusters, make_config
-
-BOX, SPACING, N = 24, 14.0, 48
-BARREL = {"barrel": phantom("barrel")}
-LEVELS = {"quiet": 4.0, "loud": 12.0}
-
-
-def transfer() -> torch.Tensor:
-    """A CTF behind a wedge of ±60°: it falls to nothing and comes back, so a shell has many weights."""
-    k = shell_radius(BOX)
-    envelope = torch.exp(-((k / 14) ** 2))
-    return (0.05 + 0.95 * torch.sin(0.9 + k**2 / 40).abs()) * envelope * wedge_from_tilt_range(BOX, -60, 60)
-
-
-def noise_power(weight: torch.Tensor, level: float) -> torch.Tensor:
-    """Red, and a hundred times weaker where the weight is small."""
-    return level * 40 / (1 + shell_radius(BOX) / 3) ** 2 * (0.01 + (weight / weight.max()) ** 2) * (weight > 0)
-
-
-@pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Particles of two tomograms, of which one is three times as noisy; and the SNR they have."""
-    folder = tmp_path_factory.mktemp("known")
-    config = SimulationConfig(N, BOX, SPACING, float("inf"), ((-90.0, 90.0),), n_tomograms=2, seed=5)
-    clean = simulate_particles(BARREL, config)
-    named = dict(zip(sorted(set(clean.truth.tomograms)), LEVELS, strict=True))
-    truth = replace(clean.truth, tomograms=tuple(named[name] for name in clean.truth.tomograms))
-    weight = transfer()
-    write_array(folder / "ctf.mrc", weight.numpy(), SPACING)
-    count = hermitian_count(BOX)
-    generator = torch.Generator().manual_seed(1)
-    ratios = []
-    for i, volume in enumerate(clean.volumes):
-        protein = torch.fft.rfftn(volume) * weight
-        protein[0, 0, 0] = 0
-        white = torch.fft.rfftn(torch.randn(volume.shape, generator=generator))
-        noise = white * noise_power(weight, LEVELS[truth.tomograms[i]]).sqrt()
-        noise[0, 0, 0] = 0
-        ratios.append([float((part.abs().square() * count).sum()) for part in (protein, noise)])
-        # Whatever the grey scale.
-        voxels = 7 * torch.fft.irfftn(protein + noise, s=volume.shape) + 3
-        write_volume(folder / truth.names[i], Volume(voxels.numpy(), SPACING))
-    write_truth(folder / "truth.csv", truth)
-    write_particles(
-        folder / "particles.star",
-        truth,
-        ["ctf.mrc"] * N,
-        np.zeros((N, 3)),
-        BOX,
-        SPACING,
-        with_poses=True,
-        microscope={"rlnVoltage": "200.000000"},
-    )
-    # As read, every particle has variance 1: particles count alike.
-    shares = np.array(ratios) / np.sum(ratios, axis=1, keepdims=True)
-    return folder / "particles.star", float(shares[:, 0].sum() / shares[:, 1].sum())
-
-
-def measured_noise(recorded: Recorded, weight: torch.Tensor, tomogram: str) -> torch.Tensor:
-    power = recorded.noise.at(weight, tomogram)
-    return power / power.mean()
+from tests.planning.recorded import BARREL, BOX, LEVELS, SPACING, N, noise_power, power_by_kind, renumbered, transfer
 
 
 def require_truth(recorded: Recorded, snr: float) -> None:
@@ -212,11 +134,6 @@ def test_a_wedge_that_no_file_names_is_measured_and_made_again(tmp_path: Path) -
     assert float(power[missing].mean()) < 0.05 * float(power[weight == 1].mean())
 
 
-def renumbered(lines: list[str]) -> list[str]:
-    """Column numbers after a label are comments; here they go."""
-    return [re.sub(r"^(_rln\w+)\s+#\d+", r"\1", line) for line in lines]
-
-
 def test_particles_of_tilt_series_stay_sums_of_ctf_and_image(tmp_path: Path) -> None:
     config = SimulationConfig(24, BOX, SPACING, 0.1, tilt_series=SimulatedTiltSeries(step_degrees=6))
     write_simulation(BARREL, config, tmp_path / "sim")
@@ -231,171 +148,3 @@ def test_particles_of_tilt_series_stay_sums_of_ctf_and_image(tmp_path: Path) -> 
     assert len(kinds) >= 6
     for kind in kinds:
         assert made[kind][0] == pytest.approx(given[kind][0], rel=0.25), kind
-
-
-def seen_in_poses(
-    particles: ParticleSet, reference: torch.Tensor, rotations: torch.Tensor, shifts: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Squared amplitude of a map in particles in their poses, and power of the map and of the particles, by shell."""
-    reader = ParticleReader(particles)
-    volumes, weights = reader.read(0, len(particles))
-    ball = fourier_ball(particles.box_size, particles.box_size / 2 - 1)
-    stack = ParticleStack(volumes, weights, torch.from_numpy(reader.weight_index))
-    spectra = stack_spectra(stack, ball)
-    model = predict(fine_spectrum(reference[None])[0], ball, spectra.own_weights, rotations, shifts)
-    power = ball.shell_mean(model.abs().square().mean(dim=0))
-    along = ball.shell_mean((spectra.spectra * model.conj()).real.mean(dim=0)) / power.clamp_min(1e-12)
-    count = torch.bincount(ball.shells, minlength=len(power))
-    return along.square(), power * count, ball.shell_mean(spectra.spectra.abs().square().mean(dim=0)) * count
-
-
-def test_the_strength_of_proteins_in_tilt_series_is_what_their_true_poses_show(tmp_path: Path) -> None:
-    config = SimulationConfig(40, BOX, SPACING, 0.1, tilt_series=SimulatedTiltSeries(), seed=4)
-    truth = write_simulation(BARREL, config, tmp_path / "sim")
-    star = tmp_path / "sim" / "particles.star"
-    rotations = torch.from_numpy(truth.poses.rotations).float()
-    shifts = torch.from_numpy(truth.poses.origins_angstrom / SPACING).float()
-    clean = simulate_particles(BARREL, SimulationConfig(1, BOX, SPACING)).maps[0]
-    seen, power, _ = seen_in_poses(read_particles(star), clean, rotations, shifts)
-    expected = float((seen * power)[1:].sum() / power[1:].sum())
-    recorded = measure_particles(MeasureRequest(star), BARREL)
-    assert recorded.squared_amplitudes.mean() == pytest.approx(expected, rel=0.5)
-
-
-def test_the_snr_of_real_ribosomes_is_what_their_published_average_explains(shared_data: Path) -> None:
-    """Noise is stronger in the middle of these boxes than near their faces; that is no protein (SNR 0.19)."""
-    star = shared_data / "real" / "ribosome70s" / "particles.star"
-    particles = read_particles(star)
-    assert particles.poses is not None
-    # The published average is mirrored in z.
-    published = read_volume(shared_data / "real" / "ribosome70s" / "published_average.mrc").voxels
-    reference = torch.from_numpy(np.roll(published[::-1], 1, axis=0).copy())
-    rotations = torch.from_numpy(particles.poses.rotations).float()
-    seen, power, total = seen_in_poses(particles, reference - reference.mean(), rotations, torch.zeros(40, 3))
-    protein = float((seen * power)[1:].sum())
-    explained = protein / (float(total[1:].sum()) - protein)
-    ribosome = choose_proteins(None, [shared_data / "maps" / "4v4r.mrc.gz"])
-    assert explained / 2 < measure_particles(MeasureRequest(star), ribosome).snr < 2 * explained
-
-
-def power_by_kind(particles: ParticleSet) -> dict[tuple[int, int], tuple[float, int]]:
-    """Mean power of particles as they are read, and number of voxels, by shell and octave of the weight."""
-    reader = ParticleReader(particles)
-    volumes, weights = reader.read(0, len(particles))
-    power = torch.fft.rfftn(volumes, dim=(1, 2, 3)).abs().square().numpy() / volumes[0].numel()
-    weight = weights[torch.from_numpy(reader.weight_index)].abs()
-    share = (weight / weight.amax(dim=(1, 2, 3), keepdim=True)).numpy().clip(1e-4)
-    octaves = np.floor(np.log2(share)).astype(int)
-    shells = np.broadcast_to(np.rint(shell_radius(particles.box_size).numpy()).astype(int), octaves.shape)
-    found = {}
-    for shell in range(1, particles.box_size // 2):
-        for octave in range(-6, 1):
-            kind = (shells == shell) & (octaves == octave)
-            if kind.any():
-                found[shell, octave] = (float(power[kind].mean()), int(kind.sum()))
-    return found
-
-
-def test_made_ribosomes_have_the_power_of_real_ones_in_every_shell_at_every_weight(
-    shared_data: Path, tmp_path: Path
-) -> None:
-    star = shared_data / "real" / "ribosome70s" / "particles.star"
-    ribosome = choose_proteins(None, [shared_data / "maps" / "4v4r.mrc.gz"])
-    recorded = measure_particles(MeasureRequest(star), ribosome)
-    assert set(recorded.noise.groups) == {f"Unt_{name}.tomostar" for name in ("050", "076", "083", "088")}
-    write_like(recorded, tmp_path / "like")
-    real, made = (power_by_kind(read_particles(path)) for path in (star, tmp_path / "like" / "particles.star"))
-    populated = [kind for kind, (_, n) in real.items() if n >= 300]
-    ratios = np.array([made[kind][0] / real[kind][0] for kind in populated])
-    assert np.median(np.abs(np.log(ratios))) < math.log(1.1)
-    assert np.abs(np.log(ratios)).max() < math.log(2)
-    # Within one shell power falls a hundredfold with the weight, in both.
-    for found in (real, made):
-        strongest, weakest = (max(found[10, o][0] for o in (-1, -2)), min(found[10, o][0] for o in (-5, -6)))
-        assert strongest > 50 * weakest
-
-
-@pytest.mark.parametrize("name", ["hiv_vlp", "microtubule"])
-def test_real_boxes_without_weights_are_measured(shared_data: Path, tmp_path: Path, name: str) -> None:
-    star = shared_data / "real" / name / "particles.star"
-    given = read_particles(star)
-    ball = np.zeros((given.box_size,) * 3, np.float32)
-    ball[6:11, 6:11, 6:11] = 1
-    recorded = measure_particles(MeasureRequest(star, snr=0.1), {"ball": Volume(ball, given.spacing_angstrom)})
-    assert recorded.wedge is not None
-    assert "tilt axis y, beam z" in recorded.wedge
-    assert recorded.options.tilt_range == pytest.approx((-60, 60), abs=12)
-    truth = write_like(recorded, tmp_path / "like", LikeRequest(40))
-    assert set(truth.tomograms) == set(given.tomograms)
-
-
-def noise_only(folder: Path, n: int) -> Path:
-    """Particles without protein, with a wedge."""
-    config = SimulationConfig(n, BOX, SPACING, 1e-9)
-    write_simulation(BARREL, config, folder)
-    return folder / "particles.star"
-
-
-def test_an_snr_that_cannot_be_told_from_nothing_must_be_given(tmp_path: Path) -> None:
-    star = noise_only(tmp_path / "sim", 20)
-    recorded = measure_particles(MeasureRequest(star), BARREL)
-    assert recorded.snr < 0.005
-    assert recorded.snr_interval[0] <= 0
-    with pytest.raises(InputError, match="cannot be told from 0") as error:
-        write_like(recorded, tmp_path / "like")
-    assert "--snr" in str(error.value.remedy)
-    assert not (tmp_path / "like").exists()
-    assert len(write_like(measure_particles(MeasureRequest(star, snr=0.1), BARREL), tmp_path / "like")) == 20
-
-
-def test_boxes_with_nothing_beyond_the_particle_are_refused(tmp_path: Path) -> None:
-    star = noise_only(tmp_path / "sim", 6)
-    axis = np.arange(BOX) - BOX // 2
-    ball = sum(np.square(x) for x in np.meshgrid(axis, axis, axis)) <= (0.3 * BOX) ** 2
-    for image in read_particles(star).images:
-        write_volume(image.path, Volume(read_volume(image).voxels * ball.astype(np.float32), SPACING))
-    with pytest.raises(InputError, match="nothing beyond the particle"):
-        measure_particles(MeasureRequest(star), BARREL)
-
-
-def test_too_few_particles_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="too few particles"):
-        measure_particles(MeasureRequest(noise_only(tmp_path / "sim", 4)), BARREL)
-
-
-def test_the_command_tells_what_was_measured(known: tuple[Path, float], tmp_path: Path) -> None:
-    star, _ = known
-    out = tmp_path / "like"
-    words = ["--like", str(star), "--phantoms", "barrel", "--out", str(out)]
-    result = CliRunner().invoke(simulate, words, catch_exceptions=False)
-    assert result.exit_code == 0
-    assert "2 tomograms" in result.output
-    assert re.search(r"SNR +0\.\d+: 0\.\d+ to 0\.\d+ \(95 %\), of 48 particles", result.output)
-    assert len((out / "noise.csv").read_text().splitlines()) > 100
-    assert "snr_interval" in (out / "simulation.yaml").read_text()
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--like", "p.star", "--box", "16"], "--box is measured by --like"),
-        (["--like", "p.star", "--tilt-series"], "--tilt-series is measured by --like"),
-        (["--data-dir", "."], "--data-dir is only for --like"),
-    ],
-)
-def test_options_that_contradict_like_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(simulate, [*words, "--out", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert said in result.output
-    assert not (tmp_path / "out").exists()
-
-
-def test_no_wedge_to_be_seen_and_none_given_is_refused(tmp_path: Path) -> None:
-    config = SimulationConfig(20, BOX, SPACING, 0.1, ((-90.0, 90.0),))
-    write_simulation(BARREL, config, tmp_path / "sim")
-    star = tmp_path / "sim" / "particles.star"
-    kept = [line for line in star.read_text().splitlines() if "rlnCtfImage" not in line]
-    star.write_text("\n".join(re.sub(r"\S*weights/\S+", "", line) for line in renumbered(kept)) + "\n")
-    with pytest.raises(InputError, match="the missing wedge is not known"):
-        measure_particles(MeasureRequest(star), BARREL)
-    assert measure_particles(MeasureRequest(star, options=InputOptions((-60, 60))), BARREL).wedge is None

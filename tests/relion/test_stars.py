@@ -20,7 +20,19 @@ from cryodc.averaging import AverageRequest, average_run
 from cryodc.runs import RunFolder
 from cryodc.simulation import SimulatedTiltSeries, SimulationConfig, phantom, write_simulation
 
-WITHOUT_STAR = {"check", "pack", "generate", "map-back", "report", "view", "evaluate", "status", "plan", "relion-job"}
+WITHOUT_STAR = {
+    "check",
+    "pack",
+    "generate",
+    "map-back",
+    "report",
+    "view",
+    "evaluate",
+    "status",
+    "plan",
+    "bench",
+    "relion-job",
+}
 """Verbs that write none, and one with a test of its own; ``demo`` calls the others."""
 
 

@@ -27,6 +27,26 @@ def page(tmp_path: Path) -> Iterator[Page]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def reported(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The small run with its report; never written into."""
+    run = RunFolder(shutil.copytree(small_run, tmp_path_factory.mktemp("reported") / "run"))
+    write_report(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def unsure(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The small run without averages, its particles 40 to 100 % sure of their classes, and its report."""
+    run = RunFolder(shutil.copytree(small_run, tmp_path_factory.mktemp("unsure") / "run"))
+    clusters = load_clusters(run)
+    sure = np.linspace(0.4, 1, len(clusters.names))
+    shutil.rmtree(run.averages)
+    write_clusters(run.clusters, replace(clusters, confidence=sure), fingerprint_of_codes(run), requested=2, seed=0)
+    write_report(run)
+    return run
+
+
 @pytest.fixture
 def run(small_run: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(shutil.copytree(small_run, tmp_path / "run"))
@@ -87,9 +107,9 @@ def around(left: float, top: float, width: float, height: float) -> list[tuple[f
 
 
 def test_a_lasso_drawn_by_the_mouse_becomes_a_list_a_star_and_an_average(
-    run: RunFolder, page: Page, tmp_path: Path
+    reported: RunFolder, page: Page, tmp_path: Path
 ) -> None:
-    write_report(run)
+    run = reported
     page.open(run.report, 1400, downloads=tmp_path)
     left, top, width, height = page.box(".scatter[data-panel=content] canvas")
     page.draw(around(left, top, width, height))
@@ -133,9 +153,8 @@ def test_a_lasso_drawn_by_the_mouse_becomes_a_list_a_star_and_an_average(
     assert [entry["n_particles"] for entry in summary["classes"]] == [len(names)]
 
 
-def test_a_particle_under_the_mouse_is_shown_with_its_slices(run: RunFolder, page: Page) -> None:
-    write_report(run)
-    page.open(run.report, 1400)
+def test_a_particle_under_the_mouse_is_shown_with_its_slices(reported: RunFolder, page: Page) -> None:
+    page.open(reported.report, 1400)
     left, top, width, height = page.box(".scatter[data-panel=content] canvas")
     found = None
     for x in range(0, int(width), 9):
@@ -147,14 +166,13 @@ def test_a_particle_under_the_mouse_is_shown_with_its_slices(run: RunFolder, pag
         if found:
             break
     assert found is not None
-    assert any(name in found for name in load_clusters(run).names)
+    assert any(name in found for name in load_clusters(reported).names)
     assert page.run("document.querySelectorAll('#tip .slices i').length") == 3
     assert page.run("document.getElementById('thumbs').naturalWidth") == 32 * 24
 
 
-def test_a_surface_is_turned_by_the_mouse(run: RunFolder, page: Page) -> None:
-    write_report(run)
-    page.open(run.report, 1400)
+def test_a_surface_is_turned_by_the_mouse(reported: RunFolder, page: Page) -> None:
+    page.open(reported.report, 1400)
     page.box(".turned")
     page.wait("document.querySelector('.turned').classList.contains('live')")
     left, top, width, height = page.box(".turned canvas")
@@ -171,12 +189,8 @@ def test_a_surface_is_turned_by_the_mouse(run: RunFolder, page: Page) -> None:
 
 
 @pytest.mark.parametrize("column", ["class", "tomogram", "confidence", "rlnCoordinateX"])
-def test_points_are_coloured_by_any_column(run: RunFolder, page: Page, column: str) -> None:
-    clusters = load_clusters(run)
-    sure = np.linspace(0.4, 1, len(clusters.names))
-    shutil.rmtree(run.averages)
-    write_clusters(run.clusters, replace(clusters, confidence=sure), fingerprint_of_codes(run), requested=2, seed=0)
-    write_report(run)
+def test_points_are_coloured_by_any_column(unsure: RunFolder, page: Page, column: str) -> None:
+    run, clusters = unsure, load_clusters(unsure)
     page.open(run.report, 1400)
     page.run(
         "(() => { const s = document.getElementById('colour');"

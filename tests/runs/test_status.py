@@ -42,7 +42,7 @@ def test_a_run_without_a_report_asks_for_one(run: RunFolder) -> None:
     os.utime(run.codes, (2e9, 2e9))
     assert states_of(run)["report"] == "done"
     # Other averages of the same classes are other averages.
-    average_run(run, AverageRequest(ignore_poses=True, classify=False, n_starts=1, seed=3))
+    average_run(run, AverageRequest(seed=3))
     assert states_of(run)["report"] == "stale"
 
 
@@ -66,8 +66,7 @@ def test_what_was_given_to_others_is_stale_where_it_is_of_earlier_results(run: R
 
     assert found() == dict.fromkeys(given, "done")
     assert states_of(run)["generate"] == "done"
-    write_report(run)
-    average_run(run, AverageRequest(ignore_poses=True, classify=False, n_starts=1, seed=3))
+    average_run(run, AverageRequest(seed=3))
     assert found() == {**dict.fromkeys(given, "stale"), "more": "done"}
     # What comes next is of the run itself.
     assert run_status(run).next == f"cryodc report {run.path}"

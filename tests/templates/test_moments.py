@@ -20,8 +20,8 @@ from cryodc.templates.run import _load_groups
 from cryodc.templates.shapes import particle_moments
 from cryodc.templates.spread import joint_axes, spread_within
 from tests.simulated import as_dataset
+from tests.templates.small import CPU, codes_of, make_small
 from tests.templates.test_matcher import CONFIG, phantoms
-from tests.templates.test_templates import CPU, codes_of, make_small
 
 BOX = 16
 

@@ -14,7 +14,7 @@ from cryodc.models import TemplateConfig
 from cryodc.simulation import phantom
 from cryodc.templates.learn import learn_templates
 from tests.simulated import as_dataset
-from tests.templates.test_templates import make_small
+from tests.templates.small import make_small
 
 BOX, SPACING, EACH = 16, 20.0, 40
 

@@ -22,7 +22,7 @@ from cryodc.dataset import load_dataset
 from cryodc.errors import InputError
 from cryodc.particles import read_particles
 from cryodc.tilts import import_tilt_stacks
-from tests.tilts.test_import_stacks import BLOBS, BRIGHT, PIXEL, SIGMA, N, _agreement, _ctf, _imported, _phantom
+from tests.tilts.stacks import BLOBS, BRIGHT, PIXEL, SIGMA, N, _agreement, _ctf, _imported, _phantom
 
 # In the order they were taken: out from 3 degrees to both sides.
 TILTS = 3.0 + np.array([0, 6, -6, 12, -12, 18, -18, 24, -24, 30, -30, 36, -36, 42, -42, 48, -48, 54, -54])

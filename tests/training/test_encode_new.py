@@ -11,7 +11,8 @@ from cryodc_cli.learn.encode import encode
 from cryodc.errors import InputError
 from cryodc.runs import RunFolder, load_clusters, load_codes
 from cryodc.star import find_particle_block, read_star, write_star
-from cryodc.training import EncodeRequest, encode_new, new_particles
+from cryodc.training import EncodeRequest, encode_new
+from cryodc.training.new import particles as new_particles
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from cryodc.runs import RunFolder, load_codes, load_config
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
 from cryodc.templates.groups import N_PLACE, TemplateGroups
-from cryodc.templates.learn import TemplateCode
-from cryodc.templates.matcher import Matcher
+from cryodc.templates.matcher import Matcher, TemplateCode
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
 _N = 12

@@ -25,10 +25,20 @@ from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder, new_folder, require_empty
 from cryodc.models import TrainConfig
-from cryodc.particles import ParticleSet, holds_images, read_image_particles, read_images, read_particles
+from cryodc.particles import (
+    ParticleSet,
+    Poses,
+    holds_images,
+    read_image_particles,
+    read_images,
+    read_particles,
+    with_poses,
+)
 from cryodc.runs import (
     RunFolder,
     Summary,
+    current_classes,
+    fingerprint_of_averages,
     fingerprint_of_clusters,
     fingerprint_of_codes,
     input_options,
@@ -42,6 +52,7 @@ from cryodc.star import StarDocument, read_star
 from cryodc.templates import with_templates_of
 from cryodc.training.checkpoint import load_model
 from cryodc.training.encode import encode_particles
+from cryodc.training.new.poses import ReadyAverage, join_poses, poses_on_averages, ready_averages
 
 _AT_ONCE = 2048
 _SAME_SPACING = 0.01
@@ -63,6 +74,8 @@ class EncodeRequest:
         Where images are looked for after the current folder and the STAR's.
     tilt_range, tilt_ranges_csv, tilt_axis, invert
         As ``cryodc train`` takes them; where neither range is given and no axis, those of the run.
+    align
+        Find the pose of each particle on the average of its class, which is then that of averages/.
     seed, device
         Of views and searches; ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
@@ -75,12 +88,16 @@ class EncodeRequest:
     tilt_ranges_csv: Path | None = None
     tilt_axis: str | None = None
     invert: bool | None = None
+    align: bool = False
     seed: int = 0
     device: str = "auto"
 
 
 class EncodeSummary(Summary):
-    """summary.json of new particles; made of the clusters of the run, or of its codes where it has none."""
+    """summary.json of new particles; made of the clusters of the run, or of its codes where it has none.
+
+    With poses it is made of the averages of the run. ``aligned`` are then the classes whose particles have new ones.
+    """
 
     run: str
     star: str
@@ -88,6 +105,7 @@ class EncodeSummary(Summary):
     n_clusters: int | None
     sizes: list[int]
     seed: int
+    aligned: list[int] | None
     names: list[str]
     labels: list[int] | None
     confidence: list[float] | None
@@ -105,12 +123,15 @@ class Encoded:
         ``(n,)`` 0-based cluster of the run and its posterior probability; None where the run has no clusters.
     n_clusters
         Of the run.
+    poses
+        On the averages of the run, where asked for; in a class that is not aligned, those of the STAR or none.
     """
 
     codes: Codes
     labels: Int[NDArray[np.int64], " n"] | None
     confidence: Float[NDArray[np.float64], " n"] | None
     n_clusters: int | None
+    poses: Poses | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -136,17 +157,20 @@ def encode_new(
     ------
     InputError
         As :func:`cryodc.training.workflow.prepare_run` of the particles; if they are not of the run's box and spacing;
-        if a file of the run is missing or damaged; or if ``out`` holds anything.
+        if a file of the run is missing or damaged, or with ``align`` it has no averages; or if ``out`` holds anything.
     """
     run, device = request.run, choose_device(request.device)
     require_empty(request.out)
     model, config = load_model(run.checkpoints / "last.pt", device)
     of_run = load_codes(run)
-    clusters = load_clusters(run) if (run.clusters / "summary.json").exists() else None
+    averages = ready_averages(run) if request.align else None
+    find = load_clusters if averages is None else current_classes
+    clusters = find(run) if (run.clusters / "summary.json").exists() else None
     document = read_star(request.star)
     described = load_config(run)
     particles = _read(request, document, config, described)
     parts: list[Codes] = []
+    poses: list[Poses] = []
     n_views = config.optimisation.encoding_views
     n, box, told = len(particles), config.model.box_size, f"{len(particles)} particles"
     work = {"code": n * n_views, "matching": 0 if of_run.template_content is None else n}
@@ -155,12 +179,18 @@ def encode_new(
         codes = encode_particles(model, dataset, config.views, n_views=n_views, seed=request.seed)
         if of_run.template_content is not None and isinstance(dataset, SubtomogramDataset):
             codes = with_templates_of(run, dataset, codes, request.seed, device)
+        if averages is not None and clusters is not None and isinstance(dataset, SubtomogramDataset):
+            its = clusters_of_new(of_run, clusters, codes)[0]
+            poses.append(poses_on_averages(dataset, its, averages, request.seed, device))
         parts.append(codes)
         on_batch(len(codes), len(particles))
     found = _joined(parts)
     labels, confidence = (None, None) if clusters is None else clusters_of_new(of_run, clusters, found)
-    encoded = Encoded(found, labels, confidence, None if clusters is None else clusters.n_clusters)
-    _write(request, document, encoded)
+    n_clusters, placed = None if clusters is None else clusters.n_clusters, join_poses(poses)
+    if placed is not None:
+        document = with_poses(document, placed, particles)
+    encoded = Encoded(found, labels, confidence, n_clusters, placed)
+    _write(request, document, encoded, averages)
     return encoded
 
 
@@ -237,20 +267,24 @@ def _joined(parts: Sequence[Codes]) -> Codes:
     return Codes(names=names, directional=parts[0].directional, **columns)
 
 
-def _write(request: EncodeRequest, document: StarDocument, encoded: Encoded) -> None:
+def _write(
+    request: EncodeRequest, document: StarDocument, encoded: Encoded, averages: dict[int, ReadyAverage] | None
+) -> None:
     labels, confidence = encoded.labels, encoded.confidence
+    made_of = fingerprint_of_codes if labels is None else fingerprint_of_clusters
     with new_folder(request.out) as folder:
         save_codes(RunFolder(folder), encoded.codes)
         if labels is not None and encoded.n_clusters is not None:
             write_class_stars(folder, document, labels, encoded.n_clusters)
         summary = EncodeSummary(
-            made_of=(fingerprint_of_codes if labels is None else fingerprint_of_clusters)(request.run),
+            made_of=(made_of if averages is None else fingerprint_of_averages)(request.run),
             run=str(request.run.path.resolve()),
             star=str(request.star.resolve()),
             n_particles=len(encoded.codes),
             n_clusters=encoded.n_clusters,
             sizes=encoded.sizes,
             seed=request.seed,
+            aligned=None if averages is None else [label + 1 for label in averages],
             names=list(encoded.codes.names),
             labels=None if labels is None else labels.tolist(),
             confidence=None if confidence is None else [round(float(value), 4) for value in confidence],
