@@ -17,6 +17,7 @@ from cryodc.runs import RunFolder, load_codes, load_config, run_status
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
 from cryodc.templates.groups import N_PLACE, GroupRule, TemplateGroups
+from cryodc.templates.match import Search
 from cryodc.templates.matcher import Matcher, TemplateCode
 from cryodc.training import Listener, TrainRequest, prepare_run, train_run
 
