@@ -158,7 +158,11 @@ class CodesDock(QWidget):
         coloured = self.session.coloured(self.colour.currentText())
         self.scatter.recolour(coloured.colours)
         if coloured.span is None:
-            named = [f'<span style="color:{c}">■</span> {escape(text)}' for c, text in coloured.groups[:_MOST_NAMED]]
+            # A line is not broken between a colour and what it means.
+            named = [
+                f'<span style="color:{colour}">■</span>&nbsp;{escape(text).replace(" ", "&nbsp;")}'
+                for colour, text in coloured.groups[:_MOST_NAMED]
+            ]
             more = len(coloured.groups) - len(named)
             self.legend.setText(" &nbsp; ".join([*named, *([f"and {more} more"] if more else [])]))
         else:

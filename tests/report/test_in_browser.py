@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -97,6 +98,10 @@ def averaged(run: RunFolder, n_classes: int) -> RunFolder:
             shutil.copyfile(run.averages / f"class001{suffix}", run.averages / f"class{number:03d}{suffix}")
     shutil.copyfile(run.clusters / "clusters.star", run.averages / "particles.star")
     numbers = range(1, n_classes + 1)
+    curves = pd.read_csv(run.averages / "fsc.csv")
+    pd.concat([curves[curves["class"] == 1].assign(**{"class": n}) for n in numbers]).to_csv(
+        run.averages / "fsc.csv", index=False
+    )
     make_averages(run, {n: None if n == n_classes > 1 else 30.0 for n in numbers})
     return run
 
@@ -224,6 +229,8 @@ def test_one_class_and_forty_are_drawn_without_a_message_and_fit_a_phone(
         page.run(f"document.querySelector('a[href=\"#class{n_classes}\"]').click()")
         top = f"document.getElementById('class{n_classes}').getBoundingClientRect().top"
         page.wait(f"{top} >= document.querySelector('body > nav').getBoundingClientRect().bottom && {top} < 900", 10)
+        # The legend of the curves leaves them at least half of a plot.
+        assert page.run("document.querySelector('#plot-fsc .nsewdrag').getBoundingClientRect().height") > 200
     assert len({class_colour(number) for number in range(n_classes + 1)}) == n_classes + 1
     assert page.messages == []
     assert run.report.stat().st_size < 12e6

@@ -222,7 +222,7 @@ def test_codes_are_coloured_by_a_column_and_back(viewer, dock) -> None:
     assert dock.legend.text().startswith(f"{values.min():.4g} ")
     dock.colour.setCurrentIndex(0)
     np.testing.assert_array_equal(dock.scatter.colours, by_class)
-    assert "class 2 · " in dock.legend.text()
+    assert "class&nbsp;2&nbsp;·&nbsp;" in dock.legend.text()
     dock.sets.setCurrentRow(0)
 
 
