@@ -178,7 +178,8 @@ def _verdict(row: dict[str, Any] | None) -> str:
 
 def _interval(row: dict[str, Any] | None) -> str:
     low, high = (row or {}).get("fraction_interval", (None, None))
-    return "" if low is None else f"{100 * low:.1f}–{100 * high:.1f} %"
+    # The share of the only class is no count that could have come out otherwise.
+    return "" if low is None or low == high else f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
 def _coverage(row: dict[str, Any] | None) -> str:

@@ -128,6 +128,8 @@ def _found(
     told = [f"{_count(clusters.n_clusters, 'class', 'es')} among {among}."]
     if clusters.n_clusters == 1 and not clusters.n_unassigned:
         told = [f"One class: nothing was found that tells {among} apart."]
+        if not clusters.trials:
+            told = [f"One class of {among}: it was not tested whether they are several."]
     aligned = [row for row in rows if row["aligned"] and row["resolution_angstrom"] is not None]
     proteins = [row for row in aligned if row["verdict"] == "protein"]
     if rows and not flat:

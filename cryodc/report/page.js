@@ -56,5 +56,6 @@ addEventListener("DOMContentLoaded", async () => {
   drawSurfaces();
   await drawPoints();
   await drawPlots();
+  performance.mark("drawn");
   document.documentElement.dataset.drawn = "yes";
 });

@@ -79,6 +79,10 @@ class Page:
         metrics = {entry["name"]: entry["value"] for entry in self.send("Performance.getMetrics")["metrics"]}
         return float(metrics["TaskDuration"])
 
+    def seconds_until_drawn(self) -> float:
+        """Time by the browser's clock from the navigation until everything was drawn."""
+        return float(self.run("performance.getEntriesByName('drawn')[0].startTime")) / 1000
+
     def wait(self, expression: str, seconds: float = 40) -> None:
         """Wait until an expression is true."""
         until = time.monotonic() + seconds

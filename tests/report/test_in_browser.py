@@ -1,6 +1,7 @@
 """The report as people see it: opened in Chromium, drawn on with the mouse, on a desk and on a phone."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,10 @@ from cryodc_cli.take_away.select import select
 from cryodc.codes import Codes
 from cryodc.figures import class_colour
 from cryodc.report import write_report
+from cryodc.report.findings import resolution_text
 from cryodc.runs import Clusters, RunFolder, fingerprint_of_codes, load_clusters, load_codes, save_codes, write_clusters
 from cryodc.star import read_star, star_table
+from cryodc.states import find_states
 from tests.made_runs import make_averages
 from tests.report.browser import Page, chromium
 
@@ -177,6 +180,39 @@ def test_a_particle_under_the_mouse_is_shown_with_its_slices(reported: RunFolder
     assert page.run("document.getElementById('thumbs').naturalWidth") == 32 * 24
 
 
+def test_states_of_a_class_are_shown_with_their_maps_counts_and_axes(run: RunFolder, page: Page) -> None:
+    found = find_states(run, 1, 2, n_starts=1)
+    summary = json.loads((run.states / "class001" / "summary.json").read_text())
+    write_report(run)
+    for width in (1400, 420):
+        page.open(run.report, width)
+        page.box("#class1 .states")
+        captions = page.run("[...document.querySelectorAll('#class1 .states figcaption')].map(e => e.textContent)")
+        assert len(captions) == found.n_states + summary["axes"]
+        for number, (size, caption) in enumerate(zip(found.sizes, captions, strict=False), start=1):
+            resolution = resolution_text(summary["states"][number - 1]["resolution_angstrom"], 15.0)
+            assert caption == f"state {number} · {size} particles · {resolution}"
+        assert "Class 1 is in 2 states" in page.run("document.querySelector('.found').textContent")
+        assert page.run("document.querySelector('.states').scrollWidth") <= width
+        folder = os.environ.get("CRYODC_SCREENSHOTS")
+        if folder:
+            page.screenshot(Path(folder) / f"states_{width}.png")
+    # The slider of an axis goes from end to end of it, and the surface with it.
+    axis = "#class1 .states figure:last-child"
+    page.box(axis)
+    page.wait(f"document.querySelector('{axis} .turned').classList.contains('live')")
+    shown = []
+    for step in (0, len(summary["axis_steps"]) - 1):
+        moved = f"s.value = {step}; s.dispatchEvent(new Event('input'));"
+        page.run(f"(s => {{ {moved} }})(document.querySelector('{axis} .frames'))")
+        name = page.run(f"document.querySelector('{axis} .frame').textContent")
+        assert name == f"{summary['axis_steps'][step]:+g} standard deviations"
+        page.run("new Promise(done => setTimeout(done, 300))")
+        shown.append(page.run(f"document.querySelector('{axis} canvas').toDataURL()"))
+    assert shown[0] != shown[1]
+    assert page.messages == []
+
+
 def test_a_surface_is_turned_by_the_mouse(reported: RunFolder, page: Page) -> None:
     page.open(reported.report, 1400)
     page.box(".turned")
@@ -240,8 +276,14 @@ def test_a_hundred_thousand_particles_are_one_small_page_that_opens_fast(run: Ru
     shutil.rmtree(run.averages)
     write_report(of_many(run, 100_000, 6))
     assert run.report.stat().st_size < 12e6
-    page.open(run.report, 1400)
-    # On a machine with other work the clock says little: what the page itself had to do is asked of Chromium.
+    # By the clock, the best of three; where more wants to run than there are cores, everything takes so much longer.
+    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    opened = []
+    while len(opened) < 3 and min(opened, default=np.inf) >= 5:
+        page.open(run.report, 1400)
+        opened.append(page.seconds_until_drawn())
+    assert min(opened) < 5 * crowding
+    # What the page itself had to do does not depend on that.
     assert page.busy_seconds() < 5
     left, top, width, height = page.box(".scatter canvas")
     page.draw(around(left, top, width, height))
