@@ -50,6 +50,8 @@ SMALLER = {
 }
 ELSEWHERE = {
     "cryodc view run/": "it needs a display: tests/viewer opens the viewer",
+    "cryodc bench --device cuda --box 32 --box 48 --box 64 --box 96 --particles 2000"
+    " --out bench_gpu.json": "it needs a GPU",
     "cryodc demo --seed 0": "it takes eight minutes: tests/test_demo.py runs the same on few particles",
 }
 
