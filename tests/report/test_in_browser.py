@@ -205,9 +205,8 @@ def test_states_of_a_class_are_shown_with_their_maps_counts_and_axes(run: RunFol
     for step in (0, len(summary["axis_steps"]) - 1):
         moved = f"s.value = {step}; s.dispatchEvent(new Event('input'));"
         page.run(f"(s => {{ {moved} }})(document.querySelector('{axis} .frames'))")
-        name = page.run(f"document.querySelector('{axis} .frame').textContent")
-        assert name == f"{summary['axis_steps'][step]:+g} standard deviations"
-        page.run("new Promise(done => setTimeout(done, 300))")
+        name = f"{summary['axis_steps'][step]:+g} standard deviations"
+        page.wait(f"document.querySelector('{axis} .frame').textContent === '{name}'", 10)
         shown.append(page.run(f"document.querySelector('{axis} canvas').toDataURL()"))
     assert shown[0] != shown[1]
     assert page.messages == []
