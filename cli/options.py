@@ -30,9 +30,9 @@ def console() -> Console:
     return Console(highlight=False, quiet=not _LEADS)
 
 
-def error_console() -> Console:
-    """Where progress, notices and errors are printed."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not _LEADS)
+def error_console(of_all: bool = False) -> Console:
+    """Where progress, notices and errors are printed; errors by each of several processes that meets one."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not (_LEADS or of_all))
 
 
 def print_next(verb: str, *words: object) -> None:

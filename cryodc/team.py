@@ -2,11 +2,11 @@
 
 Within :func:`sharing` every process runs the same program and holds the same state. Loops over particles are the
 exception: each process takes some of their chunks (:func:`share`), and what it finds is added to what the others find
-(:func:`sum_over_team`). Files are read and written by the leader alone (:func:`by_leader`, :func:`led`). With one process
-all of this is the plain loop and the plain call.
+(:func:`sum_over_team`). Files are read and written by the leader alone (:func:`by_leader`, :func:`led`). With one
+process all of this is the plain loop and the plain call.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -84,15 +84,22 @@ def share(n_rows: int, n_at_once: int) -> Iterator[slice]:
 def sum_over_team(*tensors: Tensor) -> None:
     """Replace tensors by their sums over all processes, the same to the last bit on each of them."""
     if _now.team.size > 1:
-        for tensor in tensors:
-            add_up(tensor)
+        _in_place(add_up, tensors)
 
 
 def as_the_leader(*tensors: Tensor) -> None:
     """Replace tensors by those of the leader, from which those of the others may differ by rounding."""
     if _now.team.size > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        _in_place(lambda tensor: dist.broadcast(tensor, src=0), tensors)
+
+
+def _in_place(change: Callable[[Tensor], object], tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        # Of a view with gaps, gloo would take the memory as if there were none.
+        dense = tensor.contiguous()
+        change(dense)
+        if dense is not tensor:
+            tensor.copy_(dense)
 
 
 def by_leader(work: Callable[[], T]) -> T:

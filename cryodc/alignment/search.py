@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryodc.alignment.refine import refine_poses
-from cryodc.fourier import ParticleSpectra, chunks, score_poses, slices, undo_shifts
+from cryodc.fourier import NoiseModel, ParticleSpectra, chunks, mean_noise, score_poses, slices, undo_shifts
 from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid
 from cryodc.team import share, sharing_team, sum_over_team
 
@@ -69,6 +69,30 @@ def shared_poses(n: int, n_at_once: int, device: torch.device, find: Callable[[s
     sum_over_team(table)
     rotations, shifts, scores = table[:, :9].reshape(n, 3, 3), table[:, 9:12].clone(), table[:, 12].clone()
     return PoseSet(rotations, shifts, scores, float(table[:, 13].mean()))
+
+
+def shared_noise(
+    n: int, n_at_once: int, like: Float[Tensor, " s"], noise_of: Callable[[slice], NoiseModel]
+) -> NoiseModel:
+    """The mean noise of ``n`` particles, looked at a few at a time; each process of a team looks at some.
+
+    Parameters
+    ----------
+    n, n_at_once
+        Particles, and how many are looked at at once.
+    like
+        ``(shells,)`` what noise is a tensor like.
+    noise_of
+        Gives the noise of some rows.
+    """
+    parts = [(noise_of(rows), rows.stop - rows.start) for rows in share(n, n_at_once)]
+    if sharing_team().size == 1:
+        return mean_noise(parts)
+    power = torch.zeros_like(like)
+    for noise, count in parts:
+        power += noise.power * (count / n)
+    sum_over_team(power)
+    return NoiseModel(power)
 
 
 def search_grid(step_degrees: float, symmetry: str, generator: torch.Generator) -> Float[Tensor, "r 3 3"]:

@@ -1,6 +1,5 @@
 """Particles of one class as spectra: averages in given poses, and poses against a given reference."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cryodc.alignment.search import PoseSet, climb, search_grid, search_poses, shared_poses
+from cryodc.alignment.search import PoseSet, climb, search_grid, search_poses, shared_noise, shared_poses
 from cryodc.fourier import (
     FourierBall,
     NoiseModel,
@@ -21,7 +20,6 @@ from cryodc.fourier import (
     fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
-    mean_noise,
     mean_weights,
     noise_of_residuals,
     predict,
@@ -30,7 +28,7 @@ from cryodc.fourier import (
     volume_from_ball,
 )
 from cryodc.geometry import symmetrise
-from cryodc.team import as_the_leader, share, sharing_team, sum_over_team
+from cryodc.team import as_the_leader, share, sum_over_team
 
 _REFINED_AT_ONCE = 400_000
 """Fourier values of particles that are refined at once."""
@@ -118,7 +116,7 @@ class ClassSpectra:
             part = self.within(radius, c)
             return noise_of_residuals(part, part.spectra.abs().square())
 
-        self.noise: NoiseModel = self._mean_noise(len(self), power)
+        self.noise: NoiseModel = shared_noise(len(self), self._n_at_once, self.one, power)
 
     def __len__(self) -> int:
         return len(self.wider)
@@ -297,15 +295,4 @@ class ClassSpectra:
             rest = (part.spectra - scale[:, None] * model).abs().square()
             return noise_of_residuals(part, rest)
 
-        return self._mean_noise(len(rows), left)
-
-    def _mean_noise(self, n: int, noise_of: Callable[[slice], NoiseModel]) -> NoiseModel:
-        """The mean over ``n`` particles, looked at a few at a time."""
-        parts = [(noise_of(c), c.stop - c.start) for c in share(n, self._n_at_once)]
-        if sharing_team().size == 1:
-            return mean_noise(parts)
-        power = torch.zeros_like(self.one)
-        for noise, count in parts:
-            power += noise.power * (count / n)
-        sum_over_team(power)
-        return NoiseModel(power)
+        return shared_noise(len(rows), self._n_at_once, self.one, left)

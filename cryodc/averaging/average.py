@@ -114,13 +114,13 @@ class _Averages:
         half_sets = np.array(balanced_halves(n, inputs.request.seed) if halves is None else halves)
 
         def find_peaks(_: DoneSteps) -> dict[str, Tensor]:
-            peaks, own = torch.zeros(n, dtype=torch.float64), list(share(n, _AT_ONCE))
+            highest, own = torch.zeros(n, dtype=torch.float64), list(share(n, _AT_ONCE))
             batches = inputs.dataset.batches([torch.arange(n)[rows] for rows in own])
-            for rows, (volumes, _) in zip(own, batches, strict=True):
-                peaks[rows] = peak_of(volumes).double()
-            peaks = peaks.to(inputs.device)
-            sum_over_team(peaks)
-            return {"peaks": peaks}
+            for rows, (volumes, _weights) in zip(own, batches, strict=True):
+                highest[rows] = peak_of(volumes).double()
+            highest = highest.to(inputs.device)
+            sum_over_team(highest)
+            return {"peaks": highest}
 
         peaks = done.once("peaks", find_peaks)["peaks"].numpy()
         if poses is None:
