@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryodc.clustering import cluster_run
+from cryodc.errors import InputError
 from cryodc.evaluation import Evaluation, evaluate_run
 from cryodc.io import require_empty
 from cryodc.runs import RunFolder
@@ -83,6 +84,13 @@ def run_demo(out: Path, config: DemoConfig | None = None, listener: DemoListener
 
     config, listener = config or DemoConfig(), listener or DemoListener()
     require_empty(out)
+    if Path("subtomograms").exists():
+        # Images are looked for in the current folder first.
+        raise InputError(
+            "the current folder may hold other particles of the names that the demo gives its own",
+            file=Path("subtomograms"),
+            remedy="run `cryodc demo` in another folder",
+        )
     simulation = SimulationConfig(n_per_map=config.n_per_protein, snr=config.snr, seed=config.seed)
     phantoms = demo_phantoms()
     listener.on_stage("Simulating", config.n_per_protein * len(phantoms))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from cryodc_cli.take_away.demo import demo
@@ -45,3 +47,13 @@ def test_a_folder_that_holds_anything_is_refused(tmp_path, asked):
     with pytest.raises(InputError, match="refusing to overwrite"):
         run_demo(tmp_path, DemoConfig(n_per_protein=4, epochs=1))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_particles_of_the_same_names_in_the_current_folder_are_not_taken_for_the_demos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "subtomograms").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="other particles"):
+        run_demo(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()

@@ -63,6 +63,16 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert loaded == [], page.name
 
 
+def test_every_picture_is_small_and_stands_on_a_page_with_a_text_for_who_cannot_see_it() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
+    shown = {name: text for page in pages for text, name in re.findall(r"!\[([^\]]*)\]\(pictures/([^)]*)\)", page)}
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert pictures.keys() == shown.keys()
+    assert len(pictures) >= 5
+    assert max(pictures.values()) < 150_000
+    assert min(len(text) for text in shown.values()) > 40
+
+
 def test_troubleshooting_lists_the_messages_of_the_code_as_they_are() -> None:
     troubleshooting = script("troubleshooting")
     written = troubleshooting.PAGE.read_text(encoding="utf-8")

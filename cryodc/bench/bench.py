@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import platform
 import resource
 import shutil
@@ -221,6 +222,8 @@ def _in_own_process(stage: str, folder: Path, box: int, seed: int, device: str) 
 def _measure(stage: str, folder: Path, box: int, seed: int, device: str, threads: int) -> Figure:
     """Time one step; called in its own process."""
     torch.set_num_threads(threads)
+    # Names of images are looked for in the current folder first, and the user's may hold others of these names.
+    os.chdir(folder)
     where = torch.device(device)
     work = Work(folder, seed, where)
     timed = STAGES[stage](work) if stage in STAGES else RIVALS[stage].begin(work)

@@ -108,6 +108,6 @@ _GET_RELION = "install RELION (Debian: apt-get install relion)"
 RIVALS = {
     "relion": Rival(_has_relion, _GET_RELION, partial(_relion, healpix_order=1, most=None)),
     "relion-fine": Rival(_has_relion, _GET_RELION, partial(_relion, healpix_order=2, most=_FEW)),
-    "acryo": Rival(lambda: importlib.util.find_spec("acryo") is not None, "pip install acryo", _acryo),
+    "acryo": Rival(lambda: importlib.util.find_spec("acryo") is not None, "install the Python package acryo", _acryo),
 }
 """By name: one iteration of RELION with rotations 15° and 7.5° apart, and acryo's search of a grid 25° apart."""

@@ -7,12 +7,13 @@ from cryodc.export.placements import load_placements
 from cryodc.export.planned_volumes import PlannedTomogram, describe_bytes
 from cryodc.export.programs import export_anndata
 from cryodc.export.rows import write_rows
-from cryodc.export.select import parse_classes, select_run
+from cryodc.export.select import classes_text, parse_classes, select_run
 
 __all__ = [
     "NamedRun",
     "PlannedTomogram",
     "Program",
+    "classes_text",
     "describe_bytes",
     "export_anndata",
     "export_run",

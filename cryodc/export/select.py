@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,18 @@ def parse_classes(text: str) -> list[int]:
             raise InputError("cannot read the classes", expected="numbers and ranges, as in 1,3-5", found=text)
         numbers.update(range(int(bounds[0]), int(bounds[1]) + 1))
     return sorted(numbers)
+
+
+def classes_text(numbers: Sequence[int]) -> str:
+    """Class numbers in ascending order as :func:`parse_classes` reads them, in few letters.
+
+    Examples
+    --------
+    >>> classes_text([1, 3, 4, 5, 8, 9])
+    '1,3-5,8,9'
+    """
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda at: at[1] - at[0])]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
 
 
 def _in_tomograms(

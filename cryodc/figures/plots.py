@@ -111,7 +111,9 @@ def fsc_figure(fsc: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     low = min(-0.05, float(fsc["fsc"].min()) - 0.03)
     figure.update_yaxes(title="FSC", range=[low, 1.03])
-    figure.update_layout(height=380, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
+    # On a phone a row of the legend names four classes.
+    rows = (fsc["class"].nunique() - 1) // 4
+    figure.update_layout(height=380 + 19 * rows, showlegend=True, legend=_LEGEND_ABOVE, margin={"t": 44})
     return figure
 
 

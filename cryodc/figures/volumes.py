@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -25,19 +25,28 @@ from cryodc.volumes import Volume
 # Okabe & Ito 2008, its yellow darkened enough to be seen on white, then Paul Tol's muted set.
 _COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#E3CF1F", "#882255",
-    "#5A4FCF", "#44AA99", "#CC6677", "#999933", "#8C8C8C", "#AA4499",
+    "#5A4FCF", "#44AA99", "#CC6677", "#999933", "#8A5A2B", "#AA4499",
 )  # fmt: skip
+_DARKER, _PALER = 0.58, 0.5
 
 
 def class_colour(class_number: int) -> str:
     """Colour of a class (1-based), the same in every picture; grey for 0, the unassigned.
 
+    From class 15 the colours come again darker, from 29 paler, and from 43 as they were.
+
     Examples
     --------
-    >>> class_colour(1), class_colour(0)
-    ('#0072B2', '#7F7F7F')
+    >>> class_colour(1), class_colour(15), class_colour(0)
+    ('#0072B2', '#004267', '#7F7F7F')
     """
-    return "#7F7F7F" if class_number < 1 else _COLOURS[(class_number - 1) % len(_COLOURS)]
+    if class_number < 1:
+        return "#7F7F7F"
+    shade, hue = divmod(class_number - 1, len(_COLOURS))
+    rgb = np.array(to_rgb(_COLOURS[hue]))
+    shades = (rgb, rgb * _DARKER, 1 - (1 - rgb) * _PALER)
+    red, green, blue = shades[shade % len(shades)].tolist()
+    return to_hex((red, green, blue)).upper()
 
 
 def orthoslices_png(volume: Volume) -> bytes:

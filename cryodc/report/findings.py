@@ -9,6 +9,7 @@ import numpy as np
 
 from cryodc.clustering import STABLE
 from cryodc.evaluation import LeakageTable
+from cryodc.export import classes_text
 from cryodc.runs import Clusters, RunFolder, StatesSummary
 
 _FEW = 20
@@ -255,7 +256,7 @@ def _steps(
     failed = [row["class"] for row in rows if not row["aligned"]]
     steps = []
     if aligned:
-        chosen = ",".join(map(str, aligned))
+        chosen = classes_text(aligned)
         steps.append(
             Step(
                 "Refine the classes that look like proteins in RELION.",

@@ -32,6 +32,9 @@ from cryodc.runs import (
     read_table,
 )
 
+_MANY = 12
+"""Above so many classes the table scrolls within itself, cards fold their curves, and links lead to each card."""
+
 
 def write_report(run: RunFolder) -> Path:
     """Write report.html of a run; parts whose files are missing say which command makes them.
@@ -85,6 +88,7 @@ def write_report(run: RunFolder) -> Path:
         averages=averages,
         stale=stale,
         cards=class_cards(run, clusters, averages, states),
+        many=clusters is not None and clusters.n_clusters > _MANY,
         fractions=_fractions(run, averages),
         low_pass_angstrom=previews.low_pass_angstrom,
         flat=flat,

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from cryodc.codes import Codes
-from cryodc.figures import ParticlePreviews, class_colour, principal_plane
-from cryodc.particles import name_label
+from cryodc.figures import ParticlePreviews, class_colour, colour_columns, name_column, principal_plane, star_of_now
 from cryodc.report.embed import data_uri, packed, packed_json
 from cryodc.runs import Clusters, RunFolder
 from cryodc.star import StarBlock, StarDocument, find_particle_block, read_star
 
 _MOST_BYTES = 7_000_000
 """Of rows of the STAR, packed; above it the page holds names alone."""
-_MOST_GROUPS = 40
 _THUMB = 32
 _MOST_THUMBS = 800
 _COLUMNS = 40
@@ -84,7 +82,7 @@ def make_points(run: RunFolder, codes: Codes, clusters: Clusters | None, preview
     data["labels"] = packed(labels.astype("<i2").tobytes())
     if clusters is not None and not clusters.forced:
         data["confidence"] = packed(np.round(255 * np.clip(clusters.confidence, 0, 1)).astype(np.uint8).tobytes())
-    document = read_star(_star(run, clusters))
+    document = read_star(star_of_now(run, clusters))
     block = find_particle_block(document)
     rows = packed("\n".join(document.lines[i].rstrip("\r\n") for i in block.row_lines.tolist()).encode())
     whole = len(rows) <= _MOST_BYTES
@@ -97,59 +95,18 @@ def make_points(run: RunFolder, codes: Codes, clusters: Clusters | None, preview
         "classed": clusters is not None,
         "origin": "micrograph" if previews.dims == 2 else "tomogram",
         "tomograms": _groups(previews.particles.tomograms),
-        "columns": _columns(block) if whole else [],
-        "name": _name_column(block) if whole else 0,
+        "columns": [asdict(column) for column in colour_columns(block)] if whole else [],
+        "name": name_column(block) if whole else 0,
         "star": _around(document, block) if whole else None,
         "thumbs": {"rows": drawn, "size": _THUMB, "across": _COLUMNS, "slices": 1 if previews.dims == 2 else 3},
     }
     return Points(packed_json(about), data, thumbs, len(drawn), panels, whole)
 
 
-def _star(run: RunFolder, clusters: Clusters | None) -> Any:
-    """The run's STAR with the classes of now, if it has the particles in the run's order."""
-    if clusters is None:
-        return run.particles
-    averaged, clustered = run.averages / "particles.star", run.clusters / "clusters.star"
-    if averaged.exists():
-        block = find_particle_block(read_star(averaged))
-        if block.n_rows == len(clusters.names) and "rlnClassNumber" in block:
-            names = _names(block)
-            numbers = block.column("rlnClassNumber")
-            if names == list(clusters.names) and numbers == [str(label + 1) for label in clusters.labels]:
-                return averaged
-    return clustered
-
-
-def _names(block: StarBlock) -> list[str]:
-    return block.column(block.labels[_name_column(block)])
-
-
-def _name_column(block: StarBlock) -> int:
-    cells = block.columns([label for label in ("rlnTomoParticleName", "rlnImageName") if label in block])
-    return block.labels.index(name_label(cells))
-
-
 def _around(document: StarDocument, block: StarBlock) -> list[str]:
     """What stands before the rows, and after them."""
     lines = block.row_lines.tolist()
     return ["".join(document.lines[: lines[0]]), "".join(document.lines[lines[-1] + 1 :])]
-
-
-def _columns(block: StarBlock) -> list[dict[str, Any]]:
-    """Columns that can colour points: numbers that differ, and texts that are few."""
-    columns = []
-    for index, label in enumerate(block.labels):
-        cells = block.column(label)
-        distinct = set(cells)
-        if len(distinct) < 2:
-            continue
-        try:
-            numeric = bool(np.isfinite(np.array(list(distinct), dtype=np.float64)).all())
-        except ValueError:
-            numeric = False
-        if numeric or len(distinct) <= _MOST_GROUPS:
-            columns.append({"label": label, "index": index, "numeric": numeric})
-    return columns
 
 
 def _groups(names: Sequence[str]) -> dict[str, Any]:

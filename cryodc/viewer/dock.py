@@ -1,9 +1,11 @@
 """The dock widget beside the canvas: codes, sets, classes; each button calls one verb of the session."""
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -23,12 +25,14 @@ from cryodc.figures import class_colour, surface_png
 from cryodc.io import read_volume
 from cryodc.runs import current_names
 from cryodc.viewer.layers import LayerData, class_layer, particle_layer, position_layer, tomogram_names
-from cryodc.viewer.raster import point_colours
+from cryodc.viewer.raster import point_colours, value_colours
 from cryodc.viewer.scatter import Scatter
 from cryodc.viewer.session import NamedSet, Session
 
 PARTICLE_LAYERS = ("particle", "particle low-passed", "its class average")
 _NO_TOMOGRAM = "positions in a tomogram …"
+_BY_CLASS = "colour by class"
+_MOST_NAMED = 12
 
 
 class CodesDock(QWidget):
@@ -46,6 +50,14 @@ class CodesDock(QWidget):
         super().__init__()
         self.session, self.viewer = session, viewer
         self.scatter = Scatter(session.plane, point_colours(session.classes))
+        self.colour = QComboBox()
+        self.colour.setAccessibleName("what colours the codes")
+        self.colour.addItems([_BY_CLASS, *session.columns])
+        self.colour.currentTextChanged.connect(lambda label: self._recolour())
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self._recolour()
         self.scatter.clicked.connect(self.show_particle)
         self.scatter.outlined.connect(lambda outline: self._try(lambda: self._add_set(outline)))
         self.sets = QListWidget()
@@ -88,7 +100,9 @@ class CodesDock(QWidget):
         for at, button in enumerate((self.average_button, self.star_button, self.class_button, self.split_button)):
             buttons.addWidget(button, at // 2, at % 2)
         column = QVBoxLayout(self)
+        column.addWidget(self.colour)
         column.addWidget(self.scatter, stretch=3)
+        column.addWidget(self.legend)
         column.addWidget(self.sets)
         column.addLayout(buttons)
         column.addWidget(self.status)
@@ -136,9 +150,26 @@ class CodesDock(QWidget):
 
     def _reclassify(self, verb: Callable[[NamedSet], str]) -> None:
         said = verb(self._chosen())
-        self.scatter.recolour(point_colours(self.session.classes))
+        self._recolour()
         self._list_classes()
         self.status.setText(said)
+
+    def _recolour(self) -> None:
+        coloured = self.session.coloured(self.colour.currentText())
+        self.scatter.recolour(coloured.colours)
+        if coloured.span is None:
+            # A line is not broken between a colour and what it means.
+            named = [
+                f'<span style="color:{colour}">■</span>&nbsp;{escape(text).replace(" ", "&nbsp;")}'
+                for colour, text in coloured.groups[:_MOST_NAMED]
+            ]
+            more = len(coloured.groups) - len(named)
+            self.legend.setText(" &nbsp; ".join([*named, *([f"and {more} more"] if more else [])]))
+        else:
+            low, high = coloured.span
+            steps = value_colours(np.linspace(0, 1, 12)).tolist()
+            ramp = "".join(f'<span style="color:rgb({r},{g},{b})">■</span>' for r, g, b in steps)
+            self.legend.setText(f"{low:.4g} {ramp} {high:.4g}")
 
     def _write_set(self) -> None:
         chosen = self._chosen()

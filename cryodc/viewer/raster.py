@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from matplotlib import colormaps
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
@@ -69,6 +70,13 @@ def point_colours(classes: Int[NDArray[np.int64], " n"]) -> UInt8[NDArray[np.uin
     numbers, place = np.unique(classes, return_inverse=True)
     named = [class_colour(int(number)) for number in numbers]
     return np.array([list(bytes.fromhex(name[1:])) for name in named], dtype=np.uint8)[place]
+
+
+def value_colours(values: Float[NDArray[np.float64], " n"]) -> UInt8[NDArray[np.uint8], "n 3"]:
+    """Colour of each number, from the least (dark) to the largest (yellow)."""
+    low, high = values.min(), values.max()
+    parts = (values - low) / max(high - low, 1e-300)
+    return np.asarray(colormaps["viridis"](parts, bytes=True)[:, :3], dtype=np.uint8)
 
 
 def scatter_image(

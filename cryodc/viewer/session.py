@@ -5,19 +5,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
 from cryodc.clustering import separate_class, split_class
 from cryodc.dataset import SubtomogramDataset
 from cryodc.errors import InputError
 from cryodc.export import select_run, write_rows
-from cryodc.figures import ParticlePreviews, ShownParticle, load_previews, principal_plane
+from cryodc.figures import (
+    ParticlePreviews,
+    ShownParticle,
+    class_colour,
+    colour_columns,
+    load_previews,
+    principal_plane,
+    star_of_now,
+)
 from cryodc.io import read_volume
 from cryodc.particles import Poses, read_particles
 from cryodc.runs import Clusters, RunFolder, classes_if_any, current_averages, load_codes, load_run_dataset
+from cryodc.star import find_particle_block, read_star
 from cryodc.viewer.quick import QuickAverage, in_pose, quick_average
-from cryodc.viewer.raster import within_outline
+from cryodc.viewer.raster import point_colours, value_colours, within_outline
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,25 @@ class Look:
     caption: str
 
 
+@dataclass(frozen=True)
+class Coloured:
+    """Colours of all particles, and what they mean.
+
+    Parameters
+    ----------
+    colours
+        ``(n, 3)``, 0 to 255.
+    span
+        Least and largest value, where the colours are of numbers.
+    groups
+        Colour and meaning of each, where they are of texts or classes.
+    """
+
+    colours: UInt8[NDArray[np.uint8], "n 3"]
+    span: tuple[float, float] | None
+    groups: list[tuple[str, str]]
+
+
 @dataclass
 class Session:
     """What is known of a run while it is looked at.
@@ -53,10 +81,12 @@ class Session:
         ``(n,)`` rlnClassNumber; 0 is unassigned, or not clustered.
     poses
         Found by `cryodc average`, else of the STAR; None where there are none.
-    sets
-        Chosen so far.
     averaged
         Classes whose averages are of the classes the run has now.
+    columns
+        What else can colour the particles: by label of the STAR, texts or numbers.
+    sets
+        Chosen so far.
     """
 
     run: RunFolder
@@ -66,6 +96,7 @@ class Session:
     poses: Poses | None
     poses_found: bool
     averaged: tuple[int, ...]
+    columns: dict[str, list[str] | Float[NDArray[np.float64], " n"]]
     sets: list[NamedSet] = field(default_factory=list)
     _dataset: SubtomogramDataset | None = None
     _n_named: int = 0
@@ -87,7 +118,8 @@ class Session:
         if poses_found:
             poses = read_particles(found, check_images=False).poses
         numbers = () if averages is None else tuple(entry.class_number for entry in averages.classes)
-        return cls(run, previews, plane, _numbers(clusters, len(names)), poses, poses_found, numbers)
+        columns = _columns(star_of_now(run, clusters))
+        return cls(run, previews, plane, _numbers(clusters, len(names)), poses, poses_found, numbers, columns)
 
     @property
     def class_numbers(self) -> list[int]:
@@ -98,6 +130,23 @@ class Session:
     def box_angstrom(self) -> float:
         """Edge of a particle's box."""
         return self.previews.particles.box_size * self.previews.particles.spacing_angstrom
+
+    def coloured(self, label: str) -> Coloured:
+        """Colours of all particles by a column, or by class where the label is none of the columns."""
+        values = self.columns.get(label)
+        if isinstance(values, np.ndarray):
+            return Coloured(value_colours(values), (float(values.min()), float(values.max())), [])
+        if values is None:
+            groups = np.where(self.classes > 0, self.classes, 0)
+            names = {int(number): f"class {number}" if number else "no class" for number in np.unique(groups)}
+        else:
+            distinct = sorted(set(values))
+            names = dict(enumerate(distinct, start=1))
+            at = {name: number for number, name in names.items()}
+            groups = np.array([at[value] for value in values])
+        counts = np.bincount(groups)
+        legend = [(class_colour(number), f"{name} · {counts[number]:,}") for number, name in names.items()]
+        return Coloured(point_colours(groups), None, legend)
 
     def add_set(self, outline: Sequence[tuple[float, float]]) -> NamedSet:
         """Keep the particles whose codes lie within a line as a set with a name of its own.
@@ -193,6 +242,17 @@ class Session:
     def _reclassified(self, clusters: Clusters) -> str:
         self.classes, self.averaged = _numbers(clusters, len(self.plane)), ()
         return f"{clusters.verdict}. Averages are of the earlier classes until `cryodc average` has run"
+
+
+def _columns(star: Path) -> dict[str, list[str] | Float[NDArray[np.float64], " n"]]:
+    """Columns of a STAR that can colour its particles, without the class, which changes here."""
+    block = find_particle_block(read_star(star))
+    found = [(column, block.column(column.label)) for column in colour_columns(block)]
+    return {
+        column.label: np.array(cells, dtype=np.float64) if column.numeric else cells
+        for column, cells in found
+        if column.label != "rlnClassNumber"
+    }
 
 
 def _numbers(clusters: Clusters | None, n_particles: int) -> Int[NDArray[np.int64], " n"]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from cryodc_cli.learn.average import average
 from cryodc_cli.take_away.select import select
 
 from cryodc.codes import Codes
+from cryodc.figures import class_colour
 from cryodc.report import write_report
 from cryodc.runs import Clusters, RunFolder, fingerprint_of_codes, load_clusters, load_codes, save_codes, write_clusters
 from cryodc.star import read_star, star_table
@@ -96,6 +98,10 @@ def averaged(run: RunFolder, n_classes: int) -> RunFolder:
             shutil.copyfile(run.averages / f"class001{suffix}", run.averages / f"class{number:03d}{suffix}")
     shutil.copyfile(run.clusters / "clusters.star", run.averages / "particles.star")
     numbers = range(1, n_classes + 1)
+    curves = pd.read_csv(run.averages / "fsc.csv")
+    pd.concat([curves[curves["class"] == 1].assign(**{"class": n}) for n in numbers]).to_csv(
+        run.averages / "fsc.csv", index=False
+    )
     make_averages(run, {n: None if n == n_classes > 1 else 30.0 for n in numbers})
     return run
 
@@ -218,6 +224,14 @@ def test_one_class_and_forty_are_drawn_without_a_message_and_fit_a_phone(
         page.open(run.report, width, dark=width == 420)
         assert page.run("document.documentElement.scrollWidth") <= width
         assert page.run("document.querySelectorAll('table.classes tbody tr').length") == n_classes
+        # However many classes, what not to trust is on the second screen, and a link leads to every card below the bar.
+        assert page.run("document.getElementById('trust').getBoundingClientRect().top") < 2 * 900
+        page.run(f"document.querySelector('a[href=\"#class{n_classes}\"]').click()")
+        top = f"document.getElementById('class{n_classes}').getBoundingClientRect().top"
+        page.wait(f"{top} >= document.querySelector('body > nav').getBoundingClientRect().bottom && {top} < 900", 10)
+        # The legend of the curves leaves them at least half of a plot.
+        assert page.run("document.querySelector('#plot-fsc .nsewdrag').getBoundingClientRect().height") > 200
+    assert len({class_colour(number) for number in range(n_classes + 1)}) == n_classes + 1
     assert page.messages == []
     assert run.report.stat().st_size < 12e6
 

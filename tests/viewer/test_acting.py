@@ -232,6 +232,32 @@ def test_without_napari_the_remedy_is_one_that_works_from_a_clone(monkeypatch: p
         require_display()
 
 
+def test_codes_are_coloured_by_class_or_by_any_column_of_the_star(session: Session) -> None:
+    from cryodc.figures import class_colour
+
+    table = starfile.read(session.run.averages / "particles.star")["particles"]
+    assert "rlnClassNumber" not in session.columns
+    by_class = session.coloured("colour by class")
+    np.testing.assert_array_equal(by_class.colours, point_colours(session.classes))
+    sizes = np.bincount(session.classes)
+    assert by_class.groups == [(class_colour(n), f"class {n} · {sizes[n]}") for n in (1, 2)]
+    # Numbers: from dark to yellow as they grow, so green grows with them; equal numbers have one colour.
+    numeric = session.coloured("rlnCoordinateX")
+    values = table["rlnCoordinateX"].to_numpy(dtype=float)
+    assert numeric.span == (values.min(), values.max())
+    assert numeric.colours[values.argmin()].tolist() == [0x44, 0x01, 0x54]
+    assert numeric.colours[values.argmax()].tolist() == [0xFD, 0xE7, 0x24]
+    assert (np.diff(numeric.colours[np.argsort(values), 1].astype(int)) >= 0).all()
+    # Texts: a colour each, named with how many particles have it.
+    texts = session.coloured("rlnMicrographName")
+    names = table["rlnMicrographName"]
+    counts = names.value_counts()
+    assert [text for _, text in texts.groups] == [f"{name} · {counts[name]}" for name in sorted(counts.index)]
+    for (colour, _), name in zip(texts.groups, sorted(counts.index), strict=True):
+        of_name = texts.colours[(names == name).to_numpy()]
+        assert {bytes(rgb).hex() for rgb in of_name.tolist()} == {colour[1:].lower()}
+
+
 def test_a_look_has_the_average_only_where_it_is_of_the_classes_there_are(session: Session) -> None:
     assert session.averaged == (1, 2)
     assert session.look(0).average is not None

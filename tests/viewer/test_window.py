@@ -207,6 +207,25 @@ def test_lassos_are_kept_as_sets_with_names(viewer, dock) -> None:
     _photograph(viewer, "lasso.png")
 
 
+def test_codes_are_coloured_by_a_column_and_back(viewer, dock) -> None:
+    dock.sets.setCurrentRow(-1)
+    by_class = dock.scatter.colours.copy()
+    items = [dock.colour.itemText(i) for i in range(dock.colour.count())]
+    for label in ("rlnMicrographName", "rlnCoordinateX"):
+        dock.colour.setCurrentIndex(items.index(label))
+        _photograph(viewer, f"colour_{label}.png")
+        picture = dock.scatter.grab().toImage()
+        seen = {picture.pixelColor(x, y).name() for x in range(picture.width()) for y in range(0, picture.height(), 2)}
+        assert {f"#{bytes(rgb).hex()}" for rgb in dock.scatter.colours[[0, 7]].tolist()} & seen
+        assert not np.array_equal(dock.scatter.colours, by_class)
+    values = dock.session.columns["rlnCoordinateX"]
+    assert dock.legend.text().startswith(f"{values.min():.4g} ")
+    dock.colour.setCurrentIndex(0)
+    np.testing.assert_array_equal(dock.scatter.colours, by_class)
+    assert "class&nbsp;2&nbsp;·&nbsp;" in dock.legend.text()
+    dock.sets.setCurrentRow(0)
+
+
 def test_average_shows_the_map_of_the_set(viewer, dock, run: RunFolder) -> None:
     dock.sets.setCurrentRow(0)
     _click(dock.average_button)
