@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cryodc.alignment.search import PoseSet
 from cryodc.alignment.spectra import ClassSpectra
+from cryodc.device import by_leader
 from cryodc.fourier import NoiseModel, agreeing_shells, density_mask
 from cryodc.geometry import RESOLVED, find_confirmed_axes
-from cryodc.team import by_leader
 from cryodc.unfinished import DoneSteps, Sequence, on_device
 
 

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryodc.alignment.refine import refine_poses
+from cryodc.device import share, sharing_team, sum_over_team
 from cryodc.fourier import NoiseModel, ParticleSpectra, chunks, mean_noise, score_poses, slices, undo_shifts
 from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid
-from cryodc.team import share, sharing_team, sum_over_team
 
 _AS_GOOD = 0.99
 _ROTATIONS_AT_ONCE = 2048

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cryodc.alignment.search import PoseSet, climb, search_grid, search_poses, shared_noise, shared_poses
+from cryodc.device import as_the_leader, share, sum_over_team
 from cryodc.fourier import (
     FourierBall,
     NoiseModel,
@@ -28,7 +29,6 @@ from cryodc.fourier import (
     volume_from_ball,
 )
 from cryodc.geometry import symmetrise
-from cryodc.team import as_the_leader, share, sum_over_team
 
 _REFINED_AT_ONCE = 400_000
 """Fourier values of particles that are refined at once."""

@@ -19,7 +19,7 @@ from cryodc.averaging.final_classes import FinalClasses, classify_run, final_cla
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
 from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, plan_average, prepare_average
 from cryodc.clustering import content_features
-from cryodc.device import choose_device, join_team
+from cryodc.device import by_leader, choose_device, join_team, led, share, sharing, sum_over_team
 from cryodc.dry_run import declare
 from cryodc.io import replace_folder, write_text
 from cryodc.maps import average_particles, class_fractions, fractions_table, judge_class, mask_of, peak_of
@@ -35,7 +35,6 @@ from cryodc.runs import (
     writing,
 )
 from cryodc.star import read_star, write_star
-from cryodc.team import by_leader, led, share, sharing, sum_over_team
 from cryodc.unfinished import DoneSteps, key_of, stamp
 
 Tell = Callable[[str], None]

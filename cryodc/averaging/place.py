@@ -10,10 +10,10 @@ from torch import Tensor
 
 from cryodc.alignment import align_class, balanced_halves
 from cryodc.averaging.final_classes import shrink, shrink_mask
+from cryodc.device import by_leader
 from cryodc.fourier import Particles
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.maps import average_particles
-from cryodc.team import by_leader
 from cryodc.unfinished import DoneSteps
 
 MIN_PARTICLES_TO_ALIGN = 8

@@ -18,9 +18,9 @@ from torch import Tensor
 from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two, join_references
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, valley_between
+from cryodc.device import by_leader
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure
-from cryodc.team import by_leader
 from cryodc.unfinished import on_device
 
 _SAMPLE = 160

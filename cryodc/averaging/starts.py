@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cryodc.alignment import FEWEST, START_SHELLS, ClassSpectra, References, start_reference
 from cryodc.clustering import fit_mixture
+from cryodc.device import by_leader
 from cryodc.fourier import Particles
-from cryodc.team import by_leader
 from cryodc.unfinished import DoneSteps, on_device
 
 _CORE, _LARGE_CORE = 80, 240

@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryodc.device import share, sum_over_team
 from cryodc.fourier import (
     FourierBall,
     HalfMapFsc,
@@ -26,7 +27,6 @@ from cryodc.fourier import (
 )
 from cryodc.geometry import symmetrise
 from cryodc.maps.coverage import Coverage, measure_coverage
-from cryodc.team import share, sum_over_team
 
 _AT_ONCE = 8
 """Particles that are held at once, twice as fine as their box."""

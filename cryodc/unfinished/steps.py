@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cryodc.device import by_leader
 from cryodc.io import STATE, stopped_folders, write_text
-from cryodc.team import by_leader
 from cryodc.unfinished.state import load_state, plain, save_state
 
 State = dict[str, Any]

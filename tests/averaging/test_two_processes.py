@@ -34,7 +34,7 @@ from cryodc.alignment import ClassSpectra
 from cryodc.device import join_team
 from cryodc.errors import InputError
 from cryodc.fourier import ParticleStack, StoredParticles
-from cryodc.team import by_leader, led, sharing
+from cryodc.device import by_leader, led, sharing
 from cryodc.unfinished import DoneSteps, save_state
 
 folder, run = map(Path, sys.argv[1:])

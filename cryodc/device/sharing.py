@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import torch.distributed as dist
 from torch import Tensor
 
-from cryodc.device import PATIENCE, Team, add_up
+from cryodc.device.processes import PATIENCE, Team, add_up
 from cryodc.errors import InputError
 from cryodc.fourier import chunks
 
@@ -37,7 +37,7 @@ def sharing(team: Team) -> Iterator[None]:
     Parameters
     ----------
     team
-        As :func:`cryodc.device.join_team` gives it.
+        As :func:`cryodc.device.processes.join_team` gives it.
     """
     # Not the default group: its time-out is shorter than what the leader may take for itself.
     waiting = dist.new_group(backend="gloo", timeout=PATIENCE) if team.size > 1 else None
