@@ -55,6 +55,9 @@ HEAVY = (
     *("identify", "generate", "select", "export", "map-back", "bench"),
 )
 
+# Verbs that several processes do together, started by torchrun.
+TOGETHER = ("train", "average")
+
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
 
@@ -129,8 +132,17 @@ _OF_THE_USER = {
 
 @click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cryodc")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Run a verb."""
+    n_processes, verb = int(os.environ.get("WORLD_SIZE", "1")), context.invoked_subcommand
+    if n_processes > 1 and verb not in TOGETHER:
+        raise InputError(
+            f"{verb} runs in one process",
+            expected=f"torchrun for {' and '.join(TOGETHER)} alone",
+            found=f"{n_processes} processes",
+            remedy=f"type cryodc {verb} without torchrun",
+        )
 
 
 def main() -> None:
@@ -142,7 +154,7 @@ def main() -> None:
         error_console().print(f"Stopped. {how_to_go_on(sys.argv[1:])}", markup=False, highlight=False)
         sys.exit(stopped.exit_code)
     except InputError as error:
-        error_console().print(f"Error: {error}", style="bold red", markup=False, highlight=False)
+        error_console(of_all=True).print(f"Error: {error}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -157,7 +169,7 @@ def main() -> None:
             expected="room on the disk, and the right to read and write there",
             remedy="free room or change the rights of the folder, then give the command again",
         )
-        error_console().print(f"Error: {said}", style="bold red", markup=False, highlight=False)
+        error_console(of_all=True).print(f"Error: {said}", style="bold red", markup=False, highlight=False)
         sys.exit(2)
 
 

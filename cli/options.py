@@ -21,14 +21,18 @@ _LONGEST_NAME_BYTES = 255
 _OF_A_RUN = ("config.yaml", "particles.star")
 
 
+# Of processes that torchrun started the first one speaks.
+_LEADS = os.environ.get("RANK", "0") == "0"
+
+
 def console() -> Console:
     """Where results are printed."""
-    return Console(highlight=False)
+    return Console(highlight=False, quiet=not _LEADS)
 
 
-def error_console() -> Console:
-    """Where progress, notices and errors are printed."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def error_console(of_all: bool = False) -> Console:
+    """Where progress, notices and errors are printed; errors by each of several processes that meets one."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not (_LEADS or of_all))
 
 
 def print_next(verb: str, *words: object) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cryodc.alignment.search import PoseSet
 from cryodc.alignment.spectra import ClassSpectra
+from cryodc.device import by_leader
 from cryodc.fourier import NoiseModel, agreeing_shells, density_mask
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.unfinished import DoneSteps, Sequence, on_device
@@ -94,7 +95,7 @@ def turn_onto_axes(
     both = torch.stack(maps)
     mask = density_mask(both.mean(dim=0))
     axes = find_confirmed_axes(both.mean(dim=0), both, mask, symmetry, float(agreeing_shells(fsc, RESOLVED)))
-    if not axes.found:
+    if not by_leader(lambda: axes.found):
         return f"no {symmetry} axes found ({axes.evidence})"
     particles.symmetry = symmetry
     for half in halves:

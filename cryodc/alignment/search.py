@@ -1,6 +1,6 @@
 """Poses of a few particles on a reference: the best of a grid of all rotations and shifts, moved uphill."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryodc.alignment.refine import refine_poses
-from cryodc.fourier import ParticleSpectra, chunks, score_poses, slices, undo_shifts
+from cryodc.device import share, sharing_team, sum_over_team
+from cryodc.fourier import NoiseModel, ParticleSpectra, chunks, mean_noise, score_poses, slices, undo_shifts
 from cryodc.geometry import asymmetric_unit, random_rotations, rotation_grid
 
 _AS_GOOD = 0.99
@@ -44,6 +45,54 @@ def join_poses(parts: Sequence[PoseSet]) -> PoseSet:
     )
     kept = sum(part.kept * len(part.scores) for part in parts) / len(scores)
     return PoseSet(rotations, shifts, scores, kept)
+
+
+def shared_poses(n: int, n_at_once: int, device: torch.device, find: Callable[[slice], PoseSet]) -> PoseSet:
+    """Poses of ``n`` particles, found a few at a time; each process of a team finds those of some.
+
+    Parameters
+    ----------
+    n, n_at_once
+        Particles, and how many are looked at at once.
+    device
+        Where the poses lie.
+    find
+        Gives the poses of some rows.
+    """
+    if sharing_team().size == 1:
+        return join_poses([find(rows) for rows in share(n, n_at_once)])
+    table = torch.zeros(n, 14, device=device)
+    for rows in share(n, n_at_once):
+        found = find(rows)
+        kept = torch.full_like(found.scores, found.kept)
+        table[rows] = torch.cat([found.rotations.flatten(1), found.shifts, torch.stack([found.scores, kept], 1)], 1)
+    sum_over_team(table)
+    rotations, shifts, scores = table[:, :9].reshape(n, 3, 3), table[:, 9:12].clone(), table[:, 12].clone()
+    return PoseSet(rotations, shifts, scores, float(table[:, 13].mean()))
+
+
+def shared_noise(
+    n: int, n_at_once: int, like: Float[Tensor, " s"], noise_of: Callable[[slice], NoiseModel]
+) -> NoiseModel:
+    """The mean noise of ``n`` particles, looked at a few at a time; each process of a team looks at some.
+
+    Parameters
+    ----------
+    n, n_at_once
+        Particles, and how many are looked at at once.
+    like
+        ``(shells,)`` what noise is a tensor like.
+    noise_of
+        Gives the noise of some rows.
+    """
+    parts = [(noise_of(rows), rows.stop - rows.start) for rows in share(n, n_at_once)]
+    if sharing_team().size == 1:
+        return mean_noise(parts)
+    power = torch.zeros_like(like)
+    for noise, count in parts:
+        power += noise.power * (count / n)
+    sum_over_team(power)
+    return NoiseModel(power)
 
 
 def search_grid(step_degrees: float, symmetry: str, generator: torch.Generator) -> Float[Tensor, "r 3 3"]:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cryodc.alignment.search import PoseSet, climb, join_poses, search_grid, search_poses
+from cryodc.alignment.search import PoseSet, climb, search_grid, search_poses, shared_noise, shared_poses
+from cryodc.device import as_the_leader, share, sum_over_team
 from cryodc.fourier import (
     FourierBall,
     NoiseModel,
@@ -16,12 +17,10 @@ from cryodc.fourier import (
     backproject_particles,
     ball_spectra,
     ball_weights,
-    chunks,
     fine_gradient,
     fine_spectrum,
     fourier_ball,
     fourier_shell_correlation,
-    mean_noise,
     mean_weights,
     noise_of_residuals,
     predict,
@@ -111,10 +110,13 @@ class ClassSpectra:
         self.one = mean_weights(stack, self.ball)[0].clamp_min(1e-9)
         self._n_at_once = max(1, _VALUES_AT_ONCE // len(self.wider.ball))
         self._most_shift_voxels = 0.25 * self.box_size
+
         # Until poses are known all power counts as noise: low shells, which hold the signal, weigh less.
-        everything = (self.within(radius, c) for c in chunks(len(self), self._n_at_once))
-        power = [(noise_of_residuals(part, part.spectra.abs().square()), len(part)) for part in everything]
-        self.noise: NoiseModel = mean_noise(power)
+        def power(c: slice) -> NoiseModel:
+            part = self.within(radius, c)
+            return noise_of_residuals(part, part.spectra.abs().square())
+
+        self.noise: NoiseModel = shared_noise(len(self), self._n_at_once, self.one, power)
 
     def __len__(self) -> int:
         return len(self.wider)
@@ -165,7 +167,7 @@ class ClassSpectra:
         """
         inside = self.ball.mask(radius)
         grid: Tensor | float = 0.0
-        for c in chunks(len(rows), self._n_at_once):
+        for c in share(len(rows), self._n_at_once):
             part = self.wider.select(rows[c]).within(radius + 1)
             grid = grid + backproject_particles(
                 part.spectra,
@@ -176,9 +178,11 @@ class ClassSpectra:
                 None if shares is None else shares[c],
             )
         if isinstance(grid, float):
-            zeros = torch.zeros(len(self.ball), device=self.device)
-            return zeros.to(torch.complex64), zeros
-        numerator, denominator = sums_in_ball(grid, self.ball)
+            denominator = torch.zeros(len(self.ball), device=self.device)
+            numerator = denominator.to(torch.complex64)
+        else:
+            numerator, denominator = sums_in_ball(grid, self.ball)
+        sum_over_team(numerator, denominator)
         numerator, denominator = numerator * inside, denominator * inside
         if self.symmetry == "C1" or not symmetric:
             return numerator, denominator
@@ -203,7 +207,9 @@ class ClassSpectra:
         fsc = torch.from_numpy(fourier_shell_correlation(maps[0], maps[1])).float().to(self.device)
         known = fsc.clamp(0.02, 0.98)
         inverse = (1 - known) / known
-        return self.volume(*first, inverse), self.volume(*second, inverse), fsc
+        found = self.volume(*first, inverse), self.volume(*second, inverse), fsc
+        as_the_leader(*found)
+        return found
 
     def search(
         self,
@@ -240,12 +246,13 @@ class ClassSpectra:
         """
         grid = search_grid(step_degrees, self.symmetry, generator).to(self.device)
         fine, gradient = fine_spectrum(reference[None], radius)[0], fine_gradient(reference, radius)[None]
-        found = []
-        for c in chunks(len(rows), max(1, _SCORES_AT_ONCE // len(lattice))):
+
+        def find(c: slice) -> PoseSet:
             known = None if previous is None else previous.select(c)
             candidates = (lattice, known, n_candidates, n_steps, self._most_shift_voxels)
-            found.append(search_poses(self.whitened(rows[c], radius), fine, gradient, grid, *candidates))
-        return join_poses(found)
+            return search_poses(self.whitened(rows[c], radius), fine, gradient, grid, *candidates)
+
+        return shared_poses(len(rows), max(1, _SCORES_AT_ONCE // len(lattice)), self.device, find)
 
     def refine(self, rows: Tensor, reference: Tensor, radius: float, pose: PoseSet, n_steps: int = 3) -> PoseSet:
         """Refine poses where they are.
@@ -265,11 +272,13 @@ class ClassSpectra:
         """
         gradient, kept = fine_gradient(reference, radius)[None], pose.kept
         n_voxels = int(self.ball.mask(radius).sum())
-        found = [
-            climb(self.whitened(rows[c], radius), gradient, pose.select(c), n_steps, self._most_shift_voxels)
-            for c in chunks(len(rows), max(1, _REFINED_AT_ONCE // n_voxels))
-        ]
-        return replace(join_poses(found), kept=kept)
+
+        def find(c: slice) -> PoseSet:
+            part = self.whitened(rows[c], radius)
+            return climb(part, gradient, pose.select(c), n_steps, self._most_shift_voxels)
+
+        found = shared_poses(len(rows), max(1, _REFINED_AT_ONCE // n_voxels), self.device, find)
+        return replace(found, kept=kept)
 
     def estimate_noise(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> None:
         """Set the noise to what the reference, at its best scale, leaves unexplained."""
@@ -278,11 +287,12 @@ class ClassSpectra:
     def unexplained(self, rows: Tensor, reference: Tensor, pose: PoseSet) -> NoiseModel:
         """The noise that the reference, at its best scale for each particle, leaves."""
         fine = fine_spectrum(reference[None])[0]
-        parts = []
-        for c in chunks(len(rows), self._n_at_once):
+
+        def left(c: slice) -> NoiseModel:
             part = self.within(self.finest, rows[c])
             model = predict(fine, part.ball, part.own_weights, pose.rotations[c], pose.shifts[c])
             scale = (part.spectra * model.conj()).real.sum(dim=1) / model.abs().square().sum(dim=1).clamp_min(1e-20)
             rest = (part.spectra - scale[:, None] * model).abs().square()
-            parts.append((noise_of_residuals(part, rest), len(part)))
-        return mean_noise(parts)
+            return noise_of_residuals(part, rest)
+
+        return shared_noise(len(rows), self._n_at_once, self.one, left)

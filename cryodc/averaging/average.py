@@ -19,6 +19,7 @@ from cryodc.averaging.final_classes import FinalClasses, classify_run, final_cla
 from cryodc.averaging.place import on_axes, place_class, symmetry_of
 from cryodc.averaging.request import AverageInputs, AverageRequest, half_set_statement, plan_average, prepare_average
 from cryodc.clustering import content_features
+from cryodc.device import by_leader, choose_device, join_team, led, share, sharing, sum_over_team
 from cryodc.dry_run import declare
 from cryodc.io import replace_folder, write_text
 from cryodc.maps import average_particles, class_fractions, fractions_table, judge_class, mask_of, peak_of
@@ -46,7 +47,8 @@ def average_run(
     """Average every class of a run and write averages/; align each from nothing if there are no poses.
 
     What an earlier call wrote is replaced as a whole, in one step, when all is done. Where a call was killed, the next
-    with the same request goes on after the class, or the round of sorting, that was done.
+    with the same request goes on after the class, or the round of sorting, that was done. Processes that ``torchrun``
+    started share the particles; the first of them writes.
 
     Parameters
     ----------
@@ -63,10 +65,13 @@ def average_run(
         As :func:`cryodc.averaging.request.prepare_average`; or if another process writes into the run, or it cannot
         be written.
     """
-    with writing(run, "average"):
-        inputs = prepare_average(run, request or AverageRequest())
+    request = request or AverageRequest()
+    device = choose_device(request.device)
+    with join_team(device) as team, sharing(team), led(lambda: writing(run, "average")):
+        progress = progress if team.leads else None
+        inputs = prepare_average(run, request)
         declare(plan_average(run, inputs))
-        with replace_folder(run.averages, _key(run, inputs)) as folder:
+        with led(lambda: replace_folder(run.averages, _key(run, inputs))) as folder:
             done = DoneSteps.within(folder, progress)
             final = _classify(run, inputs, done, progress) if inputs.classify else None
             classes = inputs.clusters if final is None else final.clusters
@@ -76,8 +81,8 @@ def average_run(
                 start = None if final is None else final.starts[label]
                 average = partial(_average_class, folder, inputs, found, classes, label, start, tell)
                 found.add(np.flatnonzero(classes.labels == label), done.once(f"class{label + 1:03d}", average))
-            _write_tables(folder, run, inputs, found, classes, final)
-        for begun in run.states.glob(".class*.begun.*"):
+            by_leader(lambda: _write_tables(folder, run, inputs, found, classes, final))
+        for begun in run.states.glob(".class*.begun.*") if team.leads else []:
             # States of the averages before, which nobody can go on with.
             shutil.rmtree(begun, ignore_errors=True)
     return found.results
@@ -108,8 +113,13 @@ class _Averages:
         half_sets = np.array(balanced_halves(n, inputs.request.seed) if halves is None else halves)
 
         def find_peaks(_: DoneSteps) -> dict[str, Tensor]:
-            batches = inputs.dataset.batches(torch.arange(n).split(_AT_ONCE))
-            return {"peaks": torch.cat([peak_of(volumes) for volumes, _ in batches]).double()}
+            highest, own = torch.zeros(n, dtype=torch.float64), list(share(n, _AT_ONCE))
+            batches = inputs.dataset.batches([torch.arange(n)[rows] for rows in own])
+            for rows, (volumes, _weights) in zip(own, batches, strict=True):
+                highest[rows] = peak_of(volumes).double()
+            highest = highest.to(inputs.device)
+            sum_over_team(highest)
+            return {"peaks": highest}
 
         peaks = done.once("peaks", find_peaks)["peaks"].numpy()
         if poses is None:
@@ -218,8 +228,12 @@ def _average_class(
         mask,
     )
     rotations = placed.rotations.double().cpu().numpy()
-    verdict = judge_class(maps, stack, placed.aligned, placed.note, found.peaks[rows], found.peaks)
-    result = write_class(folder, number, maps, rotations, spacing, placed.aligned, placed.note, verdict)
+
+    def judge_and_write() -> ClassAverage:
+        verdict = judge_class(maps, stack, placed.aligned, placed.note, found.peaks[rows], found.peaks)
+        return write_class(folder, number, maps, rotations, spacing, placed.aligned, placed.note, verdict)
+
+    result = by_leader(judge_and_write)
     tell(result.note)
     return {
         "rotations": rotations,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryodc.alignment import align_class, balanced_halves
 from cryodc.averaging.final_classes import shrink, shrink_mask
+from cryodc.device import by_leader
 from cryodc.fourier import Particles
 from cryodc.geometry import RESOLVED, find_confirmed_axes
 from cryodc.maps import average_particles
@@ -146,7 +147,7 @@ def on_axes(
     below = np.flatnonzero(maps.fsc[1:] < RESOLVED)
     radius = float(max(5, below[0] if len(below) else len(maps.fsc) - 2))
     axes = find_confirmed_axes(maps.average * maps.mask, maps.halves, maps.mask, symmetry, radius)
-    if not axes.found:
+    if not by_leader(lambda: axes.found):
         return replace(placed, note=f"{placed.note}; no {symmetry} axes found ({axes.evidence}): not imposed"), "C1"
     (rotations, origins), independent = (
         (r @ axes.rotation, o - r @ axes.shift) for r, o in (poses, placed.independent)

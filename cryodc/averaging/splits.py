@@ -12,11 +12,13 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two, join_references
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, valley_between
+from cryodc.device import by_leader
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure
 from cryodc.unfinished import on_device
@@ -105,12 +107,17 @@ def axis_parts(loop: ClassLoop, rows: Tensor, label: int) -> list[tuple[Tensor, 
     coordinates = axes.posterior(measured)[0].double().cpu().numpy()
     found: list[tuple[Tensor, Tensor]] = []
     for n_parts in _PARTS:
-        labels = fit_mixture(coordinates, n_parts, loop.seed).predict(coordinates)
+        labels = by_leader(partial(_mixture, coordinates, n_parts, loop.seed))
         for part in range(n_parts if n_parts > 2 else 1):
             inside = torch.from_numpy(labels == part).to(rows.device)
             pair = rows[inside], rows[~inside]
             if min(len(own) for own in pair) >= 2 * FEWEST:
                 found.append(pair if len(pair[0]) <= len(pair[1]) else pair[::-1])
+    return found
+
+
+def _mixture(coordinates: NDArray[np.float64], n_parts: int, seed: int) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = fit_mixture(coordinates, n_parts, seed).predict(coordinates)
     return found
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cryodc.alignment import FEWEST, START_SHELLS, ClassSpectra, References, start_reference
 from cryodc.clustering import fit_mixture
+from cryodc.device import by_leader
 from cryodc.fourier import Particles
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -92,6 +93,6 @@ def _parts(points: Tensor, seed: int, n_parts: int = 3) -> list[Tensor]:
     if len(points) < 2 * n_parts * FEWEST:
         return []
     values = points.double().cpu().numpy()
-    labels = fit_mixture(values, n_parts, seed).predict(values)
+    labels = by_leader(lambda: fit_mixture(values, n_parts, seed).predict(values))
     parts = [torch.from_numpy(np.flatnonzero(labels == part)).to(points.device) for part in range(n_parts)]
     return [part for part in parts if len(part) >= 2 * FEWEST]

@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cryodc.device import share, sum_over_team
 from cryodc.fourier import (
     FourierBall,
     HalfMapFsc,
@@ -144,11 +145,13 @@ def average_sums(
     """
     numerator = torch.zeros(len(ball), dtype=torch.complex64, device=stack.device)
     denominator = torch.zeros(len(ball), device=stack.device)
-    for c, part in stack.batches(_AT_ONCE):
+    for c in share(len(stack), _AT_ONCE):
+        part = stack.select(c).read()
         fine = weighted_spectra(part.volumes, part.own_weights)
         data, power = turn_back(fine, ball, rotations[c], origins_voxels[c])
         numerator += data.sum(dim=0)
         denominator += power.sum(dim=0)
+    sum_over_team(numerator, denominator)
     return numerator, denominator
 
 
@@ -159,15 +162,16 @@ def _mean_correlation(
     halves: Tensor,
     ball: FourierBall,
 ) -> float:
-    total = 0.0
+    total = torch.zeros(1, dtype=torch.float64, device=stack.device)
     for half in (1, 2):
         rows = torch.from_numpy(np.flatnonzero(half_sets == half)).to(stack.device)
         fine = fine_spectrum(halves[2 - half][None])[0]
-        for c, part in stack.select(rows).batches(max(1, _VALUES_AT_ONCE // len(ball))):
-            particles = stack_spectra(part, ball)
+        for c in share(len(rows), max(1, _VALUES_AT_ONCE // len(ball))):
+            particles = stack_spectra(stack.select(rows[c]).read(), ball)
             rotations, origins = poses[0][rows[c]], poses[1][rows[c]]
             model = predict(fine, ball, particles.own_weights, rotations, origins)
             spectra = particles.spectra * particles.measured.float()[particles.weight_index]
             norm = (model.abs().square().sum(dim=1) * spectra.abs().square().sum(dim=1)).sqrt().clamp_min(1e-20)
-            total += float(((spectra * model.conj()).real.sum(dim=1) / norm).sum())
-    return total / len(stack)
+            total += ((spectra * model.conj()).real.sum(dim=1) / norm).sum()
+    sum_over_team(total)
+    return float(total) / len(stack)

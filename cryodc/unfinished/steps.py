@@ -1,7 +1,8 @@
 """Steps of a long verb: what is done is kept in the folder that it builds, so that the same command goes on.
 
 A step's result is taken in its plain form (:func:`cryodc.unfinished.state.plain`) whether it was just made or was kept.
-So what follows rests on the same numbers in both cases, to the last bit.
+So what follows rests on the same numbers in both cases, to the last bit. Where several processes share the work, the
+leader reads and writes, and all take what it has.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cryodc.device import by_leader
 from cryodc.io import STATE, stopped_folders, write_text
 from cryodc.unfinished.state import load_state, plain, save_state
 
@@ -37,7 +39,7 @@ class DoneSteps:
     @classmethod
     def within(cls, building: Path, tell: Callable[[str], None] | None) -> "DoneSteps":
         """Those of a folder that is built with a key; the command that builds it is kept beside them."""
-        keep_command(building)
+        by_leader(lambda: keep_command(building))
         return cls(building / STATE, tell or (lambda text: None))
 
     def once(self, name: str, make: Callable[["DoneSteps"], State]) -> State:
@@ -51,15 +53,16 @@ class DoneSteps:
             Gets what keeps the steps within this one, which goes when this one is done.
         """
         if self.folder is None:
-            return self._plain(make(self))
+            made = self._plain(make(self))
+            return by_leader(lambda: made)
         path, inner = self.folder / f"{name}.pt", self.folder / name
-        state = load_state(path)
+        state = by_leader(lambda: load_state(path))
         if state is None:
-            state = self._plain(make(DoneSteps(inner, self.tell)))
-            save_state(path, state)
+            made = self._plain(make(DoneSteps(inner, self.tell)))
+            state = by_leader(lambda: self._saved(path, made))
         else:
             self.tell(f"{name}: done before")
-        shutil.rmtree(inner, ignore_errors=True)
+        by_leader(lambda: shutil.rmtree(inner, ignore_errors=True))
         return state
 
     def quietly(self, name: str) -> "DoneSteps":
@@ -69,6 +72,10 @@ class DoneSteps:
     def sequence(self, name: str, save: Callable[[], State], load: Callable[[State], None]) -> "Sequence":
         """Steps that change one state; see :class:`Sequence`."""
         return Sequence(None if self.folder is None else self.folder / f"{name}.pt", save, load, self.tell)
+
+    def _saved(self, path: Path, state: State) -> State:
+        save_state(path, state)
+        return state
 
     def _plain(self, state: State) -> State:
         found: State = plain(state)
@@ -99,7 +106,7 @@ class Sequence:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.path, self.save, self.load, self.tell = path, save, load, tell
-        kept = None if path is None else load_state(path)
+        kept = None if path is None else by_leader(lambda: load_state(path))
         self.returned: list[Any] = [] if kept is None else kept["returned"]
         self.kept: State = {} if kept is None else kept["state"]
         self.n_done = 0
@@ -120,10 +127,12 @@ class Sequence:
                 self.load(self.kept)
                 self.tell(f"going on after {name}")
             return self.returned[self.n_done - 1]
-        self.returned.append(plain(step()))
-        if self.path is not None:
+        returned = plain(step())
+        self.returned.append(by_leader(lambda: returned))
+        path = self.path
+        if path is not None:
             state = plain(self.save())
-            save_state(self.path, {"returned": self.returned, "state": state})
+            by_leader(lambda: save_state(path, {"returned": self.returned, "state": state}))
             # What follows rests on what was kept, here as where it is taken up.
             self.load(state)
         return self.returned[-1]

@@ -18,7 +18,8 @@ import torch.distributed as dist
 from cryodc.errors import InputError
 
 T = TypeVar("T")
-_PATIENCE = timedelta(days=7)
+PATIENCE = timedelta(days=7)
+"""How long one process may wait for another that works by itself."""
 _SHARE_OF_FREE = 0.5
 # Gloo's own threads let go of a finished sum some time after it was waited for. The one who lets go last frees its
 # tensor, which needs the interpreter: done by such a thread while the interpreter shuts down, that ends the process.
@@ -43,6 +44,10 @@ def join_team(device: torch.device) -> Iterator[Team]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Team(0, 1)
         return
+    if dist.is_initialized():
+        # Whoever joined first leaves.
+        yield Team(dist.get_rank(), dist.get_world_size())
+        return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
@@ -63,7 +68,7 @@ def leader_first(team: Team, work: Callable[[], T]) -> T:
     if team.size == 1:
         return work()
     # Not the group of the gradients: its time-out is shorter than reading a large data set takes.
-    waiting = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     outcome: list[InputError | None] = [None]
     result: list[T] = []
     if team.leads:
@@ -80,7 +85,7 @@ def leader_first(team: Team, work: Callable[[], T]) -> T:
 def wait_for_all(team: Team) -> None:
     """Go on when every process has come here, however long it takes."""
     if team.size > 1:
-        dist.barrier(group=dist.new_group(backend="gloo", timeout=_PATIENCE))
+        dist.barrier(group=dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> None:
@@ -89,7 +94,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], team: Team) -> N
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    _sum(flat)
+    add_up(flat)
     flat /= team.size
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -102,11 +107,12 @@ def average_number(value: float, team: Team) -> float:
     tensor = torch.tensor([value], dtype=torch.float64)
     if dist.get_backend() == "nccl":
         tensor = tensor.to(torch.device("cuda"))
-    _sum(tensor)
+    add_up(tensor)
     return float(tensor) / team.size
 
 
-def _sum(tensor: torch.Tensor) -> None:
+def add_up(tensor: torch.Tensor) -> None:
+    """Replace a tensor by its sum over all processes."""
     work = dist.all_reduce(tensor, async_op=True)
     assert work is not None
     work.wait()
@@ -141,19 +147,24 @@ def choose_device(name: str) -> torch.device:
                 "no CUDA device is to be seen", found=f"--device {name}", remedy="use --device auto or cpu"
             )
         index = int(os.environ.get("LOCAL_RANK", device.index or 0))
-        if index >= torch.cuda.device_count():
+        # Of processes on one machine the first one is to find out too.
+        last = max(index, int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1)
+        if last >= torch.cuda.device_count():
             raise InputError(
-                "no such device", expected=f"cuda:0 to cuda:{torch.cuda.device_count() - 1}", found=f"cuda:{index}"
+                "no such device", expected=f"cuda:0 to cuda:{torch.cuda.device_count() - 1}", found=f"cuda:{last}"
             )
         return torch.device("cuda", index)
     return device
 
 
 def memory_budget(device: torch.device) -> float:
-    """Bytes that may be held of particles unless the user says how many: half of what is free on a device."""
+    """Bytes that may be held of particles unless the user says how many: half of what is free on a device.
+
+    Processes that ``torchrun`` started on one machine have equal parts of its memory.
+    """
     if device.type == "cuda":
         return _SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]
-    return _SHARE_OF_FREE * _free_bytes()
+    return _SHARE_OF_FREE * _free_bytes() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _free_bytes() -> float:
