@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.fourier import NoiseModel, Particles, soft_sphere
+from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
 SEARCH_SHELLS = 7.0
@@ -34,6 +34,7 @@ _CLAIMED = 0.25
 """A class takes a particle of a cluster that gave no reference if it explains it better than this share of its own."""
 _SETTLED = 0.005
 _FINEST = 0.7
+_FEWEST_IN_A_HALF = 2.0
 
 
 def class_spectra(stack: Particles) -> ClassSpectra:
@@ -103,7 +104,7 @@ class ClassLoop:
         self.idle = torch.isin(self.clusters, torch.tensor(tried, device=self.clusters.device))
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
-        self.steps.do("the first search", lambda: self._search(list(range(len(found)))))
+        self.steps.do("the first search", lambda: self._search([*range(len(found))]))
         return True
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:
@@ -112,9 +113,8 @@ class ClassLoop:
         def one_round(i: int) -> float:
             temperature = temperatures[min(i, len(temperatures) - 1)]
             prior = prior_weights[i] if i < len(prior_weights) else 0.0
-            shares = self._posterior(temperature, prior) * ~self.idle[:, None]
+            shares = self._shares(temperature, prior)
             self.references = make_references(self.particles, self.halves, self.poses, shares, self.finest)
-            self._drop_unused(shares)
             before = self.labels
             if i == 1 and len(temperatures) > 1:
                 self._search(list(range(len(self.references))))
@@ -161,21 +161,39 @@ class ClassLoop:
         self.references = make_references(self.particles, self.halves, poses, shares, self.finest)
         self._refine()
 
-    def replace(self, kept: list[int], references: References) -> None:
-        """Take these references, of which the first are classes that are kept, and search for poses on the others.
+    def split(self, pairs: dict[int, References], lie_apart: Callable[[Tensor], bool]) -> bool:
+        """Put two references in the place of a class where they part its particles, and explain them better.
+
+        Classes that stay need no split.
 
         Parameters
         ----------
-        kept
-            Classes that stay, and need no split.
-        references
-            Theirs, and new ones.
+        pairs
+            The two references of each class that is to be split; they may be made of some of its particles.
+        lie_apart
+            Whether ``(n, 2)`` scores of all its particles are those of two proteins.
+
+        Returns
+        -------
+        Whether any class is split.
         """
-        n_new = len(references) - len(kept)
-        extra = empty_poses(len(self.particles), n_new, self.halves.device)
-        self.references, self.whole = references, [True] * len(kept) + [False] * n_new
-        self.poses = self.poses.select(kept).beside(extra)
-        self._search(list(range(len(kept), len(references))))
+        old, labels = len(self.references), self.labels
+        self.references = join_references([self.references, *pairs.values()])
+        self.whole = [True] * old + [False] * (2 * len(pairs))
+        self.poses = self.poses.beside(empty_poses(len(self.particles), 2 * len(pairs), self.halves.device))
+        self._search(list(range(old, len(self.references))))
+        given_up: set[int] = set()
+        for place, label in enumerate(pairs):
+            pair = [old + 2 * place, old + 2 * place + 1]
+            members = self.poses.scores[(labels == label) & ~self.idle]
+            gain = members[:, pair].amax(dim=1).square().mean() - members[:, label].square().mean()
+            if gain > 0 and lie_apart(members[:, pair]):
+                self.tell(f"a class of {len(members)} particles is split")
+                given_up.add(label)
+            else:
+                given_up.update(pair)
+        self._keep([label for label in range(len(self.references)) if label not in given_up])
+        return len(self.references) > old
 
     def result(self, junk: bool) -> Classification:
         """Classes by size, particles that belong to none, and those of clusters that gave no reference."""
@@ -204,20 +222,8 @@ class ClassLoop:
         excess, threshold, claim = excess[:, kept], threshold[kept], claim[kept]
         maps = self.references.maps.mean(dim=1)
         posterior, noise, radius = self._posterior(1.0, 0.0), self.particles.noise, self._radius
-        return Classification(
-            labels,
-            posterior,
-            self.poses.scores,
-            excess,
-            maps,
-            noise,
-            radius,
-            null,
-            threshold,
-            claim,
-            tuple(unaligned),
-            self.settled,
-        )
+        found = labels, posterior, self.poses.scores, excess, maps, noise, radius
+        return Classification(*found, null, threshold, claim, tuple(unaligned), self.settled)
 
     def _find_null(self) -> tuple[NoiseNull, Tensor]:
         self.tell("every particle on maps of noise")
@@ -258,12 +264,36 @@ class ClassLoop:
             gain = gain + prior_weight * cluster_log_prior(torch.softmax(gain, dim=1), self.clusters)
         return torch.softmax(gain, dim=1)
 
-    def _drop_unused(self, shares: Tensor) -> None:
-        """Classes that have too few particles in a half to be held out."""
-        held = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)]).amin(dim=0)
-        kept = torch.nonzero(held >= 2.0)[:, 0].tolist()
-        if kept and len(kept) < len(self.references):
-            self._keep(kept)
+    def _shares(self, temperature: float, prior_weight: float) -> Tensor:
+        """``(n, k)`` by which particles count in each class, once no class lacks a half set.
+
+        A class that hardly a particle of one half set is in cannot be held out. Two references of one protein can end
+        with a half set each: one of them goes, and the other is shown to the half set that it lacks.
+        """
+        shown = [False] * len(self.references)
+        while True:
+            shares = self._posterior(temperature, prior_weight) * ~self.idle[:, None]
+            in_halves = torch.stack([shares[self.halves == half].sum(dim=0) for half in (1, 2)])
+            thin = torch.nonzero(in_halves.amin(dim=0) < _FEWEST_IN_A_HALF)[:, 0]
+            if len(self.references) == 1 or not len(thin):
+                return shares
+            smallest, *others = thin[in_halves[:, thin].sum(dim=0).argsort()].tolist()
+            hopeful = [k for k in others or [smallest] if in_halves[:, k].max() >= FEWEST and not shown[k]]
+            for label in hopeful:
+                self._show_to_both_halves(label, int(in_halves[:, label].argmax()) + 1)
+                shown[label] = True
+            if others or not hopeful:
+                kept = [label for label in range(len(self.references)) if label != smallest]
+                self._keep(kept)
+                shown = [shown[label] for label in kept]
+
+    def _show_to_both_halves(self, label: int, half: int) -> None:
+        """Search for a class, which a half set has found, in the other: they share a start, as with every reference."""
+        maps = self.references.maps[label]
+        maps[half - 1] = low_pass(maps[2 - half], SEARCH_SHELLS - 1.0, 1.0)
+        radius, only = min(self.start_shells or SEARCH_SHELLS, self._radius), self.halves != half
+        known = self.particles, self.halves, self.references
+        search_classes(*known, radius, self.poses, [label], self.generator, only)
 
     def _keep(self, labels: list[int]) -> None:
         self.references, self.poses = self.references.select(labels), self.poses.select(labels)

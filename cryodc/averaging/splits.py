@@ -12,10 +12,12 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from scipy.stats import fisher_exact
 from torch import Tensor
 
-from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two, join_references
+from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, valley_between
 from cryodc.device import by_leader
@@ -31,31 +33,23 @@ _MOST_MEASURED = 2000
 _MOST_FILLED, _LEAST_FILLED = 0.5, 0.25
 """How full the valley between two classes may be where noise could fill it, and where it could not."""
 _AT_ONCE = 32
+_CHANCE = 1e-3
+"""Two classes whose half sets are so uneven by chance at most are no two proteins."""
 
 
 def split_classes(loop: ClassLoop) -> bool:
     """Put two references in the place of one that holds two proteins; whether any does."""
-    kept, found = [], []
+    found = {}
     for label in range(loop.steps.do("rounds", lambda: len(loop.references))):
         pair = loop.steps.do(f"splits of class {label + 1}", partial(_try_to_split, loop, label))
-        if pair is None:
-            kept.append(label)
-        else:
-            found.append(References(**on_device(pair, loop.halves.device)))
-    if found:
-        loop.steps.do(
-            "the search for split classes",
-            lambda: loop.replace(kept, join_references([loop.references.select(kept), *found])),
-        )
-    return bool(found)
+        if pair is not None:
+            found[label] = References(**on_device(pair, loop.halves.device))
+    return bool(found) and bool(loop.steps.do("the search for split classes", partial(loop.split, found, lie_apart)))
 
 
 def _try_to_split(loop: ClassLoop, label: int) -> References | None:
     rows = torch.nonzero((loop.labels == label) & ~loop.idle)[:, 0]
-    pair = None if loop.whole[label] else _split_class(loop, rows, label)
-    if pair is not None:
-        loop.tell(f"a class of {len(rows)} particles is split")
-    return pair
+    return None if loop.whole[label] else _split_class(loop, rows, label)
 
 
 def _split_class(loop: ClassLoop, rows: Tensor, label: int) -> References | None:
@@ -142,17 +136,42 @@ def _pair_of(sub: ClassLoop) -> References | None:
     """The two references that a classification of two ends with, if they are two proteins."""
     sub.run(len(_TEMPERATURES) + 2, _TEMPERATURES, ())
     labels, scores = sub.labels, sub.poses.scores
-    if len(sub.references) < 2 or int(torch.bincount(labels, minlength=2).min()) < FEWEST:
-        return None
-    # Between two conformations of one protein that moves there are particles that fit both.
-    difference = (scores[:, 0] - scores[:, 1]).double().cpu().numpy()
-    first = (labels == 0).cpu().numpy()
-    above, below = difference[first], difference[~first]
-    if valley_between(above, below) > _most_in_between(float(np.median(above) - np.median(below))):
+    if len(sub.references) < 2 or follow_half_sets(labels, sub.halves) or not lie_apart(scores):
         return None
     radius = sub.references.radius(sub.finest)
     gain = gain_of_two(sub.particles, sub.halves, sub.references, sub.poses, labels, (0, 1), radius)
     return sub.references if gain >= SIGNIFICANT else None
+
+
+def follow_half_sets(labels: Int[Tensor, " n"], halves: Int[Tensor, " n"]) -> bool:
+    """Whether two classes are half sets rather than proteins.
+
+    A particle is compared with references of the other half set. Of two references of one protein, each half set can
+    come to prefer another one: the one of more particles. Half sets are drawn at random, so proteins lie alike in both.
+
+    Parameters
+    ----------
+    labels, halves
+        Class 0 or 1, and half set 1 or 2, of each particle.
+    """
+    counts = [[int(((labels == label) & (halves == half)).sum()) for half in (1, 2)] for label in (0, 1)]
+    return float(fisher_exact(np.array(counts)).pvalue) < _CHANCE
+
+
+def lie_apart(scores: Float[Tensor, "n 2"]) -> bool:
+    """Whether hardly a particle fits both of two references, as many do between two conformations of one protein.
+
+    Parameters
+    ----------
+    scores
+        ``(n, 2)`` of particles of both.
+    """
+    first = scores[:, 0] >= scores[:, 1]
+    if min(int(first.sum()), int((~first).sum())) < FEWEST:
+        return False
+    difference = (scores[:, 0] - scores[:, 1]).double().cpu()
+    above, below = (difference[inside.cpu()].numpy() for inside in (first, ~first))
+    return valley_between(above, below) <= _most_in_between(float(np.median(above) - np.median(below)))
 
 
 def _most_in_between(gap: float) -> float:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cryodc.alignment import ClassPoses, balanced_halves
+from cryodc.alignment import ClassPoses, References, balanced_halves
 from cryodc.averaging.loop import ClassLoop
-from cryodc.averaging.splits import axis_parts, split_classes
+from cryodc.averaging.splits import axis_parts, follow_half_sets, lie_apart, split_classes
 from cryodc.fourier import ParticleStack, standardise
 from cryodc.simulation import SimulationConfig, phantom, simulate_particles
 
@@ -52,3 +52,58 @@ def test_one_protein_is_not_split_though_the_clamp_moves(name: str) -> None:
     loop, _ = class_of({name: 52})
     assert not split_classes(loop)
     assert len(loop.references) == 1
+
+
+def test_two_references_of_one_protein_with_a_half_set_each_become_one_class_again() -> None:
+    loop, _ = class_of({"wheel": 40})
+    loop.begin(loop.poses.select([0, 0]), loop.halves - 1)
+    loop.run(4, (2.0, 1.0), ())
+    assert len(loop.references) == 1
+    assert loop.references.fsc[0, 3] > 0.9  # Both halves have a map.
+    assert float(loop.poses.scores.median()) > 10
+
+
+def test_of_two_classes_that_lack_a_half_set_beside_others_one_stays_with_all_particles() -> None:
+    loop, labels = class_of({"wheel": 40, "clamp": 40})
+    classes = torch.from_numpy(labels) * loop.halves  # The clamp's half sets are classes 1 and 2.
+    loop.begin(loop.poses.select([0, 0, 0]), classes)
+    loop.run(4, (2.0, 1.0), ())
+    found = loop.labels.numpy()
+    assert len(loop.references) == 2
+    assert max((found == labels).sum(), (found != labels).sum()) >= len(labels) - 1
+
+
+def test_classes_that_follow_the_half_sets_are_no_two_proteins() -> None:
+    halves = torch.tensor([1, 2]).repeat(60)
+    assert follow_half_sets(halves - 1, halves)
+    assert follow_half_sets(torch.where(torch.arange(120) < 30, 0, halves - 1), halves)
+    assert not follow_half_sets((torch.arange(120) < 60).long(), halves)
+    chance = [
+        follow_half_sets(torch.randint(0, 2, (120,), generator=torch.Generator().manual_seed(s)), halves)
+        for s in range(200)
+    ]
+    assert sum(chance) <= 2
+
+
+def test_a_class_is_kept_where_the_two_references_in_its_place_explain_nothing() -> None:
+    loop, labels = class_of({"wheel": 40, "clamp": 40})
+    loop.begin(loop.poses.select([0, 0]), torch.from_numpy(labels))
+    before = loop.labels.clone()
+    noise = torch.randn(2, 2, 24, 24, 24, generator=torch.Generator().manual_seed(1))
+    assert not loop.split({1: References(noise, loop.references.fsc)}, lambda scores: True)
+    assert torch.equal(loop.labels, before)
+    assert loop.whole == [True, True]
+
+
+def test_a_class_is_kept_where_two_references_of_a_few_particles_do_not_part_all_of_them() -> None:
+    loop, labels = class_of({"wheel": 40, "clamp": 40})
+    loop.begin(loop.poses.select([0, 0]), torch.from_numpy(labels))
+    both = loop.references.select([1, 1])  # The same protein twice: it explains the clamp, and parts nothing.
+    assert not loop.split({1: both}, lie_apart)
+    assert len(loop.references) == 2
+
+
+def test_scores_of_two_proteins_lie_apart_and_those_of_a_moving_one_do_not() -> None:
+    place, noise = torch.linspace(-6, 6, 200)[:, None], torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    assert not lie_apart(30 + place * torch.tensor([[1.0, -1.0]]) + noise)
+    assert lie_apart(30 + 6 * place.sign() * torch.tensor([[1.0, -1.0]]) + noise)
