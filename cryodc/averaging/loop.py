@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.averaging.valleys import lie_apart, run_together
+from cryodc.clustering import lie_apart, run_together
 from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -165,29 +165,31 @@ class ClassLoop:
     def split(self, pairs: dict[int, References]) -> bool:
         """Put two references in the place of a class where they part its particles, and explain them better.
 
-        Classes that stay need no split.
-
         Parameters
         ----------
         pairs
             The two references of each class that is to be split; they may be made of some of its particles.
-
-        Returns
-        -------
-        Whether any class is split.
         """
         old, labels = len(self.references), self.labels
         self.references = join_references([self.references, *pairs.values()])
         self.whole = [True] * old + [False] * (2 * len(pairs))
         self.poses = self.poses.beside(empty_poses(len(self.particles), 2 * len(pairs), self.halves.device))
         self._search(list(range(old, len(self.references))))
-        given_up: set[int] = set()
-        for place, label in enumerate(pairs):
-            pair = [old + 2 * place, old + 2 * place + 1]
-            members = self.poses.scores[(labels == label) & ~self.idle]
-            gain = members[:, pair].amax(dim=1).square().mean() - members[:, label].square().mean()
-            if gain > 0 and lie_apart(members[:, pair]):
-                self.tell(f"a class of {len(members)} particles is split")
+        among = {label: [old + 2 * place, old + 2 * place + 1] for place, label in enumerate(pairs)}
+        members = {label: (labels == label) & ~self.idle for label in pairs}
+        for label, pair in among.items():
+            # Of all particles of the class, as the one reference is that they are compared with.
+            poses = self.poses.select(pair)
+            shares = torch.nn.functional.one_hot(poses.scores.argmax(dim=1), 2).float() * members[label][:, None]
+            made = make_references(self.particles, self.halves, poses, shares, self.finest)
+            self.references.maps[pair], self.references.fsc[pair] = made.maps, made.fsc
+        self._refine()
+        given_up = set[int]()
+        for label, pair in among.items():
+            scores = self.poses.scores[members[label]]
+            gain = scores[:, pair].amax(dim=1).square().mean() - scores[:, label].square().mean()
+            if gain > 0 and lie_apart(scores[:, pair]):
+                self.tell(f"a class of {len(scores)} particles is split")
                 given_up.add(label)
             else:
                 given_up.update(pair)
@@ -291,8 +293,7 @@ class ClassLoop:
         maps = self.references.maps[label]
         maps[half - 1] = low_pass(maps[2 - half], SEARCH_SHELLS - 1.0, 1.0)
         radius, only = min(self.start_shells or SEARCH_SHELLS, self._radius), self.halves != half
-        known = self.particles, self.halves, self.references
-        search_classes(*known, radius, self.poses, [label], self.generator, only)
+        search_classes(self.particles, self.halves, self.references, radius, self.poses, [label], self.generator, only)
 
     def _keep(self, labels: list[int]) -> None:
         self.references, self.poses = self.references.select(labels), self.poses.select(labels)

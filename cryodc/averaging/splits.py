@@ -18,8 +18,7 @@ from torch import Tensor
 
 from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
-from cryodc.averaging.valleys import lie_apart
-from cryodc.clustering import fit_mixture
+from cryodc.clustering import fit_mixture, lie_apart
 from cryodc.device import by_leader
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure

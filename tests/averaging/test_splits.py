@@ -7,7 +7,7 @@ import torch
 from cryodc.alignment import ClassPoses, References, balanced_halves, merge_classes
 from cryodc.averaging.loop import ClassLoop
 from cryodc.averaging.splits import axis_parts, follow_half_sets, split_classes
-from cryodc.averaging.valleys import lie_apart, run_together
+from cryodc.clustering import lie_apart, run_together
 from cryodc.fourier import ParticleStack, standardise
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cryodc.alignment import FEWEST
-from cryodc.clustering import valley_between
+from cryodc.clustering.valley import valley_between
 
 _MOST_FILLED, _LEAST_FILLED = 0.5, 0.25
 """How full the valley between two classes may be where noise could fill it, and where it could not."""
