@@ -37,6 +37,11 @@ def figure(page: str, name: str) -> dict:
     return json.loads(found.group(1))
 
 
+def doubts(page: Path) -> str:
+    text = page.read_text()
+    return text[text.index('id="trust"') : text.index('id="next"')]
+
+
 def unpacked(page: str, name: str) -> bytes:
     found = re.search(rf'id="data-{name}">(.*?)</script>', page, re.DOTALL)
     assert found is not None
@@ -141,6 +146,13 @@ def test_what_a_network_decodes_that_has_learned_nothing_is_not_shown(run: RunFo
     assert "The network has not learned to reconstruct particles" in page
     assert 'alt="Content codes decoded with' not in page
     assert 'alt="Particles slice by slice' in page
+
+
+def test_what_templates_were_left_out_for_is_a_doubt(run: RunFolder) -> None:
+    """The verb says it while it trains; who opens the page later reads it too."""
+    assert "Templates were left out because 24 particles are fewer than 120: codes" in doubts(write_report(run))
+    (run.templates / "left_out.txt").unlink()
+    assert "emplates were left out" not in doubts(write_report(run))
 
 
 def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:
