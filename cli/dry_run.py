@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cryodc.dry_run import Forecast
 
 _NAME = "dry_run"
+_TOLD = ("writes", "reads", "bytes_read", "bytes_written", "memory_bytes")
 
 
 def add_dry_run(command: click.Command) -> None:
@@ -30,6 +31,7 @@ def add_dry_run(command: click.Command) -> None:
                 work(*arguments, **options)
         except Planned as planned:
             _print(planned.plan)
+            return {name: getattr(planned.plan, name) for name in _TOLD} | {"seconds": planned.plan.seconds()}
         return None
 
     command.callback = work_or_plan

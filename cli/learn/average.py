@@ -8,6 +8,7 @@ from cryodc_cli.options import (
     device_option,
     error_console,
     memory_option,
+    plain_table,
     print_next,
     resolve_run,
     run_argument,
@@ -92,8 +93,6 @@ def average(
 
     Example: cryodc average run/ --ignore-poses
     """
-    from rich.table import Table
-
     from cryodc.averaging import AverageRequest, average_run
     from cryodc.runs import current_averages, current_classes
 
@@ -126,7 +125,7 @@ def average(
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
         out.print(summary, markup=False, soft_wrap=True)
         return
-    table = Table("class", "particles", "resolution", "verdict", "note")
+    table = plain_table("class", "particles", "resolution", "verdict", "note")
     for result in results:
         known = result.resolution_angstrom is not None
         table.add_row(

@@ -8,6 +8,7 @@ from cryodc_cli.options import (
     device_option,
     error_console,
     memory_option,
+    plain_table,
     print_next,
     resolve_run,
     run_argument,
@@ -64,8 +65,6 @@ def states(
 
     Example: cryodc states run/ --class 1
     """
-    from rich.table import Table
-
     from cryodc.states import find_states
 
     number = None if n_states == "auto" else _number(n_states)
@@ -91,7 +90,7 @@ def states(
     if as_json:
         out.print((written / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         return
-    table = Table("state", "particles", "mean confidence")
+    table = plain_table("state", "particles", "mean confidence")
     for state, size in enumerate(found.sizes):
         table.add_row(str(state + 1), str(size), f"{found.confidence[found.labels == state].mean():.2f}")
     out.print(table)

@@ -72,7 +72,7 @@ from cryodc_cli.options import (
 @seed_option
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-def train(star: Path, out: Path | None, config_file: Path | None, **options: Any) -> None:
+def train(star: Path, out: Path | None, config_file: Path | None, **options: Any) -> dict[str, Any]:
     """Train a model on PARTICLES.STAR and encode every particle.
 
     Writes a run folder: config.yaml, log.csv, checkpoints/, templates/, codes.npz. Nothing is trained before every
@@ -134,6 +134,7 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    warnings = list[str]()
     with bar:
         task = bar.add_task("Reading", total=None, rate="")
 
@@ -158,6 +159,7 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
             bar.console.print(text, markup=False)
 
         def warn(text: str) -> None:
+            warnings.append(text)
             bar.console.print(f"warning: {text}", style="yellow", markup=False)
 
         listener = Listener(
@@ -172,6 +174,13 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
         run, codes = train_run(request, listener)
     console().print(f"Encoded {len(codes)} particles: {run.codes}", markup=False, soft_wrap=True)
     print_next("cluster", run.path)
+    return {
+        "run": run.path,
+        "codes": run.codes,
+        "n_particles": len(codes),
+        "codes_of": "network" if codes.template_content is None else "templates",
+        "warnings": warnings,
+    }
 
 
 def epoch_line(line: dict[str, float], n_done: float, n_total: float) -> str:

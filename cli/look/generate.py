@@ -104,7 +104,7 @@ from cryodc_cli.options import (
 )
 @seed_option
 @device_option
-def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted: Any) -> None:
+def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted: Any) -> dict[str, Any]:
     """Show what a model has learned: decoded volumes, maps of codes, particles slice by slice.
 
     Writes generated/: grid/ with every content code decoded with every transformation code, classKKK/ with volumes
@@ -127,3 +127,4 @@ def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted
     else:
         written = generate_run(folder, request, lambda line: error_console().print(line, style="dim", markup=False))
     console().print(f"Wrote {written}", markup=False, soft_wrap=True)
+    return {"written": written}

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, error_console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import console, error_console, plain_table, resolve_run, run_argument, seed_option
 
 _N_SHOWN = 3
 
@@ -36,8 +36,6 @@ def identify(run: Path | None, library: Path, decoys: int, seed: int, as_json: b
 
     Example: cryodc identify run/ --library known/
     """
-    from rich.table import Table
-
     from cryodc.identify import identify_run
 
     folder = resolve_run(run, writes=True)
@@ -49,7 +47,7 @@ def identify(run: Path | None, library: Path, decoys: int, seed: int, as_json: b
     if as_json:
         printer.print_json(json.dumps(json.loads((folder.identified / "summary.json").read_text())))
         return
-    table = Table("class", "name", "candidate", "agreement", "z", "FSC 0.5", "FSC 0.143", "hand")
+    table = plain_table("class", "name", "candidate", "agreement", "z", "FSC 0.5", "FSC 0.143", "hand")
     for one in found:
         if one.ranking is None:
             table.add_row(str(one.class_number), one.name, *[""] * 6)
