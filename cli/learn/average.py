@@ -6,7 +6,6 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     device_option,
-    error_console,
     memory_option,
     plain_table,
     print_next,
@@ -93,33 +92,33 @@ def average(
 
     Example: cryodc average run/ --ignore-poses
     """
+    from cryodc_cli.progress import lines
+
     from cryodc.averaging import AverageRequest, average_run
     from cryodc.runs import current_averages, current_classes
 
     symmetries, masks, most_sorted = _symmetries(symmetry), _masks(mask), _most(sort_with)
     folder = resolve_run(run, writes=True)
 
-    def tell(line: str) -> None:
-        error_console().print(line, style="dim", markup=False)
-
-    results = average_run(
-        folder,
-        AverageRequest(
-            ignore_poses=ignore_poses,
-            seed=seed,
-            device=device,
-            n_starts=starts,
-            classify=classify,
-            n_rounds=iterations,
-            junk=junk,
-            symmetries=symmetries,
-            masks=masks,
-            low_pass_angstrom=low_pass,
-            memory_bytes=memory_bytes,
-            most_sorted=most_sorted,
-        ),
-        tell,
-    )
+    with lines() as tell:
+        results = average_run(
+            folder,
+            AverageRequest(
+                ignore_poses=ignore_poses,
+                seed=seed,
+                device=device,
+                n_starts=starts,
+                classify=classify,
+                n_rounds=iterations,
+                junk=junk,
+                symmetries=symmetries,
+                masks=masks,
+                low_pass_angstrom=low_pass,
+                memory_bytes=memory_bytes,
+                most_sorted=most_sorted,
+            ),
+            tell,
+        )
     out = console()
     if as_json:
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")

@@ -34,11 +34,14 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
 
     Example: cryodc cluster run/ -k 4
     """
+    from cryodc_cli.progress import lines
+
     from cryodc.clustering import cluster_run
     from cryodc.runs import load_config
 
     folder = resolve_run(run, writes=True)
-    clusters = cluster_run(folder, n_clusters, seed=seed)
+    with lines():
+        clusters = cluster_run(folder, n_clusters, seed=seed)
     out = console()
     if as_json:
         out.print((folder.clusters / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)

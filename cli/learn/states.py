@@ -6,7 +6,6 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     device_option,
-    error_console,
     memory_option,
     plain_table,
     print_next,
@@ -65,26 +64,26 @@ def states(
 
     Example: cryodc states run/ --class 1
     """
+    from cryodc_cli.progress import lines
+
     from cryodc.states import find_states
 
     number = None if n_states == "auto" else _number(n_states)
     folder = resolve_run(run, writes=True)
 
-    def tell(line: str) -> None:
-        error_console().print(line, style="dim", markup=False)
-
-    found = find_states(
-        folder,
-        class_number,
-        number,
-        mask=mask,
-        relax=relax,
-        seed=seed,
-        device=device,
-        n_starts=starts,
-        memory_bytes=memory_bytes,
-        progress=tell,
-    )
+    with lines() as tell:
+        found = find_states(
+            folder,
+            class_number,
+            number,
+            mask=mask,
+            relax=relax,
+            seed=seed,
+            device=device,
+            n_starts=starts,
+            memory_bytes=memory_bytes,
+            progress=tell,
+        )
     out = console()
     written = folder.states / f"class{class_number:03d}"
     if as_json:

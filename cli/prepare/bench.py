@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import OutPath, console, device_option, error_console, plain_table, seed_option
+from cryodc_cli.options import OutPath, console, device_option, plain_table, seed_option
 
 
 @click.command()
@@ -49,11 +49,13 @@ def bench(
 
     Example: cryodc bench --box 32 --box 48 --out bench.json
     """
+    from cryodc_cli.progress import lines
+
     from cryodc.bench import BenchRequest, run_bench
 
     request = BenchRequest(out, boxes, n_particles, stages, device, seed)
-    told = error_console()
-    about, figures = run_bench(request, lambda line: told.print(line, markup=False))
+    with lines() as tell:
+        about, figures = run_bench(request, tell)
     if as_json:
         rows = [asdict(figure) for figure in figures]
         console().print(json.dumps(about | {"figures": rows}), markup=False, soft_wrap=True)

@@ -1,14 +1,20 @@
 """What programs read of the command line: JSON, nothing, or plain text in a pipe."""
 
+import io
 import json
+import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from cryodc_cli.main import VERBS, load_verb
 from cryodc_cli.options import resolve_run
+from cryodc_cli.progress import lines
+from rich.console import Console
 
+from cryodc.dry_run import Forecast, declare
 from cryodc.runs import RunFolder, load_clusters
 from cryodc.star import particle_block, read_star
 
@@ -113,3 +119,36 @@ def test_the_run_of_a_demo_is_found_from_the_clone(
     assert resolve_run(None).path == tmp_path / "demo" / "20260101-120000" / "run"
     monkeypatch.chdir(tmp_path / "demo")
     assert resolve_run(None).path == tmp_path / "demo" / "20260101-120000" / "run"
+
+
+@pytest.mark.parametrize("on_a_terminal", [True, False])
+def test_a_verb_whose_rounds_cannot_be_counted_says_how_long_the_rest_takes(
+    on_a_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, and no longer than its forecast is worth something."""
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=on_a_terminal, no_color=True, width=80)
+    monkeypatch.setattr("cryodc_cli.progress.error_console", lambda: console)
+    monkeypatch.setattr(Forecast, "seconds", lambda plan: 1200.0)
+    now = 50.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with lines() as tell:
+        declare(Forecast(Path("averages"), work={"average": 100}))
+        now = 650.0
+        tell("round 1: 3 classes")
+        # A step of the verb has a plan of its own.
+        declare(Forecast(Path("class001"), work={"average": 1}))
+        now = 1500.0
+        tell("round 2: 3 classes")
+    told = [line.strip() for line in said.getvalue().splitlines()]
+    if on_a_terminal:
+        plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in told]
+        assert plain == [
+            "about 20 min on this machine",
+            "round 1: 3 classes  (about 10 min left)",
+            "round 2: 3 classes",
+        ]
+    else:
+        assert told == ["round 1: 3 classes", "round 2: 3 classes"]
+    # Nobody listens any more.
+    declare(Forecast(Path("averages"), work={"average": 100}))

@@ -289,6 +289,9 @@ def test_one_class_and_forty_are_drawn_without_a_message_and_fit_a_phone(
     for width in (1400, 420):
         page.open(run.report, width, dark=width == 420)
         assert page.run("document.documentElement.scrollWidth") <= width
+        # Every column of the table of classes is in sight, the last one too.
+        table = page.run("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('table.classes'))")
+        assert table[0] <= table[1]
         assert page.run("document.querySelectorAll('table.classes tbody tr').length") == n_classes
         # However many classes, what not to trust is on the second screen, and a link leads to every card below the bar.
         assert page.run("document.getElementById('trust').getBoundingClientRect().top") < 2 * 900
