@@ -10,6 +10,7 @@ from cryodc_cli.options import (
     console,
     data_dir_option,
     device_option,
+    error_console,
     invert_option,
     print_next,
     seed_option,
@@ -109,9 +110,12 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
             overrides.setdefault(section, {})[name] = options[name]
     if options["no_network"]:
         overrides.setdefault("optimisation", {})["epochs"] = 0
+    if out is None:
+        out = next_run_folder(options["resume"])
+        error_console().print(f"The run folder: {out}", style="dim", markup=False)
     request = TrainRequest(
         star=star,
-        out=out or next_run_folder(options["resume"]),
+        out=out,
         preset=options["preset"],
         overrides=overrides,
         data_dir=options["data_dir"],
