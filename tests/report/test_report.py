@@ -1,17 +1,23 @@
 import base64
 import gzip
+import hashlib
 import json
+import pickle
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cryodc.clustering import cluster_run
 from cryodc.figures import class_colour
-from cryodc.report import write_report
+from cryodc.generate import pictures
+from cryodc.report import cards, decoded, points, write_report
+from cryodc.report import page as page_module
 from cryodc.runs import RunFolder, load_clusters
 
 
@@ -24,6 +30,33 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_are_drawn_once() -> Iterator[None]:
+    """The pages of these tests differ in a few words: a picture of the same voxels is the same, and is kept."""
+    drawn: dict[bytes, Any] = {}
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn_before(*given: Any, **settings: Any) -> Any:
+            key = hashlib.sha256(pickle.dumps((draw.__name__, given, sorted(settings.items())))).digest()
+            if key not in drawn:
+                drawn[key] = draw(*given, **settings)
+            return drawn[key]
+
+        return drawn_before
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module, names in (
+            (cards, ("orthoslices_png", "surface_png", "turned_volume", "data_uri")),
+            (decoded, ("data_uri",)),
+            (points, ("data_uri",)),
+            (pictures, ("grid_png", "traversal_png", "slices_png")),
+            (page_module, ("packed",)),
+        ):
+            for name in names:
+                patched.setattr(module, name, once(getattr(module, name)))
+        yield
 
 
 @pytest.fixture
