@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cryodc.dry_run import Forecast
 
 _NAME = "dry_run"
+_TOLD = ("writes", "reads", "bytes_read", "bytes_written", "memory_bytes")
 
 
 def add_dry_run(command: click.Command) -> None:
@@ -30,6 +31,7 @@ def add_dry_run(command: click.Command) -> None:
                 work(*arguments, **options)
         except Planned as planned:
             _print(planned.plan)
+            return {name: getattr(planned.plan, name) for name in _TOLD} | {"seconds": planned.plan.seconds()}
         return None
 
     command.callback = work_or_plan
@@ -45,7 +47,7 @@ def _print(plan: "Forecast") -> None:
     if plan.reads:
         lines.append(f"Would read {plan.reads}{_about(plan.bytes_read)}")
     lines.append(f"Would write {plan.writes}{_about(plan.bytes_written)}")
-    lines.append(f"Time on this machine: about {_duration(plan.seconds())}")
+    lines.append(f"Time on this machine: about {duration(plan.seconds())}")
     lines.append(f"Memory: about {describe_bytes(int(plan.memory_bytes))}")
     lines.append("Nothing was written.")
     for line in lines:
@@ -58,12 +60,12 @@ def _about(n_bytes: float) -> str:
     return f", about {describe_bytes(int(n_bytes))}" if n_bytes else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """One significant digit: no more of it is known.
 
     Examples
     --------
-    >>> [_duration(seconds) for seconds in (0.2, 41, 700, 9000, 500000)]
+    >>> [duration(seconds) for seconds in (0.2, 41, 700, 9000, 500000)]
     ['a second', '40 s', '10 min', '2 h', '6 days']
     """
     if seconds < 1:

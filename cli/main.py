@@ -72,6 +72,9 @@ def load_verb(verb: str) -> click.Command:
         from cryodc_cli.dry_run import add_dry_run
 
         add_dry_run(command)
+    from cryodc_cli.voice import add_voice
+
+    add_voice(command, verb)
     return command
 
 
@@ -86,7 +89,8 @@ class VerbGroup(click.RichGroup):
         """The verb's command, imported if it is being called."""
         if cmd_name not in VERBS:
             return None
-        if cmd_name not in sys.argv[1:]:
+        # A shell that completes a line says its words.
+        if cmd_name not in (*sys.argv[1:], *os.environ.get("COMP_WORDS", "").split()):
             return click.RichCommand(name=cmd_name, help=VERBS[cmd_name])
         return load_verb(cmd_name)
 

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,8 @@ import rich_click as click
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cryodc.runs import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,17 +25,39 @@ _OF_A_RUN = ("config.yaml", "particles.star")
 
 
 # Of processes that torchrun started the first one speaks.
-_LEADS = os.environ.get("RANK", "0") == "0"
+LEADS = os.environ.get("RANK", "0") == "0"
+
+
+QUIET, MUTE = "cryodc.quiet", "cryodc.mute"
+"""In the context of a verb: whether notices are not printed; whether results are not."""
+
+_WIDE = 1000
 
 
 def console() -> Console:
-    """Where results are printed."""
-    return Console(highlight=False, quiet=not _LEADS)
+    """Where results are printed; what is no terminal has no width, so that a row of a table stays one line."""
+    width = None if "COLUMNS" in os.environ or sys.stdout.isatty() else _WIDE
+    return Console(highlight=False, quiet=not LEADS or _is_set(MUTE), width=width)
 
 
 def error_console(of_all: bool = False) -> Console:
     """Where progress, notices and errors are printed; errors by each of several processes that meets one."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not (_LEADS or of_all))
+    quiet = not of_all and (not LEADS or _is_set(QUIET))
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+
+
+def _is_set(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(name))
+
+
+def plain_table(*columns: str, **settings: Any) -> "Table":
+    """A table with lines on a terminal, and plain text where a program reads it."""
+    from rich.table import Table
+
+    if not sys.stdout.isatty():
+        settings |= {"box": None, "padding": (0, 2, 0, 0)}
+    return Table(*columns, **settings)
 
 
 def print_next(verb: str, *words: object) -> None:
@@ -40,8 +65,7 @@ def print_next(verb: str, *words: object) -> None:
 
     A verb that is one step of another says nothing.
     """
-    context = click.get_current_context(silent=True)
-    if context is not None and context.meta.get("cryodc.steps"):
+    if _is_set("cryodc.steps"):
         return
     text = shlex.join(["cryodc", verb, *map(str, words)])
     console().print(f"Next: {text}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a verb would do, said instead of done: ``--dry-run``.
+"""What a verb would do, said instead of done: ``--dry-run``; or said to whoever wants to know how long it takes.
 
 Within :func:`planning` nothing is written. A verb runs as ever until its checks are done; there it calls
 :func:`declare`, which ends it with a :class:`Forecast`. A verb that declares nothing ends where it would first write.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _planning = False
+_listener: "Callable[[Forecast], None] | None" = None
 _DISK_BYTES_PER_SECOND = 2e8
 _VOXEL_BYTES = 4
 _N_TIMED = 20
@@ -111,6 +112,17 @@ def planning() -> Iterator[None]:
         _planning = before
 
 
+@contextmanager
+def forecasts_to(listener: Callable[[Forecast], None]) -> Iterator[None]:
+    """Let this hear what is about to be computed: a verb goes on."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
+
 def is_planning() -> bool:
     """Whether nothing is to be written."""
     return _planning
@@ -120,6 +132,8 @@ def declare(plan: Forecast) -> None:
     """End here where only the plan is wanted; called when every check is done, and before anything is written."""
     if _planning:
         raise Planned(plan)
+    if _listener is not None and plan.work:
+        _listener(plan)
 
 
 def particle_bytes(n_particles: int, box_size: int) -> float:

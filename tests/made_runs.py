@@ -1,4 +1,4 @@
-"""Run folders of which a test makes only what it needs: clusters and averages that nothing was computed for."""
+"""Run folders of which a test makes only what it needs: clusters and averages that nothing was computed for; clamps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cryodc.models import preset_config
+from cryodc.particles import read_particles
 from cryodc.runs import (
     AverageSummary,
     ClassSummary,
@@ -17,6 +18,10 @@ from cryodc.runs import (
     write_clusters,
     write_summary,
 )
+from cryodc.simulation import SimulationConfig, phantom, write_simulation
+from cryodc.training import TrainRequest, describe_run
+
+CLAMP_BOX, CLAMP_SPACING = 24, 14.0
 
 
 def make_config(run: RunFolder, image_folders: Sequence[str | Path] = ()) -> None:
@@ -66,3 +71,17 @@ def make_averages(run: RunFolder, resolutions: Mapping[int, float | None]) -> No
         made_of=fingerprint_of_clusters(run), poses="aligned", half_sets="none", seed=0, classes=classes
     )
     write_summary(run.averages, summary)
+
+
+def make_clamps(folder: Path, labels: Sequence[int]) -> RunFolder:
+    """A run of clamps that open and close, one a label, in their true poses; clustered so, and not averaged."""
+    config = SimulationConfig(n_per_map=len(labels), snr=0.5, box_size=CLAMP_BOX, spacing_angstrom=CLAMP_SPACING)
+    write_simulation({"clamp": phantom("clamp")}, config, folder / "sim", with_poses=True)
+    star, run = folder / "sim/particles.star", RunFolder(folder / "run")
+    run.path.mkdir()
+    table = read_particles(star)
+    request = TrainRequest(star=star, out=run.path, tilt_range=(-60.0, 60.0))
+    save_config(run, describe_run(request, table, preset_config("default", CLAMP_BOX)))
+    run.particles.write_bytes(star.read_bytes())
+    make_clusters(run, table.names, labels)
+    return run

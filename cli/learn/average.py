@@ -6,8 +6,8 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     device_option,
-    error_console,
     memory_option,
+    plain_table,
     print_next,
     resolve_run,
     run_argument,
@@ -92,7 +92,7 @@ def average(
 
     Example: cryodc average run/ --ignore-poses
     """
-    from rich.table import Table
+    from cryodc_cli.progress import lines
 
     from cryodc.averaging import AverageRequest, average_run
     from cryodc.runs import current_averages, current_classes
@@ -100,33 +100,31 @@ def average(
     symmetries, masks, most_sorted = _symmetries(symmetry), _masks(mask), _most(sort_with)
     folder = resolve_run(run, writes=True)
 
-    def tell(line: str) -> None:
-        error_console().print(line, style="dim", markup=False)
-
-    results = average_run(
-        folder,
-        AverageRequest(
-            ignore_poses=ignore_poses,
-            seed=seed,
-            device=device,
-            n_starts=starts,
-            classify=classify,
-            n_rounds=iterations,
-            junk=junk,
-            symmetries=symmetries,
-            masks=masks,
-            low_pass_angstrom=low_pass,
-            memory_bytes=memory_bytes,
-            most_sorted=most_sorted,
-        ),
-        tell,
-    )
+    with lines() as tell:
+        results = average_run(
+            folder,
+            AverageRequest(
+                ignore_poses=ignore_poses,
+                seed=seed,
+                device=device,
+                n_starts=starts,
+                classify=classify,
+                n_rounds=iterations,
+                junk=junk,
+                symmetries=symmetries,
+                masks=masks,
+                low_pass_angstrom=low_pass,
+                memory_bytes=memory_bytes,
+                most_sorted=most_sorted,
+            ),
+            tell,
+        )
     out = console()
     if as_json:
         summary = (folder.averages / "summary.json").read_text(encoding="utf-8")
         out.print(summary, markup=False, soft_wrap=True)
         return
-    table = Table("class", "particles", "resolution", "verdict", "note")
+    table = plain_table("class", "particles", "resolution", "verdict", "note")
     for result in results:
         known = result.resolution_angstrom is not None
         table.add_row(

@@ -3,13 +3,7 @@
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import (
-    console,
-    print_next,
-    resolve_run,
-    run_argument,
-    seed_option,
-)
+from cryodc_cli.options import console, plain_table, print_next, resolve_run, run_argument, seed_option
 
 
 class ClusterCount(click.ParamType[int | None]):
@@ -40,18 +34,19 @@ def cluster(run: Path | None, n_clusters: int | None, seed: int, as_json: bool) 
 
     Example: cryodc cluster run/ -k 4
     """
-    from rich.table import Table
+    from cryodc_cli.progress import lines
 
     from cryodc.clustering import cluster_run
     from cryodc.runs import load_config
 
     folder = resolve_run(run, writes=True)
-    clusters = cluster_run(folder, n_clusters, seed=seed)
+    with lines():
+        clusters = cluster_run(folder, n_clusters, seed=seed)
     out = console()
     if as_json:
         out.print((folder.clusters / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         return
-    table = Table("class", "particles", "share", "mean confidence")
+    table = plain_table("class", "particles", "share", "mean confidence")
     for label, size in enumerate(clusters.sizes):
         confidence = clusters.mean_confidence(label)
         told = "–" if confidence is None else f"{confidence:.2f}"

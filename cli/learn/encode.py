@@ -10,6 +10,7 @@ from cryodc_cli.options import (
     console,
     data_dir_option,
     device_option,
+    plain_table,
     resolve_run,
     seed_option,
     star_argument,
@@ -47,7 +48,6 @@ def encode(star: Path, run: Path | None, out: Path, tilt_ranges: Path | None, as
     """
     from cryodc_cli.progress import progress
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.table import Table
 
     from cryodc.training import EncodeRequest, encode_new
 
@@ -61,7 +61,7 @@ def encode(star: Path, run: Path | None, out: Path, tilt_ranges: Path | None, as
         console().print((out / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         return
     if encoded.labels is not None and encoded.confidence is not None:
-        table = Table("class", "particles", "share", "mean confidence")
+        table = plain_table("class", "particles", "share", "mean confidence")
         for label, size in enumerate(encoded.sizes):
             sure = f"{encoded.confidence[encoded.labels == label].mean():.2f}" if size else ""
             table.add_row(str(label + 1), str(size), f"{size / len(encoded.codes):.1%}", sure)

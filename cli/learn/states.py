@@ -6,8 +6,8 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     device_option,
-    error_console,
     memory_option,
+    plain_table,
     print_next,
     resolve_run,
     run_argument,
@@ -64,34 +64,32 @@ def states(
 
     Example: cryodc states run/ --class 1
     """
-    from rich.table import Table
+    from cryodc_cli.progress import lines
 
     from cryodc.states import find_states
 
     number = None if n_states == "auto" else _number(n_states)
     folder = resolve_run(run, writes=True)
 
-    def tell(line: str) -> None:
-        error_console().print(line, style="dim", markup=False)
-
-    found = find_states(
-        folder,
-        class_number,
-        number,
-        mask=mask,
-        relax=relax,
-        seed=seed,
-        device=device,
-        n_starts=starts,
-        memory_bytes=memory_bytes,
-        progress=tell,
-    )
+    with lines() as tell:
+        found = find_states(
+            folder,
+            class_number,
+            number,
+            mask=mask,
+            relax=relax,
+            seed=seed,
+            device=device,
+            n_starts=starts,
+            memory_bytes=memory_bytes,
+            progress=tell,
+        )
     out = console()
     written = folder.states / f"class{class_number:03d}"
     if as_json:
         out.print((written / "summary.json").read_text(encoding="utf-8"), markup=False, soft_wrap=True)
         return
-    table = Table("state", "particles", "mean confidence")
+    table = plain_table("state", "particles", "mean confidence")
     for state, size in enumerate(found.sizes):
         table.add_row(str(state + 1), str(size), f"{found.confidence[found.labels == state].mean():.2f}")
     out.print(table)

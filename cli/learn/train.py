@@ -10,6 +10,7 @@ from cryodc_cli.options import (
     console,
     data_dir_option,
     device_option,
+    error_console,
     invert_option,
     print_next,
     seed_option,
@@ -72,7 +73,7 @@ from cryodc_cli.options import (
 @seed_option
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-def train(star: Path, out: Path | None, config_file: Path | None, **options: Any) -> None:
+def train(star: Path, out: Path | None, config_file: Path | None, **options: Any) -> dict[str, Any]:
     """Train a model on PARTICLES.STAR and encode every particle.
 
     Writes a run folder: config.yaml, log.csv, checkpoints/, templates/, codes.npz. Nothing is trained before every
@@ -109,9 +110,12 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
             overrides.setdefault(section, {})[name] = options[name]
     if options["no_network"]:
         overrides.setdefault("optimisation", {})["epochs"] = 0
+    if out is None:
+        out = next_run_folder(options["resume"])
+        error_console().print(f"The run folder: {out}", style="dim", markup=False)
     request = TrainRequest(
         star=star,
-        out=out or next_run_folder(options["resume"]),
+        out=out,
         preset=options["preset"],
         overrides=overrides,
         data_dir=options["data_dir"],
@@ -134,6 +138,7 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    warnings = list[str]()
     with bar:
         task = bar.add_task("Reading", total=None, rate="")
 
@@ -158,6 +163,7 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
             bar.console.print(text, markup=False)
 
         def warn(text: str) -> None:
+            warnings.append(text)
             bar.console.print(f"warning: {text}", style="yellow", markup=False)
 
         listener = Listener(
@@ -172,6 +178,13 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
         run, codes = train_run(request, listener)
     console().print(f"Encoded {len(codes)} particles: {run.codes}", markup=False, soft_wrap=True)
     print_next("cluster", run.path)
+    return {
+        "run": run.path,
+        "codes": run.codes,
+        "n_particles": len(codes),
+        "codes_of": "network" if codes.template_content is None else "templates",
+        "warnings": warnings,
+    }
 
 
 def epoch_line(line: dict[str, float], n_done: float, n_total: float) -> str:

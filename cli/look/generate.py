@@ -8,7 +8,6 @@ from cryodc_cli.options import (
     OutPath,
     console,
     device_option,
-    error_console,
     resolve_run,
     run_argument,
     seed_option,
@@ -104,7 +103,7 @@ from cryodc_cli.options import (
 )
 @seed_option
 @device_option
-def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted: Any) -> None:
+def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted: Any) -> dict[str, Any]:
     """Show what a model has learned: decoded volumes, maps of codes, particles slice by slice.
 
     Writes generated/: grid/ with every content code decoded with every transformation code, classKKK/ with volumes
@@ -113,6 +112,8 @@ def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted
 
     Example: cryodc generate run/ --class 1 --steps 9
     """
+    from cryodc_cli.progress import lines
+
     if n_steps % 2 == 0:
         raise click.BadParameter(f"expected an odd number, for a middle, found {n_steps}", param_hint="--steps")
     if compare and wanted["classes"]:
@@ -125,5 +126,7 @@ def generate(run: Path | None, compare: tuple[Path, ...], n_steps: int, **wanted
     if compare:
         written = compare_runs([folder, *(find_run(other) for other in compare)], request)
     else:
-        written = generate_run(folder, request, lambda line: error_console().print(line, style="dim", markup=False))
+        with lines() as tell:
+            written = generate_run(folder, request, tell)
     console().print(f"Wrote {written}", markup=False, soft_wrap=True)
+    return {"written": written}

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, error_console, resolve_run, run_argument, seed_option
+from cryodc_cli.options import console, plain_table, resolve_run, run_argument, seed_option
 
 _N_SHOWN = 3
 
@@ -36,20 +36,18 @@ def identify(run: Path | None, library: Path, decoys: int, seed: int, as_json: b
 
     Example: cryodc identify run/ --library known/
     """
-    from rich.table import Table
+    from cryodc_cli.progress import lines
 
     from cryodc.identify import identify_run
 
     folder = resolve_run(run, writes=True)
-    stderr = error_console()
-    found, left_out = identify_run(
-        folder, library, n_decoys=decoys, seed=seed, progress=lambda text: stderr.print(text, markup=False)
-    )
+    with lines() as tell:
+        found, left_out = identify_run(folder, library, n_decoys=decoys, seed=seed, progress=tell)
     printer = console()
     if as_json:
         printer.print_json(json.dumps(json.loads((folder.identified / "summary.json").read_text())))
         return
-    table = Table("class", "name", "candidate", "agreement", "z", "FSC 0.5", "FSC 0.143", "hand")
+    table = plain_table("class", "name", "candidate", "agreement", "z", "FSC 0.5", "FSC 0.143", "hand")
     for one in found:
         if one.ranking is None:
             table.add_row(str(one.class_number), one.name, *[""] * 6)

@@ -1,6 +1,7 @@
 """``cryodc report``."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 from cryodc_cli.options import (
@@ -12,7 +13,7 @@ from cryodc_cli.options import (
 
 @click.command()
 @run_argument
-def report(run: Path | None) -> None:
+def report(run: Path | None) -> dict[str, Any]:
     """Write report.html: one page that shows everything a run found.
 
     Codes by class and tomogram, class averages, FSC curves, losses, sample particles and every setting. The page
@@ -24,3 +25,4 @@ def report(run: Path | None) -> None:
 
     page = write_report(resolve_run(run, writes=True))
     console().print(f"Wrote {page}", markup=False, soft_wrap=True)
+    return {"report": page}

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import console, resolve_run, run_argument
+from cryodc_cli.options import console, plain_table, resolve_run, run_argument
 
 
 @click.command()
@@ -19,15 +19,13 @@ def status(run: Path | None, as_json: bool) -> None:
 
     Example: cryodc status run/
     """
-    from rich.table import Table
-
     from cryodc.runs import run_status
 
     found, out = run_status(resolve_run(run)), console()
     if as_json:
         out.print(json.dumps(asdict(found), indent=2), markup=False, soft_wrap=True)
         return
-    table = Table("step", "state", "", "finished")
+    table = plain_table("step", "state", "", "finished")
     for step in found.steps:
         finished = "" if step.finished is None else step.finished[:19].replace("T", " ")
         table.add_row(step.verb, step.state, step.told, finished)

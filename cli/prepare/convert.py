@@ -43,7 +43,7 @@ from cryodc_cli.options import (
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="CSV with columns number, tomogram: names for the numbers of IN.",
 )
-def convert(source: Path, out: Path, tomograms: Path | None, **options: Any) -> None:
+def convert(source: Path, out: Path, tomograms: Path | None, **options: Any) -> dict[str, Any]:
     """Convert picks between RELION, Dynamo, STOPGAP, the CryoET Data Portal and CSV.
 
     Positions, rotations, tomograms, classes and half sets are carried over, each by its program's convention; what
@@ -70,3 +70,11 @@ def convert(source: Path, out: Path, tomograms: Path | None, **options: Any) -> 
         printer.print(f"note: {note}", markup=False, soft_wrap=True)
     if result.tomograms is not None:
         printer.print(f"Tomogram numbers: {result.tomograms}", markup=False, soft_wrap=True)
+    return {
+        "picks": out,
+        "n_picks": len(result.picks),
+        "read_as": result.picks.format,
+        "coordinates": result.picks.frame.describe(),
+        "tomograms": result.tomograms,
+        "notes": result.notes,
+    }

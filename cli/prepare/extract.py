@@ -60,7 +60,9 @@ _N_SHOWN = 5
     type=click.FloatRange(min=0, min_open=True),
     help="Å per unit of the picks' coordinates, over what their file says.",
 )
-def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Path | None, **options: Any) -> None:
+def extract(
+    tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Path | None, **options: Any
+) -> dict[str, Any]:
     """Extract subtomograms at picks, ready for `cryodc train`.
 
     Boxes are cut with the pick exactly in the middle, poses kept. Writes particles.star, subtomograms/, weights/
@@ -109,3 +111,12 @@ def extract(tomograms: tuple[Path, ...], picks: Path, out: Path, tilt_ranges: Pa
     for line in lines:
         printer.print(line, markup=False, soft_wrap=True)
     print_next("train", result.star, *([] if result.has_weights else ["--tilt-range", "MIN", "MAX"]))
+    return {
+        "star": result.star,
+        "n_extracted": result.n_extracted,
+        "n_skipped": result.n_skipped,
+        "dropped": result.dropped,
+        "box_size": request.box_size,
+        "spacing_angstrom": result.spacing_angstrom,
+        "has_weights": result.has_weights,
+    }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @data_dir_option
 @device_option
-def import_(star: Path, **options: Any) -> None:
+def import_(star: Path, **options: Any) -> "ImportSummary":
     """Make 3D subtomograms of stacks of 2D tilt images, or of image series.
 
     STAR is an optimisation_set.star or a particles.star of RELION 5 or WarpTools --2d. Writes particles.star, with
@@ -76,6 +76,7 @@ def import_(star: Path, **options: Any) -> None:
         soft_wrap=True,
     )
     print_next("check", summary.star)
+    return summary
 
 
 def _describe_hands(summary: "ImportSummary") -> list[str]:

@@ -1,7 +1,7 @@
 """``cryodc pack``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from cryodc_cli.options import (
@@ -53,7 +53,7 @@ def pack(
     tilt_axis: "TiltAxis",
     invert: bool,
     data_dir: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Put the particles of PARTICLES.STAR, standardised, into one file that training reads batches from.
 
     Epochs then take the same memory for any number of particles. An interrupted packing goes on where it stopped when
@@ -89,3 +89,4 @@ def pack(
     described = f"{made.n_particles} particles, box {made.box_size}, {made.spacing_angstrom:g} Å, {made.dtype}"
     console().print(f"Packed {described}: {folder}", markup=False)
     print_next("train", star, "--pack", folder)
+    return {"pack": folder, **vars(made)}

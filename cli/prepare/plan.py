@@ -9,7 +9,6 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     data_dir_option,
-    error_console,
     invert_option,
     protein_options,
     resolve_run,
@@ -98,6 +97,7 @@ def plan(
     Example: cryodc plan particles.star --map a.mrc --map b.mrc --resolution 25
     """
     from cryodc_cli.prepare.measured import input_options, print_measured
+    from cryodc_cli.progress import lines
 
     from cryodc.planning import MeasureRequest, PlanRequest, plan_particles
     from cryodc.simulation import choose_proteins
@@ -115,12 +115,8 @@ def plan(
         run=None if run is None else resolve_run(run),
         snr=snr,
     )
-    said = error_console()
-    found = plan_particles(
-        PlanRequest(measure, numbers, trial, resolution),
-        proteins,
-        lambda text: said.print(text, style="dim", markup=False),
-    )
+    with lines() as tell:
+        found = plan_particles(PlanRequest(measure, numbers, trial, resolution), proteins, tell)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
         return

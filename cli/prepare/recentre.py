@@ -57,7 +57,7 @@ def recentre(
     tilt_axis: "TiltAxis",
     invert: bool,
     data_dir: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Move the particles of PARTICLES.STAR to the middle of their boxes.
 
     For picks that lie up to a quarter of the box off, which `cryodc train` does not find: it looks 2.6 voxels around
@@ -88,3 +88,10 @@ def recentre(
         )
     printer.print(f"Wrote {result.star}", markup=False, soft_wrap=True)
     print_next("train", result.star, *([] if tilt_range is None else ["--tilt-range", *map("{:g}".format, tilt_range)]))
+    return {
+        "star": result.star,
+        "n_moved": len(distance) - n_left,
+        "n_left": n_left,
+        "median_angstrom": float(np.median(distance)),
+        "farthest_angstrom": float(distance.max()),
+    }

@@ -165,7 +165,7 @@ def simulate(
     data_dir: Path | None,
     n_sample: int,
     seed: int,
-) -> None:
+) -> dict[str, Any]:
     """Make practice particles with known composition, poses and wedge.
 
     Proteins are built-in phantoms, your own maps or atomic models. --n counts particles of each protein.
@@ -206,8 +206,7 @@ def simulate(
             like, data_dir, options, n_sample, seed, run=finished, snr=level, resolution_angstrom=resolution
         )
         n = n_per_map * len(proteins) if _is_given(ctx, "n_per_map") else None
-        _simulate_like(request, proteins, out, LikeRequest(n, max_shift, seed, with_poses))
-        return
+        return _simulate_like(request, proteins, out, LikeRequest(n, max_shift, seed, with_poses))
     config = SimulationConfig(
         n_per_map=n_per_map,
         box_size=box_size,
@@ -225,16 +224,23 @@ def simulate(
     with progress() as bar:
         task = bar.add_task("Simulating", total=n_per_map * len(proteins))
         truth = write_simulation(proteins, config, out, with_poses=with_poses, on_batch=lambda n: bar.advance(task, n))
-    _print_written(truth, out)
+    return _print_written(truth, out)
 
 
-def _print_written(truth: "Truth", out: Path) -> None:
+def _print_written(truth: "Truth", out: Path) -> dict[str, Any]:
+    """Say what was written, and give it as JSON tells it."""
     printer = console()
     printer.print(
         f"Wrote {len(truth)} particles of {', '.join(truth.proteins)}: {out / 'particles.star'}", markup=False
     )
     printer.print(f"The answer: {out / 'truth.csv'}", markup=False)
     print_next("train", out / "particles.star")
+    return {
+        "star": out / "particles.star",
+        "truth": out / "truth.csv",
+        "n_particles": len(truth),
+        "proteins": truth.proteins,
+    }
 
 
 def _require(holds: bool, what: str, option: str) -> None:
@@ -258,7 +264,7 @@ def _simulate_like(
     proteins: "Mapping[str, Volume | Phantom | Atoms]",
     out: Path,
     settings: "LikeRequest",
-) -> None:
+) -> dict[str, Any]:
     from cryodc_cli.prepare.measured import print_measured
     from cryodc_cli.progress import progress
 
@@ -271,4 +277,4 @@ def _simulate_like(
     with progress() as bar:
         task = bar.add_task("Simulating", total=settings.n_particles or len(recorded.particles))
         truth = write_like(recorded, out, settings, lambda n: bar.advance(task, n))
-    _print_written(truth, out)
+    return _print_written(truth, out)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import rich_click as click
-from cryodc_cli.options import OutPath, console, device_option, error_console, seed_option
+from cryodc_cli.options import OutPath, console, device_option, plain_table, seed_option
 
 
 @click.command()
@@ -49,18 +49,18 @@ def bench(
 
     Example: cryodc bench --box 32 --box 48 --out bench.json
     """
-    from rich.table import Table
+    from cryodc_cli.progress import lines
 
     from cryodc.bench import BenchRequest, run_bench
 
     request = BenchRequest(out, boxes, n_particles, stages, device, seed)
-    told = error_console()
-    about, figures = run_bench(request, lambda line: told.print(line, markup=False))
+    with lines() as tell:
+        about, figures = run_bench(request, tell)
     if as_json:
         rows = [asdict(figure) for figure in figures]
         console().print(json.dumps(about | {"figures": rows}), markup=False, soft_wrap=True)
         return
-    table = Table("step", "box", "particles", "per s", "per CPU s", "RAM, GiB", "before", "VRAM", "error")
+    table = plain_table("step", "box", "particles", "per s", "per CPU s", "RAM, GiB", "before", "VRAM", "error")
     for figure in figures:
         rates = (f"{rate:.3g}" if rate < 100 else f"{rate:.0f}" for rate in (figure.per_second, figure.per_cpu_second))
         memory = (figure.ram_bytes, figure.ram_before_bytes, figure.vram_bytes)

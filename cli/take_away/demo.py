@@ -1,6 +1,7 @@
 """``cryodc demo``."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 from cryodc_cli.options import (
@@ -23,7 +24,7 @@ from cryodc_cli.options import (
 @click.option("--epochs", type=int, help="Passes over the particles in training.  [default: 10]")
 @seed_option
 @device_option
-def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, device: str) -> None:
+def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, device: str) -> dict[str, Any]:
     """Run the whole story on simulated particles.
 
     Simulates four proteins without poses, trains, clusters, aligns and averages, writes the report, and prints
@@ -68,3 +69,5 @@ def demo(out: Path, n_per_protein: int | None, epochs: int | None, seed: int, de
     printer.print(class_table(result.evaluation))
     printer.print(f"The report: {result.run.report}", markup=False, soft_wrap=True)
     printer.print(f"The answer: {result.truth}", markup=False, soft_wrap=True)
+    found = result.evaluation.to_json()
+    return {"run": result.run.path, "report": result.run.report, "truth": result.truth, "found": found}

@@ -4,11 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from cryodc_cli.options import (
-    console,
-    resolve_run,
-    run_argument,
-)
+from cryodc_cli.options import console, plain_table, resolve_run, run_argument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,11 +96,10 @@ def _print_leakage(leakage: "LeakageTable") -> None:
 def composition_table(result: "Evaluation") -> "Table":
     """Clusters and final classes against the true proteins."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
     columns = {"clusters": result.clusters, "final classes": result.final_classes}
     shown = {name: scores for name, scores in columns.items() if scores is not None}
-    table = Table("", *shown, box=SIMPLE_HEAD)
+    table = plain_table("", *shown, box=SIMPLE_HEAD)
     table.add_row("classes found / true", *(f"{scores.n_found} / {scores.n_true}" for scores in shown.values()))
     for label, attribute in (
         ("ARI", "ari"),
@@ -121,9 +116,8 @@ def composition_table(result: "Evaluation") -> "Table":
 def class_table(result: "Evaluation") -> "Table":
     """One row for each final class."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=0)
+    table = plain_table(box=SIMPLE_HEAD, padding=0)
     for name in ("class", "protein", "particles", "pose error", "FSC 0.5 to truth", "half maps", "aligned"):
         table.add_column(name, no_wrap=True)
     for row in result.classes:

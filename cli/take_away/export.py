@@ -1,7 +1,7 @@
 """``cryodc export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from cryodc_cli.options import OutPath, console, coordinate_spacing_option, resolve_run, run_argument
@@ -50,7 +50,7 @@ def export(
     coordinate_spacing: float | None,
     anndata: Path | None,
     out: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Export particles with classes and poses to RELION, Warp and M, Dynamo or ChimeraX, with the maps.
 
     Copies the average, post-processed map, half maps and mask of each class. --anndata writes the codes, for a look
@@ -69,11 +69,12 @@ def export(
         raise click.UsageError("--out names the folder of every program but --anndata: give both, or neither")
     numbers = [] if classes is None else parse_classes(classes)
     folder, printer = resolve_run(run), console()
+    n_particles = 0
     if anndata is not None:
         n_particles = export_anndata(folder, anndata)
         printer.print(f"{n_particles} particles: {anndata}", markup=False, soft_wrap=True)
     if out is None:
-        return
+        return {"n_particles": n_particles, "files": [anndata]}
     result = export_run(
         folder,
         out,
@@ -88,3 +89,5 @@ def export(
         printer.print(f"Wrote {file}", markup=False, soft_wrap=True)
     for note in result.notes:
         printer.print(f"note: {note}", markup=False, soft_wrap=True)
+    also = [] if anndata is None else [anndata]
+    return {"n_particles": result.n_particles, "files": [*also, *result.files], "notes": result.notes}

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cryodc_cli.options import plain_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -12,9 +14,8 @@ if TYPE_CHECKING:
 def leakage_table(leakage: "LeakageTable") -> "Table":
     """One row for each quantity: what either code tells of it, what shuffled it would, and what that means."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=0, title=f"What the codes of {leakage.n_measured} particles hold")
+    table = plain_table(box=SIMPLE_HEAD, padding=0, title=f"What the codes of {leakage.n_measured} particles hold")
     for name in ("", "", "content", "chance", "verdict", "transf.", "chance", "verdict"):
         table.add_column(name, no_wrap=True)
     for row in leakage.rows:
@@ -40,9 +41,8 @@ def leakage_notes(leakage: "LeakageTable") -> list[str]:
 def disentanglement_table(rows: "Sequence[Disentanglement]") -> "Table":
     """D(factor | code) and SAP, each beside its value corrected for chance."""
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, padding=0, title="Accuracy, and corrected for chance")
+    table = plain_table(box=SIMPLE_HEAD, padding=0, title="Accuracy, and corrected for chance")
     for name in ("", "D(·|c)", "corrected", "D(·|z)", "corrected", "chance", "SAP"):
         table.add_column(name, no_wrap=True)
     for row in rows:

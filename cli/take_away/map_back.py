@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from cryodc_cli.options import OutPath, console, coordinate_spacing_option, resolve_run, run_argument
@@ -44,7 +44,7 @@ def map_back(
     tomogram_file: Path | None,
     coordinate_spacing: float | None,
     out: Path,
-) -> None:
+) -> list[dict[str, Any]]:
     """Place each class's average at its particles, in a volume for each tomogram.
 
     Writes NAME.mrc, NAME_classes.mrc (the class in each voxel) and a CSV of points per class that napari opens.
@@ -81,6 +81,7 @@ def map_back(
                 markup=False,
                 soft_wrap=True,
             )
+    return [vars(tomogram) for tomogram in written]
 
 
 def _announce(planned: Sequence["PlannedTomogram"], coordinates: str) -> None:

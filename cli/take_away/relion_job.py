@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _STEPS = ("train", "cluster", "average", "report")
 # What the job says itself.
-_OF_THE_JOB = {"--out", "--resume", "--json", "--dry-run", "--help", "-h"}
+_OF_THE_JOB = {"--out", "--resume", "--json", "--quiet", "--dry-run", "--help", "-h"}
 _YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 _SECONDS_BETWEEN_LOOKS = 0.5
 

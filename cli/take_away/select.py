@@ -1,15 +1,10 @@
 """``cryodc select``."""
 
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
-from cryodc_cli.options import (
-    OutPath,
-    console,
-    print_next,
-    resolve_run,
-    run_argument,
-)
+from cryodc_cli.options import OutPath, console, plain_table, print_next, resolve_run, run_argument
 
 
 @click.command()
@@ -45,7 +40,7 @@ def select(
     names: tuple[Path, ...],
     out: Path | None,
     out_run: Path | None,
-) -> None:
+) -> dict[str, Any]:
     """Keep particles of some classes, tomograms, confidence or names as a STAR of their own, or as a run.
 
     Rows of clusters.star that meet every criterion are written; every other character of your STAR stays. After
@@ -55,8 +50,6 @@ def select(
 
     Example: cryodc select run/ --keep 1,3-5 --min-confidence 0.9 --out kept.star
     """
-    from rich.table import Table
-
     from cryodc.export import parse_classes, run_of_names, select_run
 
     criteria = keep is not None or bool(tomograms) or bool(min_confidence) or proteins
@@ -68,12 +61,12 @@ def select(
         raise click.UsageError("--out-run makes classes of lists: give --names, and none of the other criteria")
     if out_run is not None:
         made = run_of_names(resolve_run(run), names, out_run)
-        table = Table("class", "list", "particles")
+        table = plain_table("class", "list", "particles")
         for number, (path, size) in enumerate(zip(names, made.sizes, strict=True), start=1):
             table.add_row(str(number), str(path), str(size))
         console().print(table)
         print_next("average", out_run)
-        return
+        return {"run": out_run, "n_particles": made.sizes}
     assert out is not None
     classes = [] if keep is None else parse_classes(keep)
     selection = select_run(
@@ -85,7 +78,7 @@ def select(
         proteins=proteins,
         names=names,
     )
-    table = Table("class", "particles", "kept")
+    table = plain_table("class", "particles", "kept")
     for number, n_before in selection.n_before.items():
         table.add_row(str(number) if number else "unassigned", str(n_before), str(selection.n_kept[number]))
     printer = console()
@@ -98,3 +91,4 @@ def select(
             f"{selection.n_renamed} images are named relative to {out.parent}, from where their old names lead nowhere."
         )
     printer.print(told, markup=False, soft_wrap=True)
+    return vars(selection)

@@ -166,7 +166,10 @@ def _states(run: RunFolder, summary: StatesSummary) -> StatesCard:
         frames = [
             read_volume(folder / f"axis{axis}_{frame:02d}.mrc") for frame in range(1, len(summary.axis_steps) + 1)
         ]
-        names = [f"{step:+g} standard deviations" for step in summary.axis_steps]
+        if np.array_equal(frames[0].voxels, frames[-1].voxels):
+            # This axis has vanished: no particle lies elsewhere along it.
+            continue
+        names = [f"{step:+g} standard deviations" if step else "the average" for step in summary.axis_steps]
         axes.append(AxisCard(axis, axis <= summary.axes_supported, turned_volume(frames, names, _SMALL)))
     return StatesCard(summary.verdict, states, axes)
 

@@ -80,7 +80,7 @@ def describe(
     *,
     flat: bool,
     stale: bool,
-    nothing_learned: str,
+    of_training: Sequence[str],
 ) -> Findings:
     """Put a run in plain words.
 
@@ -98,8 +98,8 @@ def describe(
         Whether the particles are images.
     stale
         Whether there are averages, of earlier classes.
-    nothing_learned
-        Why what the network decodes is not shown; empty where it is.
+    of_training
+        What training could not do, and why, a sentence or two each.
     """
     rows = [] if averages is None else averages["classes"]
     return Findings(
@@ -107,7 +107,8 @@ def describe(
         [
             *_doubts_of_classes(tomograms, clusters, flat),
             *_doubts_of_averages(spacing_angstrom, clusters, averages, stale, flat),
-            *_doubts_of_codes(leakage, nothing_learned),
+            *_doubts_of_codes(leakage),
+            *of_training,
         ],
         _steps(run, clusters, rows, states, flat),
     )
@@ -229,15 +230,14 @@ def _doubts_of_averages(
     return [*told, *classification.get("warnings", [])]
 
 
-def _doubts_of_codes(leakage: LeakageTable | None, nothing_learned: str) -> list[str]:
-    told = []
-    if leakage is not None and leakage.leaks:
-        listed = ", ".join(f"“{row.title[0].lower()}{row.title[1:]}”" for row in leakage.leaks)
-        told.append(
-            f"The codes that classes are made of also tell {listed}. A class may be one of that and not of a protein: "
-            "trust most what is found in every tomogram."
-        )
-    return [*told, nothing_learned] if nothing_learned else told
+def _doubts_of_codes(leakage: LeakageTable | None) -> list[str]:
+    if leakage is None or not leakage.leaks:
+        return []
+    listed = ", ".join(f"“{row.title[0].lower()}{row.title[1:]}”" for row in leakage.leaks)
+    return [
+        f"The codes that classes are made of also tell {listed}. A class may be one of that and not of a protein: "
+        "trust most what is found in every tomogram."
+    ]
 
 
 def _steps(

@@ -31,6 +31,7 @@ from cryodc.runs import (
     load_config,
     read_table,
 )
+from cryodc.templates import templates_left_out
 
 _MANY = 12
 """Above so many classes the table scrolls within itself, cards fold their curves, and links lead to each card."""
@@ -82,7 +83,7 @@ def write_report(run: RunFolder) -> Path:
             leakage,
             flat=flat,
             stale=stale,
-            nothing_learned="" if decoded is None else decoded.nothing_learned,
+            of_training=[told for told in (_without_templates(run), decoded and decoded.nothing_learned) if told],
         ),
         clusters=clusters,
         averages=averages,
@@ -106,6 +107,11 @@ def write_report(run: RunFolder) -> Path:
     )
     write_text(run.report, page)
     return run.report
+
+
+def _without_templates(run: RunFolder) -> str:
+    why = templates_left_out(run)
+    return f"{why[0].upper()}{why[1:]}." if why else ""
 
 
 def _part(name: str) -> str:

@@ -89,7 +89,7 @@ class RunFolder:
 
 
 def find_run(run: Path | None) -> RunFolder:
-    """The run folder a user named or, with none named, the latest one in the current folder.
+    """The run folder a user named or, with none named, the latest one in the current folder, demos included.
 
     A run folder is one that holds config.yaml.
 
@@ -108,7 +108,8 @@ def find_run(run: Path | None) -> RunFolder:
             )
         return RunFolder(run)
     here = Path.cwd()
-    configs = sorted(here.glob("*/config.yaml"), key=lambda config: config.stat().st_mtime)
+    places = ("*/config.yaml", "*/run/config.yaml", "demo/*/run/config.yaml")
+    configs = sorted((path for place in places for path in here.glob(place)), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise InputError(
             "no run in this folder",

@@ -9,7 +9,7 @@ import torch
 
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset
-from cryodc.io import atomic_path, write_volume
+from cryodc.io import atomic_path, read_text, write_text, write_volume
 from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder, damaged, read_arrays, require
 from cryodc.templates.decoder import TemplateDecoder, groups_of
@@ -19,7 +19,7 @@ from cryodc.templates.match import particle_spectra
 from cryodc.templates.matcher import TemplateCode, load_matcher, save_matcher
 from cryodc.volumes import Volume
 
-_GROUPS, _MATCHER, _LEARNING = "groups.npz", "matcher.pt", "learning.pt"
+_GROUPS, _MATCHER, _LEARNING, _LEFT_OUT = "groups.npz", "matcher.pt", "learning.pt", "left_out.txt"
 
 
 def add_template_code(
@@ -47,9 +47,10 @@ def add_template_code(
     config, seed, device, progress
         See :func:`cryodc.templates.learn.learn_templates`.
     warn
-        Called with the reason if templates are left out.
+        Called with the reason if templates are left out; :func:`templates_left_out` tells it later.
     """
-    for stale in (*run.templates.glob("template*.mrc"), run.templates / _GROUPS, run.templates / _MATCHER):
+    made = [run.templates / name for name in (_GROUPS, _MATCHER, _LEFT_OUT)]
+    for stale in (*run.templates.glob("template*.mrc"), *made):
         stale.unlink(missing_ok=True)
     if not isinstance(dataset, SubtomogramDataset) or config.n_templates == 0:
         return codes
@@ -60,8 +61,10 @@ def add_template_code(
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         found, why = None, f"they do not hold a fit ({str(error).splitlines()[0]})"
     if found is None or why is not None:
+        told = f"templates were left out because {why}: codes are those of the network, which tell less apart"
+        write_text(run.templates / _LEFT_OUT, told + "\n")
         if warn is not None:
-            warn(f"templates were left out, since {why}: codes are those of the network, which tell less apart")
+            warn(told)
         return codes
     spacing = dataset.particles.spacing_angstrom * dataset.box_size / found.templates.shape[-1]
     for number, template in enumerate(found.templates, 1):
@@ -70,6 +73,18 @@ def add_template_code(
         np.savez(file, **vars(found.groups))
     save_matcher(run.templates / _MATCHER, found.matcher)
     return replace(codes, template_content=found.points, template_pose=found.placed)
+
+
+def templates_left_out(run: RunFolder) -> str:
+    """Why the codes of a run are not made of templates although they were to be; empty if they are, or were not to be.
+
+    Raises
+    ------
+    InputError
+        If the file that says it is damaged.
+    """
+    path = run.templates / _LEFT_OUT
+    return read_text(path, "why templates were left out").strip() if path.exists() else ""
 
 
 def forget_steps(run: RunFolder) -> None:

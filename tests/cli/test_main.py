@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryodc_cli.main import VERBS
+from cryodc_cli.main import VERBS, main
 
 CRYODC = [sys.executable, "-m", "cryodc_cli.main"]
 
@@ -78,9 +78,28 @@ def test_the_documented_help_is_what_the_verbs_say_each_with_an_example() -> Non
         (["nonsense"], "nonsense"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
-    finished = cryodc(*arguments, cwd=tmp_path)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["cryodc", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_ends_with_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    finished = cryodc("train", "nothing.star", cwd=tmp_path)
     assert finished.returncode == 2
-    assert said in finished.stderr
+    assert "nothing.star" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,7 @@
 """The report as people see it: opened in Chromium, drawn on with the mouse, on a desk and on a phone."""
 
+import base64
+import io
 import json
 import os
 import shutil
@@ -14,15 +16,19 @@ import yaml
 from click.testing import CliRunner
 from cryodc_cli.learn.average import average
 from cryodc_cli.take_away.select import select
+from matplotlib.image import imread
+from numpy.typing import NDArray
 
+from cryodc.averaging import average_run
 from cryodc.codes import Codes
 from cryodc.figures import class_colour
+from cryodc.io import read_volume
 from cryodc.report import write_report
 from cryodc.report.findings import resolution_text
 from cryodc.runs import Clusters, RunFolder, fingerprint_of_codes, load_clusters, load_codes, save_codes, write_clusters
 from cryodc.star import read_star, star_table
 from cryodc.states import find_states
-from tests.made_runs import make_averages
+from tests.made_runs import CLAMP_SPACING, make_averages, make_clamps
 from tests.report.browser import Page, chromium
 
 
@@ -180,32 +186,60 @@ def test_a_particle_under_the_mouse_is_shown_with_its_slices(reported: RunFolder
     assert page.run("document.getElementById('thumbs').naturalWidth") == 32 * 24
 
 
-def test_states_of_a_class_are_shown_with_their_maps_counts_and_axes(run: RunFolder, page: Page) -> None:
-    found = find_states(run, 1, 2, n_starts=1)
-    summary = json.loads((run.states / "class001" / "summary.json").read_text())
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """One class of 24 clamps whose tips move by 40 Å, in two states, and its report; never written into."""
+    run = make_clamps(tmp_path_factory.mktemp("moving"), [0] * 24)
+    average_run(run)
+    find_states(run, 1, 2, n_starts=1)
     write_report(run)
+    return run
+
+
+def test_states_of_a_class_are_shown_with_their_maps_counts_and_axes(moving: RunFolder, page: Page) -> None:
+    summary = json.loads((moving.states / "class001" / "summary.json").read_text())
     for width in (1400, 420):
-        page.open(run.report, width)
+        page.open(moving.report, width)
         page.box("#class1 .states")
         captions = page.run("[...document.querySelectorAll('#class1 .states figcaption')].map(e => e.textContent)")
-        assert len(captions) == found.n_states + summary["axes"]
-        for number, (size, caption) in enumerate(zip(found.sizes, captions, strict=False), start=1):
-            resolution = resolution_text(summary["states"][number - 1]["resolution_angstrom"], 15.0)
-            assert caption == f"state {number} · {size} particles · {resolution}"
+        for state, caption in zip(summary["states"], captions, strict=False):
+            resolution = resolution_text(state["resolution_angstrom"], CLAMP_SPACING)
+            assert caption == f"state {state['state']} · {state['n_particles']} particles · {resolution}"
+        assert captions[2] == "axis 1 · supported by particles that were held out"
+        # Where no particle lies elsewhere along an axis, nothing would move: it is left out.
+        maps = sorted((moving.states / "class001").glob("axis*_01.mrc"))
+        ends = [(read_volume(path), read_volume(path.with_name(f"{path.stem[:-2]}09.mrc"))) for path in maps]
+        assert len(captions) == 2 + sum(not np.array_equal(one.voxels, other.voxels) for one, other in ends)
         assert "Class 1 is in 2 states" in page.run("document.querySelector('.found').textContent")
         assert page.run("document.querySelector('.states').scrollWidth") <= width
         folder = os.environ.get("CRYODC_SCREENSHOTS")
         if folder:
             page.screenshot(Path(folder) / f"states_{width}.png")
-    # The slider of an axis goes from end to end of it.
-    axis = "#class1 .states figure:last-child"
+    assert page.messages == []
+
+
+def test_the_slider_of_an_axis_moves_the_surface(moving: RunFolder, page: Page) -> None:
+    """The arms open and close: a tenth of what is seen of the clamp at either end is not seen at the other."""
+    page.open(moving.report, 1400)
+    axis = "#class1 .states figure:nth-child(3)"
     page.box(axis)
     page.wait(f"document.querySelector('{axis} .turned').classList.contains('live')")
-    for step in (0, len(summary["axis_steps"]) - 1):
+
+    def covered(step: int) -> NDArray[np.bool_]:
+        """Pixels of the surface with the slider at a step, read once they are drawn."""
         moved = f"s.value = {step}; s.dispatchEvent(new Event('input'));"
         page.run(f"(s => {{ {moved} }})(document.querySelector('{axis} .frames'))")
-        name = f"{summary['axis_steps'][step]:+g} standard deviations"
+        name = "the average" if step == 4 else f"{(step - 4) / 2:+g} standard deviations"
         page.wait(f"document.querySelector('{axis} .frame').textContent === '{name}'", 10)
+        picture = f"document.querySelector('{axis} canvas').toDataURL()"
+        return imread(io.BytesIO(base64.b64decode(page.run(picture).partition(",")[2])))[..., 3] > 0
+
+    closed, middle, opened, again = (covered(step) for step in (0, 4, 8, 0))
+    assert np.array_equal(closed, again)
+    ends = (closed ^ opened).sum()
+    assert ends > 0.1 * (closed | opened).sum()
+    assert (closed ^ middle).sum() < ends
+    assert (middle ^ opened).sum() < ends
     assert page.messages == []
 
 
@@ -255,6 +289,9 @@ def test_one_class_and_forty_are_drawn_without_a_message_and_fit_a_phone(
     for width in (1400, 420):
         page.open(run.report, width, dark=width == 420)
         assert page.run("document.documentElement.scrollWidth") <= width
+        # Every column of the table of classes is in sight, the last one too.
+        table = page.run("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('table.classes'))")
+        assert table[0] <= table[1]
         assert page.run("document.querySelectorAll('table.classes tbody tr').length") == n_classes
         # However many classes, what not to trust is on the second screen, and a link leads to every card below the bar.
         assert page.run("document.getElementById('trust').getBoundingClientRect().top") < 2 * 900

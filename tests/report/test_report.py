@@ -1,17 +1,23 @@
 import base64
 import gzip
+import hashlib
 import json
+import pickle
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cryodc.clustering import cluster_run
 from cryodc.figures import class_colour
-from cryodc.report import write_report
+from cryodc.generate import pictures
+from cryodc.report import cards, decoded, points, write_report
+from cryodc.report import page as page_module
 from cryodc.runs import RunFolder, load_clusters
 
 
@@ -26,6 +32,33 @@ class Links(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_are_drawn_once() -> Iterator[None]:
+    """The pages of these tests differ in a few words: a picture of the same voxels is the same, and is kept."""
+    drawn: dict[bytes, Any] = {}
+
+    def once(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn_before(*given: Any, **settings: Any) -> Any:
+            key = hashlib.sha256(pickle.dumps((draw.__name__, given, sorted(settings.items())))).digest()
+            if key not in drawn:
+                drawn[key] = draw(*given, **settings)
+            return drawn[key]
+
+        return drawn_before
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module, names in (
+            (cards, ("orthoslices_png", "surface_png", "turned_volume", "data_uri")),
+            (decoded, ("data_uri",)),
+            (points, ("data_uri",)),
+            (pictures, ("grid_png", "traversal_png", "slices_png")),
+            (page_module, ("packed",)),
+        ):
+            for name in names:
+                patched.setattr(module, name, once(getattr(module, name)))
+        yield
+
+
 @pytest.fixture
 def run(small_run: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(shutil.copytree(small_run, tmp_path / "run"))
@@ -35,6 +68,11 @@ def figure(page: str, name: str) -> dict:
     found = re.search(rf'id="data-{name}">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found.group(1))
+
+
+def doubts(page: Path) -> str:
+    text = page.read_text()
+    return text[text.index('id="trust"') : text.index('id="next"')]
 
 
 def unpacked(page: str, name: str) -> bytes:
@@ -141,6 +179,13 @@ def test_what_a_network_decodes_that_has_learned_nothing_is_not_shown(run: RunFo
     assert "The network has not learned to reconstruct particles" in page
     assert 'alt="Content codes decoded with' not in page
     assert 'alt="Particles slice by slice' in page
+
+
+def test_what_templates_were_left_out_for_is_a_doubt(run: RunFolder) -> None:
+    """The verb says it while it trains; who opens the page later reads it too."""
+    assert "Templates were left out because 24 particles are fewer than 120: codes" in doubts(write_report(run))
+    (run.templates / "left_out.txt").unlink()
+    assert "emplates were left out" not in doubts(write_report(run))
 
 
 def test_missing_parts_name_the_command_that_makes_them(run: RunFolder) -> None:

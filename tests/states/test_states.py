@@ -16,19 +16,18 @@ from cryodc.errors import InputError
 from cryodc.fourier import apply_weight, ball_spectra, fourier_ball, wedge_from_tilt_range
 from cryodc.geometry import random_rotations, resample
 from cryodc.io import read_volume, write_volume
-from cryodc.models import preset_config
-from cryodc.particles import read_particles
-from cryodc.runs import RunFolder, load_run_dataset, load_run_particles, save_config
-from cryodc.simulation import SimulationConfig, phantom, write_simulation
+from cryodc.runs import RunFolder, load_run_dataset, load_run_particles
+from cryodc.simulation import phantom
 from cryodc.star import particle_block, read_star
 from cryodc.states import Conformations, find_conformations, find_states, measure
 from cryodc.states.missing_data import AxisModel, Measurements, StateModel, states_of
 from cryodc.states.states import STATE_LABEL
-from cryodc.training import TrainRequest, describe_run
 from cryodc.volumes import Volume
-from tests.made_runs import make_clusters
+from tests.made_runs import CLAMP_BOX as BOX
+from tests.made_runs import CLAMP_SPACING as SPACING
+from tests.made_runs import make_clamps
 
-BOX, SPACING, SHELLS = 24, 14.0, 6
+SHELLS = 6
 
 
 def rendered(states: torch.Tensor, rotations: torch.Tensor, origins: torch.Tensor, snr: float, seed: int):
@@ -180,19 +179,8 @@ def test_wedges_that_differ_make_two_states_only_where_the_unmeasured_counts_as_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """An averaged run of one class of 24 clamps, in their true poses."""
-    folder = tmp_path_factory.mktemp("states")
-    config = SimulationConfig(n_per_map=24, snr=0.5, box_size=BOX, spacing_angstrom=SPACING)
-    write_simulation({"clamp": phantom("clamp")}, config, folder / "sim", with_poses=True)
-    star = folder / "sim/particles.star"
-    made = RunFolder(folder / "run")
-    made.path.mkdir()
-    table = read_particles(star)
-    request = TrainRequest(star=star, out=made.path, tilt_range=(-60.0, 60.0))
-    save_config(made, describe_run(request, table, preset_config("default", BOX)))
-    made.particles.write_bytes(star.read_bytes())
-    make_clusters(made, table.names, [0] * 21 + [1] * 3)
-    return made
+    """A run of two classes, of 21 clamps and 3, in their true poses."""
+    return make_clamps(tmp_path_factory.mktemp("states"), [0] * 21 + [1] * 3)
 
 
 def test_states_need_averages(run: RunFolder) -> None:

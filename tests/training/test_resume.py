@@ -16,6 +16,7 @@ from cryodc.generate import load_decoding, load_encoded
 from cryodc.runs import RunFolder, load_codes, load_config, run_status
 from cryodc.simulation import SimulationConfig, choose_proteins, write_simulation
 from cryodc.templates import run as templates_run
+from cryodc.templates import templates_left_out
 from cryodc.templates.groups import N_PLACE, GroupRule, TemplateGroups
 from cryodc.templates.match import Search
 from cryodc.templates.matcher import Matcher, TemplateCode
@@ -251,7 +252,8 @@ def test_templates_of_numbers_that_are_none_are_left_out(
     run, codes = train_run(request(star, tmp_path / "run"), Listener(on_warning=said.append))
     assert codes.template_content is None
     assert len(said) == 1
-    assert not run.templates.exists()
+    assert [path.name for path in run.templates.iterdir()] == ["left_out.txt"]
+    assert templates_left_out(run) == said[0]
 
 
 def test_too_few_particles_for_templates_are_said_to_be(star: Path, tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_too_few_particles_for_templates_are_said_to_be(star: Path, tmp_path: Pa
     wanted = request(star, tmp_path / "run", templates={"particles_per_template": 60})
     train_run(wanted, Listener(on_warning=said.append))
     assert said == [
-        "templates were left out, since 20 particles are fewer than 120: codes are those of the network, which tell "
+        "templates were left out because 20 particles are fewer than 120: codes are those of the network, which tell "
         "less apart"
     ]
 
