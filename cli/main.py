@@ -56,7 +56,7 @@ HEAVY = (
 )
 
 # Verbs that several processes do together, started by torchrun.
-TOGETHER = ("train", "average")
+TOGETHER = ("train", "average", "states")
 
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
@@ -139,7 +139,7 @@ def cli(context: click.Context) -> None:
     if n_processes > 1 and verb not in TOGETHER:
         raise InputError(
             f"{verb} runs in one process",
-            expected=f"torchrun for {' and '.join(TOGETHER)} alone",
+            expected=f"torchrun for {', '.join(TOGETHER[:-1])} and {TOGETHER[-1]} alone",
             found=f"{n_processes} processes",
             remedy=f"type cryodc {verb} without torchrun",
         )

@@ -81,6 +81,23 @@ def share(n_rows: int, n_at_once: int) -> Iterator[slice]:
     return islice(chunks(n_rows, n_at_once), team.rank, None, team.size)
 
 
+def own_part(n_rows: int) -> slice:
+    """The rows of which this process keeps something for later, where it is too much for every process to keep all.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of particles.
+
+    Examples
+    --------
+    >>> own_part(5)
+    slice(0, 5, None)
+    """
+    team = _now.team
+    return slice(*(rank * n_rows // team.size for rank in (team.rank, team.rank + 1)))
+
+
 def sum_over_team(*tensors: Tensor) -> None:
     """Replace tensors by their sums over all processes, the same to the last bit on each of them."""
     if _now.team.size > 1:
