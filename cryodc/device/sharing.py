@@ -15,7 +15,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cryodc.device.processes import PATIENCE, Team, add_up
-from cryodc.errors import InputError
 from cryodc.fourier import chunks
 
 T = TypeVar("T")
@@ -124,22 +123,22 @@ def by_leader(work: Callable[[], T]) -> T:
 
     Raises
     ------
-    InputError, OSError
+    Exception
         In every process, if the leader met one.
     """
     team, waiting = _now
     if waiting is None:
         return work()
-    outcome: list[T | InputError | OSError | None] = [None]
+    outcome: list[T | Exception | None] = [None]
     if team.leads:
         with _shared_as(_ALONE):
             try:
                 outcome[0] = work()
-            except (InputError, OSError) as error:
+            except Exception as error:
                 outcome[0] = error
     dist.broadcast_object_list(outcome, src=0, group=waiting)
     found = outcome[0]
-    if isinstance(found, InputError | OSError):
+    if isinstance(found, Exception):
         raise found
     return found  # type: ignore[return-value]
 
