@@ -71,6 +71,10 @@ def load_verb(verb: str) -> click.Command:
         from cryodc_cli.dry_run import add_dry_run
 
         add_dry_run(command)
+    if verb in TOGETHER:
+        from cryodc_cli.slurm import add_slurm
+
+        add_slurm(command)
     return command
 
 
