@@ -156,7 +156,7 @@ def kill_in_a_row(within: Path, verb: Callable[[], object], n_operations: int, n
 
 
 def try_verb(run: RunFolder, name: str) -> dict[str, object]:
-    """Kill a verb nine times in a row, then at its last operation, and let it end each time; the run stays as it was."""
+    """Kill a verb nine times in a row, then at its last operation, and let it end; the run is left as it was."""
     verb, folder = VERBS[name]
     kept = Path(shutil.copytree(run.path, run.path.with_name("kept")))
     old = content(run.path / folder)
