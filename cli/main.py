@@ -59,6 +59,8 @@ HEAVY = (
 # Verbs that several processes do together, started by torchrun.
 TOGETHER = ("train", "average", "states")
 
+_HELP_OPTIONS = ["-h", "--help"]
+
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
 
@@ -68,6 +70,8 @@ def load_verb(verb: str) -> click.Command:
     name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     folder = next(group for group, verbs in GROUPS.items() if verb in verbs).lower().replace(" ", "_")
     command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{folder}.{name}"), name)
+    # As every verb takes it from the group; whoever makes a context of the verb alone finds the same.
+    command.context_settings.setdefault("help_option_names", _HELP_OPTIONS)
     if verb in HEAVY:
         from cryodc_cli.dry_run import add_dry_run
 
@@ -135,7 +139,7 @@ _OF_THE_USER = {
 }
 
 
-@click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": _HELP_OPTIONS})
 @click.version_option(package_name="cryodc")
 @click.pass_context
 def cli(context: click.Context) -> None:
