@@ -57,7 +57,9 @@ HEAVY = (
 )
 
 # Verbs that several processes do together, started by torchrun.
-TOGETHER = ("train", "average")
+TOGETHER = ("train", "average", "states")
+
+_HELP_OPTIONS = ["-h", "--help"]
 
 click.rich_click.COMMAND_GROUPS = {"cryodc": [{"name": name, "commands": verbs} for name, verbs in GROUPS.items()]}
 
@@ -68,10 +70,16 @@ def load_verb(verb: str) -> click.Command:
     name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     folder = next(group for group, verbs in GROUPS.items() if verb in verbs).lower().replace(" ", "_")
     command: click.Command = getattr(importlib.import_module(f"cryodc_cli.{folder}.{name}"), name)
+    # As every verb takes it from the group; whoever makes a context of the verb alone finds the same.
+    command.context_settings.setdefault("help_option_names", _HELP_OPTIONS)
     if verb in HEAVY:
         from cryodc_cli.dry_run import add_dry_run
 
         add_dry_run(command)
+    if verb in TOGETHER:
+        from cryodc_cli.slurm import add_slurm
+
+        add_slurm(command)
     from cryodc_cli.voice import add_voice
 
     add_voice(command, verb)
@@ -135,7 +143,7 @@ _OF_THE_USER = {
 }
 
 
-@click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=VerbGroup, help=_HELP, context_settings={"help_option_names": _HELP_OPTIONS})
 @click.version_option(package_name="cryodc")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -144,7 +152,7 @@ def cli(context: click.Context) -> None:
     if n_processes > 1 and verb not in TOGETHER:
         raise InputError(
             f"{verb} runs in one process",
-            expected=f"torchrun for {' and '.join(TOGETHER)} alone",
+            expected=f"torchrun for {', '.join(TOGETHER[:-1])} and {TOGETHER[-1]} alone",
             found=f"{n_processes} processes",
             remedy=f"type cryodc {verb} without torchrun",
         )

@@ -16,7 +16,7 @@ def reference() -> str:
 
 def _section(verb: str) -> str:
     command = load_verb(verb)
-    context = click.Context(command, info_name=f"cryodc {verb}")
+    context = click.Context(command, info_name=f"cryodc {verb}", **command.context_settings)
     formatter = click.HelpFormatter(width=100)
     # The plain formatting of click: boxes and colours are for terminals.
     click.Command.format_usage(command, context, formatter)

@@ -52,12 +52,24 @@ def how_to_go_on(words: Sequence[str]) -> str:
     >>> how_to_go_on(["average", "run/"])
     'To go on: cryodc average run/'
     """
-    if words and words[0] == "train" and _begun(words):
-        following = words if "--resume" in words else [*words, "--resume"]
-        return f"To go on: {shlex.join(['cryodc', *following])}"
-    if words and words[0] in _GO_ON:
-        return f"To go on: {shlex.join(['cryodc', *words])}"
-    return f"To begin this again: {shlex.join(['cryodc', *words])}"
+    following = words_to_go_on(words)
+    begun = _resumes(words) or (bool(words) and words[0] in _GO_ON)
+    return f"{'To go on' if begun else 'To begin this again'}: {shlex.join(['cryodc', *following])}"
+
+
+def words_to_go_on(words: Sequence[str]) -> list[str]:
+    """The words of a command that goes on where it was stopped, or begins again where nothing was kept.
+
+    Parameters
+    ----------
+    words
+        From the verb on.
+    """
+    return [*words, *(["--resume"] if _resumes(words) and "--resume" not in words else [])]
+
+
+def _resumes(words: Sequence[str]) -> bool:
+    return bool(words) and words[0] == "train" and _begun(words)
 
 
 def _begun(words: Sequence[str]) -> bool:

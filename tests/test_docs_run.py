@@ -52,6 +52,8 @@ ELSEWHERE = {
     "cryodc view run/": "it needs a display: tests/viewer opens the viewer",
     "cryodc bench --device cuda --box 32 --box 48 --box 64 --box 96 --particles 2000"
     " --out bench_gpu.json": "it needs a GPU",
+    "cryodc average run/ --slurm partition=gpu,nodes=4,gpus-per-node=2,time=12:00:00"
+    ",mem=64G": "it needs Slurm: tests/cli/test_slurm.py has one",
     "cryodc demo --seed 0": "it takes eight minutes: tests/test_demo.py runs the same on few particles",
 }
 

@@ -24,7 +24,7 @@ from cryodc.alignment.references import (
 )
 from cryodc.alignment.refine import refine_poses
 from cryodc.alignment.register import register_map
-from cryodc.alignment.search import PoseSet
+from cryodc.alignment.search import PoseSet, climb, shared_poses
 from cryodc.alignment.spectra import ClassSpectra
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "References",
     "align_class",
     "balanced_halves",
+    "climb",
     "cluster_log_prior",
     "empty_poses",
     "estimate_noise",
@@ -56,5 +57,6 @@ __all__ = [
     "register_map",
     "score_noise",
     "search_classes",
+    "shared_poses",
     "start_reference",
 ]

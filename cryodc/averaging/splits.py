@@ -19,7 +19,7 @@ from torch import Tensor
 from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
 from cryodc.clustering import fit_mixture, lie_apart
-from cryodc.device import by_leader
+from cryodc.device import by_leader, own_part
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure
 from cryodc.unfinished import on_device
@@ -85,12 +85,13 @@ def axis_parts(loop: ClassLoop, rows: Tensor, label: int) -> list[tuple[Tensor, 
         Of the class.
     """
     rows = rows[torch.randperm(len(rows), generator=loop.generator)[:_MOST_MEASURED].to(rows.device)].sort().values
-    poses, stack = loop.poses.of(rows, label), loop.stack.select(rows)
+    poses, own = loop.poses.of(rows, label), own_part(len(rows))
+    stack, rotations, shifts = loop.stack.select(rows[own]), poses.rotations[own], poses.shifts[own]
     mask = density_mask(loop.references.maps[label].mean(dim=0))
 
     def posed() -> Iterator[PosedBatch]:
         for b, part in stack.batches(_AT_ONCE):
-            yield part.volumes, part.own_weights, poses.rotations[b], poses.shifts[b]
+            yield part.volumes, part.own_weights, rotations[b], shifts[b]
 
     measured, average = measure(posed, mask, int(min(SEARCH_SHELLS, loop.start_shells or SEARCH_SHELLS)))
     generator = torch.Generator().manual_seed(loop.seed)

@@ -10,7 +10,7 @@ from cryodc.device.processes import (
     memory_budget,
     wait_for_all,
 )
-from cryodc.device.sharing import as_the_leader, by_leader, led, share, sharing, sharing_team, sum_over_team
+from cryodc.device.sharing import as_the_leader, by_leader, led, own_part, share, sharing, sharing_team, sum_over_team
 
 __all__ = [
     "Team",
@@ -23,6 +23,7 @@ __all__ = [
     "leader_first",
     "led",
     "memory_budget",
+    "own_part",
     "share",
     "sharing",
     "sharing_team",

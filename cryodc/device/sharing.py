@@ -15,7 +15,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cryodc.device.processes import PATIENCE, Team, add_up
-from cryodc.errors import InputError
 from cryodc.fourier import chunks
 
 T = TypeVar("T")
@@ -81,6 +80,23 @@ def share(n_rows: int, n_at_once: int) -> Iterator[slice]:
     return islice(chunks(n_rows, n_at_once), team.rank, None, team.size)
 
 
+def own_part(n_rows: int) -> slice:
+    """The rows of which this process keeps something for later, where it is too much for every process to keep all.
+
+    Parameters
+    ----------
+    n_rows
+        Rows of particles.
+
+    Examples
+    --------
+    >>> own_part(5)
+    slice(0, 5, None)
+    """
+    team = _now.team
+    return slice(*(rank * n_rows // team.size for rank in (team.rank, team.rank + 1)))
+
+
 def sum_over_team(*tensors: Tensor) -> None:
     """Replace tensors by their sums over all processes, the same to the last bit on each of them."""
     if _now.team.size > 1:
@@ -107,22 +123,22 @@ def by_leader(work: Callable[[], T]) -> T:
 
     Raises
     ------
-    InputError, OSError
+    Exception
         In every process, if the leader met one.
     """
     team, waiting = _now
     if waiting is None:
         return work()
-    outcome: list[T | InputError | OSError | None] = [None]
+    outcome: list[T | Exception | None] = [None]
     if team.leads:
         with _shared_as(_ALONE):
             try:
                 outcome[0] = work()
-            except (InputError, OSError) as error:
+            except Exception as error:
                 outcome[0] = error
     dist.broadcast_object_list(outcome, src=0, group=waiting)
     found = outcome[0]
-    if isinstance(found, InputError | OSError):
+    if isinstance(found, Exception):
         raise found
     return found  # type: ignore[return-value]
 

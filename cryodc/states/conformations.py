@@ -9,7 +9,8 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryodc.states.missing_data import Measurements, average_of
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import average_of
 from cryodc.states.trials import (
     MAX_STATES,
     MIN_PARTICLES,

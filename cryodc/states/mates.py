@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cryodc.fourier import FourierBall, fine_spectrum, slices, volume_from_ball
 from cryodc.geometry import symmetrise
-from cryodc.states.missing_data import Measurements, weighted_map
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import weighted_map
 
 _SETTLED_NATS = 0.01
 _N_ROUNDS = 60

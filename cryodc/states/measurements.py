@@ -1,11 +1,13 @@
 """Measurements of a class: each aligned particle in the frame of the map, in units of its noise."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
+from cryodc.device import sum_over_team
 from cryodc.fourier import (
     FourierBall,
     ball_spectra,
@@ -21,14 +23,138 @@ from cryodc.fourier import (
     volume_from_ball,
     weighted_spectra,
 )
-from cryodc.states.missing_data import Measurements
-from cryodc.states.storage import Storage
+from cryodc.states.storage import Rows, Storage
 
 MOST_SHELLS = 16
 """Shells that are ever looked at: what is kept of a particle grows with their cube."""
 _AT_ONCE = 64
+_MEASURED = 0.05
+"""A voxel of less power than this, in units of its shell's mean, was not measured."""
+_VALUES_AT_ONCE = 2**21
+"""Values of particles that are looked at at once."""
 PosedBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 """Volumes, the weight of each, rotations and origins in voxels."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Aligned particles in the frame of the map, in units of their noise, looked at a few at a time.
+
+    Of processes that share particles each holds some. What is computed of them all is the same on every process.
+
+    Parameters
+    ----------
+    data, power
+        ``(h, p)``: ``B = a H* F / σ²`` and ``W = a² H² / σ²`` of the particles that this process holds.
+    ball
+        Where: ``p`` Fourier voxels of the reference.
+    mask
+        ``(d, h, w)``: where maps may differ.
+    first, n_held
+        Which of all particles is the first that this process holds, and how many all processes hold; by default those
+        here are all.
+    rows
+        Which of all particles are meant; all by default.
+    averages
+        Maps ``(p,)`` that data are relative to, one after the other, and where they were measured.
+    """
+
+    data: Rows
+    power: Rows
+    ball: FourierBall
+    mask: Float[Tensor, "d h w"]
+    rows: Int[Tensor, " m"] | None = None
+    averages: tuple[tuple[Tensor, Tensor], ...] = ()
+    first: int = 0
+    n_held: int | None = None
+
+    def __len__(self) -> int:
+        if self.rows is not None:
+            return len(self.rows)
+        return len(self.data) if self.n_held is None else self.n_held
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are looked at."""
+        return self.mask.device
+
+    def parts(self) -> Iterator[tuple[Int[Tensor, " b"], Tensor, Tensor]]:
+        """Which particles, and their ``B`` and ``W``: those that this process holds, in order, a few at a time."""
+        stop = self.first + len(self.data)
+        if self.rows is None:
+            mine = torch.arange(self.first, stop, device=self.device)
+        else:
+            mine = torch.nonzero((self.rows >= self.first) & (self.rows < stop))[:, 0]
+        for c in chunks(len(mine), max(1, _VALUES_AT_ONCE // len(self.ball))):
+            # What lies side by side is not copied.
+            which = c if self.rows is None else self.rows[mine[c]] - self.first
+            data, power = self.data[which], self.power[which]
+            for average, measured in self.averages:
+                data = torch.where(measured, data - power * average, 0)
+            yield mine[c], data, power
+
+    def select(self, rows: Int[Tensor, " b"]) -> "Measurements":
+        """What these particles say."""
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+    def relative_to(self, average: Complex[Tensor, " p"]) -> "Measurements":
+        """The same, of a map's difference from an average; nothing where none of these particles was measured."""
+        ones = torch.ones(len(self), 1, device=self.device)
+        measured = measured_in(self.sums(ones, ones)[1][0], self.ball)
+        return replace(self, averages=(*self.averages, (average, measured)))
+
+    def masked(self, maps: Complex[Tensor, "k p"]) -> Complex[Tensor, "k p"]:
+        """Maps with nothing outside the mask."""
+        volumes = torch.stack([volume_from_ball(values, self.ball) for values in maps])
+        return ball_spectra(volumes * self.mask, self.ball)
+
+    def sums(
+        self, of_data: Float[Tensor, "n k"], of_power: Float[Tensor, "n q"]
+    ) -> tuple[Complex[Tensor, "k p"], Float[Tensor, "q p"]]:
+        """``Σ B`` and ``Σ W`` over all particles, each counting by its shares."""
+        shape = (of_data.shape[1], len(self.ball))
+        data_sum = torch.zeros(*shape, 2, device=self.device)
+        power_sum = torch.zeros(of_power.shape[1], shape[1], device=self.device)
+        for which, data, power in self.parts():
+            data_sum += (of_data[which].T @ _flat(data)).reshape(*shape, 2)
+            power_sum += of_power[which].T @ power
+        sum_over_team(data_sum, power_sum)
+        return torch.view_as_complex(data_sum), power_sum
+
+    def projections(
+        self, maps: Complex[Tensor, "k p"], powers: Float[Tensor, "q p"]
+    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n q"]]:
+        """``Σ Re(B* V)`` of each particle and map ``V``, and ``Σ W P`` of each particle and map of powers ``P``."""
+        on_data = torch.zeros(len(self), len(maps), device=self.device)
+        on_power = torch.zeros(len(self), len(powers), device=self.device)
+        for which, data, power in self.parts():
+            on_data[which] = _flat(data) @ _flat(maps).T
+            on_power[which] = power @ powers.T
+        # Each process has those of its own particles, and 0 of the others.
+        sum_over_team(on_data, on_power)
+        return on_data, on_power
+
+    def log_likelihoods(self, maps: Complex[Tensor, "k p"]) -> Float[Tensor, "n k"]:
+        """Log-likelihood of each map for each particle, in nats, less that of an empty map."""
+        fitted, size = self.projections(maps, maps.abs().square())
+        return 2 * fitted - size
+
+    def along(self, first: Complex[Tensor, " p"], second: Complex[Tensor, " p"]) -> Float[Tensor, " n"]:
+        """Where on the line from one map to another each particle fits best: 0 the first, 1 the second."""
+        line = second - first
+        powers = torch.stack([(first * line.conj()).real, line.abs().square()])
+        fitted, known = self.projections(line[None], powers)
+        return (fitted[:, 0] - known[:, 0]) / known[:, 1].clamp_min(1e-12)
+
+
+def _flat(values: Complex[Tensor, "n p"]) -> Float[Tensor, "n q"]:
+    """Real and imaginary parts in one row, so that a real product of two of them is ``Re(a* b)``."""
+    return torch.view_as_real(values).flatten(1)
+
+
+def measured_in(power: Float[Tensor, "*k p"], ball: FourierBall) -> Bool[Tensor, "*k p"]:
+    """Where a map was measured, of which so much power was."""
+    return power >= _MEASURED * ball.shell_mean(power)[..., ball.shells]
 
 
 def working_box(box_size: int, shells: int) -> int:
@@ -52,7 +178,8 @@ def measure(
     Parameters
     ----------
     batches
-        Gives the particles, a few at a time; called more than once.
+        Gives the particles that this process keeps (:func:`cryodc.device.own_part`), a few at a time; called more than
+        once.
     mask
         ``(d, h, w)``: where states may differ.
     shells
@@ -74,36 +201,42 @@ def measure(
                     volumes, weights = fourier_crop(volumes, small), crop_weights(weights, small)
                 yield volumes * sphere, weights, rotations, origins * (small / box_size)
 
-    storage = storage or Storage(sum(len(batch[0]) for batch in batches()))
+    if storage is None:
+        count = torch.tensor(sum(len(batch[0]) for batch in batches()), device=mask.device)
+        sum_over_team(count)
+        storage = Storage(int(count))
     data, model, power = storage.empty(len(ball), (torch.complex64, torch.complex64, torch.float32), mask.device)
     data_sum, total = torch.zeros_like(ball.index, dtype=torch.complex64), torch.zeros_like(ball.frequencies[:, 0])
     for rows, batch in _numbered(cropped()):
         data[rows], power[rows] = part, weight = _turned_back(batch, ball)
         data_sum, total = data_sum + part.sum(dim=0), total + weight.sum(dim=0)
+    sum_over_team(data_sum, total)
     average = data_sum / (total + 0.02 * ball.shell_mean(total)[ball.shells].clamp_min(1e-12))
     fine = fine_spectrum(volume_from_ball(average, ball)[None] * sphere, float(shells))[0]
     average = ball_spectra(volume_from_ball(average, ball)[None] * sphere, ball)[0]
     # Products of particles with the average, shell by shell: the noise that they are divided by is known at the end.
-    on_average, rest = [], torch.zeros_like(total)
+    n, first = storage.n_particles, storage.held.start
+    on_average, rest = total.new_zeros(n, 2, small // 2 + 1), torch.zeros_like(total)
     for rows, batch in _numbered(cropped()):
         model[rows] = shown = _turned_back((_seen_as(fine, ball, *batch[1:]) * sphere, *batch[1:]), ball)[0]
         found = data[rows]
         rest = rest + (found - shown).abs().square().sum(dim=0)
-        on_average.append(_by_shell((torch.stack([found, shown], dim=1) * average.conj()).real, ball))
-    n = storage.n_particles
+        products = (torch.stack([found, shown], dim=1) * average.conj()).real
+        on_average[first + rows.start : first + rows.stop] = _by_shell(products, ball)
+    sum_over_team(on_average, rest)
     shell_noise = _noise(rest, total, n, ball, float(sphere.square().mean()))
-    scales = _scales(torch.cat(on_average) @ shell_noise.reciprocal())
+    scales = _scales(on_average @ shell_noise.reciprocal())[storage.held]
     noise = shell_noise[ball.shells]
-    for rows in chunks(n, _AT_ONCE):
+    for rows in chunks(len(scales), _AT_ONCE):
         scale = scales[rows, None]
         data[rows] = (data[rows] - scale * model[rows]) * (scale / noise)
         power[rows] = power[rows] * (scale.square() / noise)
     small_mask = mask if small == box_size else fourier_crop(mask, small).clamp(0, 1)
-    return Measurements(data, power, ball, small_mask), average
+    return Measurements(data, power, ball, small_mask, first=first, n_held=n), average
 
 
 def _numbered(batches: Iterable[PosedBatch]) -> Iterator[tuple[slice, PosedBatch]]:
-    """Batches, and which of all particles are in each."""
+    """Batches, and which of the particles held here are in each."""
     start = 0
     for batch in batches:
         yield slice(start, start + len(batch[0])), batch

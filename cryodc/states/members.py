@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cryodc.alignment import balanced_halves
 from cryodc.dataset import SubtomogramDataset
+from cryodc.device import own_part
 from cryodc.errors import InputError
 from cryodc.fourier import agreeing_shells, chunks
 from cryodc.particles import ParticleSet
@@ -66,11 +67,12 @@ class PosedParticles:
         return self.dataset.particles.spacing_angstrom
 
     def batches(self) -> Iterator[PosedBatch]:
-        """A few particles at a time: a class may be larger than memory."""
-        for c in chunks(len(self.rows), 64):
-            volumes, weights = self.dataset.batch(torch.from_numpy(self.rows[c]))
-            device = self.rotations.device
-            yield volumes.to(device), weights.to(device), self.rotations[c], self.origins_voxels[c]
+        """Those that this process keeps, a few at a time: a class may be larger than memory."""
+        device, mine = self.rotations.device, own_part(len(self.rows))
+        rows, rotations, origins = self.rows[mine], self.rotations[mine], self.origins_voxels[mine]
+        for c in chunks(len(rows), 64):
+            volumes, weights = self.dataset.batch(torch.from_numpy(rows[c]))
+            yield volumes.to(device), weights.to(device), rotations[c], origins[c]
 
 
 def require_aligned(run: RunFolder, class_number: int) -> AverageSummary:

@@ -16,121 +16,17 @@ is what they say.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor
 
-from cryodc.fourier import FourierBall, ball_spectra, chunks, volume_from_ball
-from cryodc.states.storage import FileRows
+from cryodc.states.measurements import Measurements, measured_in
 
 _SETTLED_NATS = 0.01
 _N_POWER_STEPS = 12
 _N_STATE_ROUNDS, _N_AXIS_ROUNDS = 50, 30
-_MEASURED = 0.05
-"""A voxel of less power than this, in units of its shell's mean, was not measured."""
-_VALUES_AT_ONCE = 2**21
-"""Values of particles that are looked at at once."""
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """Aligned particles in the frame of the map, in units of their noise, looked at a few at a time.
-
-    Parameters
-    ----------
-    data, power
-        ``(n, p)``: ``B = a H* F / σ²`` and ``W = a² H² / σ²``.
-    ball
-        Where: ``p`` Fourier voxels of the reference.
-    mask
-        ``(d, h, w)``: where maps may differ.
-    rows
-        Which of these particles are meant; all by default.
-    averages
-        Maps ``(p,)`` that data are relative to, one after the other, and where they were measured.
-    """
-
-    data: Complex[Tensor, "n p"] | FileRows
-    power: Float[Tensor, "n p"] | FileRows
-    ball: FourierBall
-    mask: Float[Tensor, "d h w"]
-    rows: Int[Tensor, " m"] | None = None
-    averages: tuple[tuple[Tensor, Tensor], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.data if self.rows is None else self.rows)
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are looked at."""
-        return self.mask.device
-
-    def parts(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """``B`` and ``W`` of all particles in order, a few at a time."""
-        for c in chunks(len(self), max(1, _VALUES_AT_ONCE // len(self.ball))):
-            which = c if self.rows is None else self.rows[c]
-            data, power = self.data[which], self.power[which]
-            for average, measured in self.averages:
-                data = torch.where(measured, data - power * average, 0)
-            yield c, data, power
-
-    def select(self, rows: Int[Tensor, " b"]) -> "Measurements":
-        """What these particles say."""
-        return replace(self, rows=rows if self.rows is None else self.rows[rows])
-
-    def relative_to(self, average: Complex[Tensor, " p"]) -> "Measurements":
-        """The same, of a map's difference from an average; nothing where none of these particles was measured."""
-        ones = torch.ones(len(self), 1, device=self.device)
-        measured = _measured(self.sums(ones, ones)[1][0], self.ball)
-        return replace(self, averages=(*self.averages, (average, measured)))
-
-    def masked(self, maps: Complex[Tensor, "k p"]) -> Complex[Tensor, "k p"]:
-        """Maps with nothing outside the mask."""
-        volumes = torch.stack([volume_from_ball(values, self.ball) for values in maps])
-        return ball_spectra(volumes * self.mask, self.ball)
-
-    def sums(
-        self, of_data: Float[Tensor, "n k"], of_power: Float[Tensor, "n q"]
-    ) -> tuple[Complex[Tensor, "k p"], Float[Tensor, "q p"]]:
-        """``Σ B`` and ``Σ W`` over all particles, each counting by its shares."""
-        shape = (of_data.shape[1], len(self.ball))
-        data_sum = torch.zeros(*shape, 2, device=self.device)
-        power_sum = torch.zeros(of_power.shape[1], shape[1], device=self.device)
-        for c, data, power in self.parts():
-            data_sum += (of_data[c].T @ _flat(data)).reshape(*shape, 2)
-            power_sum += of_power[c].T @ power
-        return torch.view_as_complex(data_sum), power_sum
-
-    def projections(
-        self, maps: Complex[Tensor, "k p"], powers: Float[Tensor, "q p"]
-    ) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n q"]]:
-        """``Σ Re(B* V)`` of each particle and map ``V``, and ``Σ W P`` of each particle and map of powers ``P``."""
-        on_data = torch.empty(len(self), len(maps), device=self.device)
-        on_power = torch.empty(len(self), len(powers), device=self.device)
-        for c, data, power in self.parts():
-            on_data[c] = _flat(data) @ _flat(maps).T
-            on_power[c] = power @ powers.T
-        return on_data, on_power
-
-    def log_likelihoods(self, maps: Complex[Tensor, "k p"]) -> Float[Tensor, "n k"]:
-        """Log-likelihood of each map for each particle, in nats, less that of an empty map."""
-        fitted, size = self.projections(maps, maps.abs().square())
-        return 2 * fitted - size
-
-    def along(self, first: Complex[Tensor, " p"], second: Complex[Tensor, " p"]) -> Float[Tensor, " n"]:
-        """Where on the line from one map to another each particle fits best: 0 the first, 1 the second."""
-        line = second - first
-        powers = torch.stack([(first * line.conj()).real, line.abs().square()])
-        fitted, known = self.projections(line[None], powers)
-        return (fitted[:, 0] - known[:, 0]) / known[:, 1].clamp_min(1e-12)
-
-
-def _flat(values: Complex[Tensor, "n p"]) -> Float[Tensor, "n q"]:
-    """Real and imaginary parts in one row, so that a real product of two of them is ``Re(a* b)``."""
-    return torch.view_as_real(values).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -168,10 +64,6 @@ class AxisModel:
         return mean, covariance, marginal
 
 
-def _measured(power: Float[Tensor, "*k p"], ball: FourierBall) -> Bool[Tensor, "*k p"]:
-    return power >= _MEASURED * ball.shell_mean(power)[..., ball.shells]
-
-
 def weighted_map(
     data: Complex[Tensor, "k p"], power: Float[Tensor, "k p"], particles: Measurements
 ) -> Complex[Tensor, "k p"]:
@@ -187,7 +79,7 @@ def weighted_map(
         Whose ball and mask are meant.
     """
     ball = particles.ball
-    data = torch.where(_measured(power, ball), data, 0)
+    data = torch.where(measured_in(power, ball), data, 0)
     mean = ball.shell_mean(power)[:, ball.shells].clamp_min(1e-12)
     filled = float(particles.mask.square().mean())
     gain = power / (power + 0.1 * mean)

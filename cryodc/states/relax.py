@@ -1,5 +1,6 @@
 """Poses of a class freed from a point group that its map nearly has: each half set chooses mates by itself."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from cryodc.device import as_the_leader
 from cryodc.errors import InputError
 from cryodc.geometry import FOUND_AXES, find_axes, resample, symmetry_rotations
 from cryodc.states.mates import fit_mates, off_symmetric, turned_maps
-from cryodc.states.missing_data import Measurements, average_of
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import average_of
 from cryodc.states.storage import empty_like
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -107,6 +110,7 @@ def relax_symmetry(
             first = broken
         else:
             mates = _onto(first, broken, mates, group, relative)
+            as_the_leader(mates)
         chosen[rows] = mates
     relaxed = _in_mates(relative, chosen, group)
     rest = average_of(relaxed)
@@ -142,11 +146,14 @@ def _onto(first: Tensor, second: Tensor, mates: Tensor, group: Tensor, particles
 def _in_mates(particles: Measurements, chosen: Tensor, group: Tensor) -> Measurements:
     """What each particle says in the mate ``A g`` of its pose: its data at ``g k``."""
     data, power = empty_like(particles.data), empty_like(particles.power)
-    for rows, of_data, of_power in particles.parts():
+    for which, of_data, of_power in particles.parts():
         turned_data, turned_power = of_data.clone(), of_power.clone()
-        for i in torch.nonzero(chosen[rows])[:, 0].tolist():
+        for i in torch.nonzero(chosen[which])[:, 0].tolist():
             both = torch.stack([of_data[i], of_power[i].to(of_data.dtype)])
-            turned = turned_maps(both, group[chosen[rows][i]].T[None], particles.ball)[:, 0]
+            turned = turned_maps(both, group[chosen[which[i]]].T[None], particles.ball)[:, 0]
             turned_data[i], turned_power[i] = turned[0], turned[1].real.clamp_min(0)
+        # Those that are held here lie side by side.
+        start = int(which[0]) - particles.first
+        rows = slice(start, start + len(which))
         data[rows], power[rows] = turned_data, turned_power
-    return Measurements(data, power, particles.ball, particles.mask)
+    return replace(particles, data=data, power=power, averages=())

@@ -1,8 +1,5 @@
 """States of one class of an averaged run: found, judged, and written to states/classKKK/."""
 
-import csv
-import io
-import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from sklearn import metrics
 from sklearn.cluster import KMeans
@@ -18,15 +15,12 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
-from cryodc.alignment import balanced_halves
-from cryodc.device import choose_device, memory_budget
+from cryodc.device import by_leader, choose_device, join_team, led, memory_budget, sharing
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
-from cryodc.fourier import FourierBall, fourier_ball, resolution_angstrom, volume_from_ball
 from cryodc.geometry import POINT_GROUPS, symmetry_rotations
-from cryodc.io import read_volume, replace_folder, write_text, write_volume
-from cryodc.maps import average_particles, read_mask
-from cryodc.particles import Poses, with_poses
+from cryodc.io import read_volume, replace_folder
+from cryodc.maps import read_mask
 from cryodc.runs import (
     RunFolder,
     StatesSummary,
@@ -37,19 +31,13 @@ from cryodc.runs import (
     write_summary,
     writing,
 )
-from cryodc.star import particle_block, read_star, write_star
 from cryodc.states.conformations import Conformations, find_conformations
+from cryodc.states.files import AXIS_STEPS, write_states
 from cryodc.states.measurements import measure
 from cryodc.states.members import PosedParticles, load_posed_particles, require_aligned
 from cryodc.states.relax import put_on_axes, relax_symmetry
 from cryodc.states.storage import Storage
 from cryodc.unfinished import DoneSteps, key_of, stamp
-from cryodc.volumes import Volume
-
-STATE_LABEL = "cdcState"
-"""Column of particles.star: the state, from 1; rlnClassNumber stays the class."""
-AXIS_STEPS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-"""Standard deviations at which an axis is shown."""
 
 
 def find_states(
@@ -68,6 +56,7 @@ def find_states(
     """Find the states of one class and write states/classKKK/, in place of what an earlier call wrote there.
 
     Where a call was killed, the next with the same request goes on after the fit that was done.
+    Processes that ``torchrun`` started share the particles; the first of them writes.
 
     Parameters
     ----------
@@ -97,11 +86,10 @@ def find_states(
         mask does not fit, there is no such point group, the average has no such axes, there is no such device, or
         another process writes into the run.
     """
-    relax = _point_group(relax)
-    with writing(run, "states"):
+    relax, where = _point_group(relax), choose_device(device)
+    with join_team(where) as team, sharing(team), led(lambda: writing(run, "states")):
         summary, made_of = require_aligned(run, class_number), fingerprint_of_averages(run)
-        tell = progress or (lambda _: None)
-        where = choose_device(device)
+        tell = progress if progress and team.leads else lambda _: None
         mask_file = mask or require(run.averages / f"class{class_number:03d}_mask.mrc", "cryodc average")
         members = load_posed_particles(run, class_number, max(2, n_states or 2), where)
         inside = read_mask(mask_file, members.box_size, members.spacing_angstrom).to(where)
@@ -115,7 +103,8 @@ def find_states(
         if place.exists():
             tell(f"replacing the states in {place}")
         request = (class_number, n_states, relax, seed, n_starts, where, stamp(mask_file))
-        with replace_folder(place, key_of(request, made_of, identity_of_data(run, members.particles))) as folder:
+        key = key_of(request, made_of, identity_of_data(run, members.particles))
+        with led(lambda: replace_folder(place, key)) as folder:
             done = DoneSteps.within(folder, tell)
             kept = Storage(n, memory_budget(where) if memory_bytes is None else memory_bytes, run.path)
             measured, average = measure(members.batches, inside, members.shells, kept)
@@ -125,34 +114,35 @@ def find_states(
                 n_moved = int((mates.diagonal(dim1=1, dim2=2).sum(dim=1) < 2.999).sum())
                 tell(f"{relax} relaxed: {n_moved} particles in another mate of their pose")
             found = find_conformations(
-                measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, done=done, progress=progress
+                measured, members.half_sets, n_states, seed=seed, n_starts=n_starts, done=done, progress=tell
             )
-            states = _write_states(folder, members, found)
-            _write_axes(folder, members, average, found.axes, measured.ball)
-            _write_star(run, folder, members, found, relax != "C1")
-            _write_coordinates(folder, members, found)
-            described = StatesSummary(
-                made_of=made_of,
-                class_number=class_number,
-                n_particles=len(members.rows),
-                n_states=found.n_states,
-                requested="auto" if n_states is None else n_states,
-                verdict=found.verdict,
-                stability=round(found.stability, 4),
-                states=states,
-                trials=[asdict(trial) for trial in found.trials],
-                axes=len(found.axes),
-                axes_supported=found.axes_supported,
-                axis_steps=list(AXIS_STEPS),
-                transformation_codes=_code_agreement(run, members, found, seed),
-                finest_angstrom=round(members.box_size * members.spacing_angstrom / members.shells, 2),
-                mask=str(mask_file),
-                relaxed_symmetry=relax,
-                moved_to_a_mate=n_moved,
-                half_sets=summary.half_sets,
-                seed=seed,
-            )
-            write_summary(folder, described)
+            states = write_states(run, folder, members, found, average, measured.ball, relax != "C1")
+
+            def describe() -> None:
+                described = StatesSummary(
+                    made_of=made_of,
+                    class_number=class_number,
+                    n_particles=len(members.rows),
+                    n_states=found.n_states,
+                    requested="auto" if n_states is None else n_states,
+                    verdict=found.verdict,
+                    stability=round(found.stability, 4),
+                    states=states,
+                    trials=[asdict(trial) for trial in found.trials],
+                    axes=len(found.axes),
+                    axes_supported=found.axes_supported,
+                    axis_steps=list(AXIS_STEPS),
+                    transformation_codes=_code_agreement(run, members, found, seed),
+                    finest_angstrom=round(members.box_size * members.spacing_angstrom / members.shells, 2),
+                    mask=str(mask_file),
+                    relaxed_symmetry=relax,
+                    moved_to_a_mate=n_moved,
+                    half_sets=summary.half_sets,
+                    seed=seed,
+                )
+                write_summary(folder, described)
+
+            by_leader(describe)
     return found
 
 
@@ -171,81 +161,13 @@ def _on_axes(run: RunFolder, members: PosedParticles, inside: Tensor, symmetry: 
     average = read_volume(require(run.averages / f"class{members.number:03d}.mrc", "cryodc average"))
     voxels = torch.from_numpy(average.voxels).float().to(inside.device)
     poses = (members.rotations, members.origins_voxels)
-    (rotations, origins), mask = put_on_axes(voxels, inside, poses, symmetry, float(members.shells))
+
+    def place() -> list[Tensor]:
+        moved, mask = put_on_axes(voxels, inside, poses, symmetry, float(members.shells))
+        return [values.cpu() for values in (*moved, mask)]
+
+    rotations, origins, mask = (values.to(inside.device) for values in by_leader(place))
     return replace(members, rotations=rotations, origins_voxels=origins), mask
-
-
-def _write_states(folder: Path, members: PosedParticles, found: Conformations) -> list[dict[str, Any]]:
-    """Average each state's particles at the full box, Wiener-filtered by the FSC of its own halves."""
-    entries = []
-    for state in range(found.n_states):
-        mine = np.flatnonzero(found.labels == state)
-        halves = members.half_sets[mine]
-        if len(mine) > 1 and len(set(halves.tolist())) < 2:
-            halves = balanced_halves(len(mine), 0)
-        here = torch.from_numpy(mine).to(members.rotations.device)
-        stack = members.dataset.stored(torch.from_numpy(members.rows[mine]), device=members.rotations.device)
-        maps = average_particles(stack, members.rotations[here], members.origins_voxels[here], halves)
-        name = f"state{state + 1:02d}.mrc"
-        write_volume(folder / name, _volume(maps.average, members))
-        resolution = resolution_angstrom(maps.fsc, members.spacing_angstrom)
-        entries.append(
-            {
-                "state": state + 1,
-                "n_particles": len(mine),
-                "confidence": round(float(found.confidence[mine].mean()), 4),
-                "resolution_angstrom": round(resolution, 2) if math.isfinite(resolution) else None,
-                "map": name,
-            }
-        )
-    return entries
-
-
-def _write_axes(
-    folder: Path,
-    members: PosedParticles,
-    average: Complex[Tensor, " p"],
-    axes: Complex[Tensor, "q p"],
-    ball: FourierBall,
-) -> None:
-    """The average moved along each axis, at the full box."""
-    box_size = members.box_size
-    # The same frequencies in the same order, in a larger box.
-    full = fourier_ball(box_size, float(ball.frequencies.norm(dim=1).max()) + 1e-3, average.device)
-    scale = (box_size / ball.box_size) ** 3
-    for q, axis in enumerate(axes, start=1):
-        for frame, step in enumerate(AXIS_STEPS, start=1):
-            voxels = volume_from_ball((average + step * axis) * scale, full)
-            write_volume(folder / f"axis{q}_{frame:02d}.mrc", _volume(voxels, members))
-
-
-def _volume(voxels: Tensor, members: PosedParticles) -> Volume:
-    return Volume(voxels.cpu().numpy().astype(np.float32), members.spacing_angstrom)
-
-
-def _write_star(run: RunFolder, folder: Path, members: PosedParticles, found: Conformations, reposed: bool) -> None:
-    document = read_star(run.averages / "particles.star")
-    name = particle_block(document).name
-    mine = document.with_rows(name, members.rows)
-    if reposed:
-        origins = members.origins_voxels.double().cpu().numpy() * members.spacing_angstrom
-        poses = Poses(members.rotations.double().cpu().numpy(), origins)
-        mine = with_poses(mine, poses, members.particles)
-    mine = mine.with_column(name, STATE_LABEL, [str(label + 1) for label in found.labels])
-    write_star(mine, folder / "particles.star")
-    for state in range(found.n_states):
-        write_star(mine.with_rows(name, np.flatnonzero(found.labels == state)), folder / f"state{state + 1:02d}.star")
-
-
-def _write_coordinates(folder: Path, members: PosedParticles, found: Conformations) -> None:
-    axes = range(1, len(found.axes) + 1)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["name", "state", "confidence", *(f"axis{q}" for q in axes), *(f"axis{q}_error" for q in axes)])
-    for i, row in enumerate(members.rows):
-        numbers = [found.confidence[i], *found.coordinates[i], *found.coordinate_errors[i]]
-        table.writerow([members.particles.names[row], found.labels[i] + 1, *(f"{value:.4f}" for value in numbers)])
-    write_text(folder / "coordinates.csv", text.getvalue())
 
 
 def _code_agreement(run: RunFolder, members: PosedParticles, found: Conformations, seed: int) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from cryodc.device import own_part
+
 
 class FileRows:
     """An array ``(n, p)`` in a file; like a tensor it is indexed by rows and set by slices of rows.
@@ -71,12 +73,12 @@ Rows = Tensor | FileRows
 
 @dataclass(frozen=True)
 class Storage:
-    """Makes arrays with a row for each of ``n`` particles, in memory if all of them fit there.
+    """Makes arrays with a row for each particle that this process keeps, in memory if all of them fit there.
 
     Parameters
     ----------
     n_particles
-        How many.
+        How many all processes keep together.
     memory_bytes
         How much may be held.
     folder
@@ -86,6 +88,11 @@ class Storage:
     n_particles: int
     memory_bytes: float = float("inf")
     folder: Path | None = None
+
+    @property
+    def held(self) -> slice:
+        """Which of all particles this process keeps."""
+        return own_part(self.n_particles)
 
     def empty(self, n_values: int, dtypes: tuple[torch.dtype, ...], device: torch.device) -> tuple[Rows, ...]:
         """Arrays of so many values a particle, all of them held or none.
@@ -99,8 +106,8 @@ class Storage:
         device
             Where rows are wanted.
         """
-        shape, folder = (self.n_particles, n_values), self.folder
-        n_bytes = self.n_particles * n_values * sum(dtype.itemsize for dtype in dtypes)
+        n_rows, folder = self.held.stop - self.held.start, self.folder
+        shape, n_bytes = (n_rows, n_values), n_rows * n_values * sum(dtype.itemsize for dtype in dtypes)
         if folder is None or n_bytes <= self.memory_bytes:
             return tuple(torch.empty(shape, dtype=dtype, device=device) for dtype in dtypes)
         return tuple(FileRows(folder, shape, dtype, device) for dtype in dtypes)

@@ -15,7 +15,9 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from cryodc.clustering import VALLEY, valley_between
-from cryodc.states.missing_data import AxisModel, Measurements, StateModel, average_of, fit_axes, fit_states
+from cryodc.device import by_leader
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import AxisModel, StateModel, average_of, fit_axes, fit_states
 from cryodc.unfinished import DoneSteps, on_device
 
 MIN_PARTICLES = 20
@@ -146,8 +148,9 @@ class Fitter:
                 number = start - len(known)
                 used = coordinates[:, : 1 + number % coordinates.shape[1]]
                 distinct = len(np.unique(used, axis=0))
-                means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + number).fit(used)
-                hard = torch.nn.functional.one_hot(torch.from_numpy(means.labels_).long(), n_states).float()
+                means = KMeans(min(n_states, distinct), n_init=1, random_state=self.seed + number)
+                labels = by_leader(partial(means.fit_predict, used))
+                hard = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), n_states).float()
                 memberships = hard.to(particles.device)
             model, likelihood = fit_states(particles, memberships)
             return {"model": model, "likelihood": likelihood}

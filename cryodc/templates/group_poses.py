@@ -18,10 +18,11 @@ from cryodc.alignment import (
     ClassSpectra,
     PoseSet,
     References,
+    climb,
     empty_poses,
     make_references,
-    refine_poses,
     register_map,
+    shared_poses,
 )
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, undo_shifts
 from cryodc.templates.match import BOX, match_references, random_search
@@ -154,21 +155,19 @@ def _refined(
     particles: ParticleSpectra, halves: Int[Tensor, " b"], average: References, noise: NoiseModel, start: PoseSet
 ) -> PoseSet:
     """Poses moved uphill, always on the map of the other half set."""
-    rotations, shifts, scores = start.rotations.clone(), start.shifts.clone(), start.scores.clone()
+    found = PoseSet(start.rotations.clone(), start.shifts.clone(), start.scores.clone())
     whitened = noise.whiten(particles)
     for half in (1, 2):
         rows = torch.nonzero(halves == half)[:, 0]
+        gradient = fine_gradient(average.maps[0, 2 - half], float(particles.ball.shells.max()))[None]
+
+        def climbed(c: slice, rows: Tensor = rows, gradient: Tensor = gradient) -> PoseSet:
+            return climb(whitened.select(rows[c]), gradient, start.select(rows[c]), _N_STEPS, BOX / 4)
+
         if len(rows):
-            rotations[rows], shifts[rows], scores[rows] = refine_poses(
-                whitened.select(rows),
-                fine_gradient(average.maps[0, 2 - half], float(particles.ball.shells.max()))[None],
-                torch.zeros_like(rows),
-                rotations[rows],
-                shifts[rows],
-                _N_STEPS,
-                max_shift_voxels=BOX / 4,
-            )
-    return PoseSet(rotations, shifts, scores)
+            moved = shared_poses(len(rows), len(rows), halves.device, climbed)
+            found.rotations[rows], found.shifts[rows], found.scores[rows] = moved.rotations, moved.shifts, moved.scores
+    return found
 
 
 def _better(first: PoseSet, second: PoseSet) -> PoseSet:

@@ -20,7 +20,8 @@ from torch import Tensor
 from cryodc.alignment import PoseSet
 from cryodc.clustering import choose_mixture, content_features, linear_rule
 from cryodc.dataset import Dataset
-from cryodc.fourier import volume_from_ball
+from cryodc.device import by_leader, own_part
+from cryodc.fourier import chunks, volume_from_ball
 from cryodc.states import PosedBatch, average_of, fit_axes, measure
 from cryodc.templates.group_poses import Matched, group_poses, register_group
 from cryodc.templates.match import BOX, at_template_box, sphere
@@ -142,7 +143,7 @@ def place_particles(
         Groups that are done.
     """
     features = content_features(points)
-    mixture = choose_mixture(features, seed, in_units=True)[0]
+    mixture = by_leader(lambda: choose_mixture(features, seed, in_units=True)[0])
     labels = mixture.predict(features)
     group_of = np.zeros(len(labels), dtype=np.int64)
     generator = torch.Generator().manual_seed(seed)
@@ -159,7 +160,7 @@ def place_particles(
         pose, reference = group_poses(matched, rows, starts[-1], generator)
         averages.append(reference.maps)
         first, average = (Volume(maps[0].mean(dim=0).cpu().numpy(), 1.0) for maps in (averages[0], averages[-1]))
-        turn, move = register_group(average, first, matched.radius)
+        turn, move = by_leader(partial(register_group, average, first, matched.radius))
         found[rows, :N_PLACE] = place_code(pose, torch.from_numpy(turn).to(found), torch.from_numpy(move).to(found))
         axes = torch.zeros(n_axes, BOX, BOX, BOX)
         if n_axes and len(rows) >= max(_FEWEST, n_axes + 1):
@@ -219,10 +220,11 @@ def _along_axes(
 ) -> tuple[Float[Tensor, "b a"], Float[Tensor, "a d h w"]]:
     """Where each particle of a group lies along its axes, and these: probabilistic PCA with missing data."""
     small, device = at_template_box(dataset), rows.device
+    own = torch.arange(len(rows), device=device)[own_part(len(rows))]
+    places = [own[c] for c in chunks(len(own), _BATCH)]
 
     def batches() -> Iterator[PosedBatch]:
-        places = torch.arange(len(rows), device=device).split(_BATCH)
-        for place, (volumes, weights) in zip(places, small.batches(rows.cpu().split(_BATCH)), strict=True):
+        for place, (volumes, weights) in zip(places, small.batches([rows[p].cpu() for p in places]), strict=True):
             assert weights is not None
             yield volumes.to(device), weights.to(device), pose.rotations[place], pose.shifts[place]
 

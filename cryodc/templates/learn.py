@@ -25,6 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.clustering import fit_mixture
 from cryodc.dataset import Dataset
+from cryodc.device import by_leader
 from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.models import TemplateConfig
 from cryodc.templates.group_poses import Matched
@@ -139,14 +140,14 @@ class _Learner:
         """Write all that the next rounds rest on."""
         if path is None:
             return
-        later = ("poses", "scores", "corrections", "axes", "radius") if n_done > 1 else ()
-        names = ("references", "n_unaligned", *later)
+        names = ("references", "n_unaligned", "poses", "scores", "corrections", "axes", "radius")
         state = {"of": self.settings, "n_done": n_done, "generator": self.generator.get_state()}
-        save_state(path, state | {"noise": self.spectra.noise} | {name: getattr(self, name) for name in names})
+        state |= {"noise": self.spectra.noise} | {name: getattr(self, name) for name in names[: 7 if n_done > 1 else 2]}
+        by_leader(lambda: save_state(path, state))
 
     def take_up(self, path: Path | None) -> int:
         """Go on from a state that was kept, if it is of these settings; how many rounds are done."""
-        state = None if path is None else load_state(path)
+        state = None if path is None else by_leader(lambda: load_state(path))
         if state is None or state["of"] != self.settings:
             return 0
         self.generator.set_state(state["generator"])
@@ -190,7 +191,7 @@ class _Learner:
     def _group(self, n_templates: int) -> dict[str, Any]:
         self.tell("matching random shapes")
         points = shape_points(self.sample, _N_SHAPE_AXES, seed=self.seed)
-        groups = fit_mixture(points, n_templates, self.seed, n_starts=3)
+        groups = by_leader(lambda: fit_mixture(points, n_templates, self.seed, n_starts=3))
         return {"labels": groups.predict(points), "sureness": groups.predict_proba(points).max(axis=1)}
 
     def _start(
@@ -241,7 +242,8 @@ class _Learner:
     def average_groups(self, n_templates: int) -> None:
         """Make a template of every group of particles alike in the code so far, in poses on its commonest template."""
         points = (self.scores - self.scores.mean(axis=0)) @ self.axes
-        groups = torch.from_numpy(fit_mixture(points, n_templates, self.seed, n_starts=3).predict(points))
+        mixture = by_leader(lambda: fit_mixture(points, n_templates, self.seed, n_starts=3))
+        groups = torch.from_numpy(mixture.predict(points))
         best = self.poses.scores.argmax(dim=1)
         poses = empty_poses(len(self.sample), n_templates, self.device)
         shares = torch.zeros(len(self.sample), n_templates, device=self.device)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cryodc.alignment import ClassPoses, PoseSet, References, empty_poses
+from cryodc.alignment import ClassPoses, PoseSet, References, empty_poses, shared_poses
 from cryodc.dataset import CroppedDataset, Dataset
 from cryodc.fourier import (
     NoiseModel,
@@ -15,7 +15,6 @@ from cryodc.fourier import (
     ParticleStack,
     ball_spectra,
     ball_weights,
-    chunks,
     fine_spectrum,
     fourier_ball,
     score_chosen,
@@ -155,8 +154,8 @@ def match_map(
     ball = particles.ball
     fine = fine_spectrum(volume[None], float(ball.frequencies.norm(dim=1).max()))[0]
     columns = slices(fine, ball, search.rotations)
-    found = []
-    for rows in chunks(len(particles), _BATCH):
+
+    def find(rows: slice) -> PoseSet:
         part = particles.select(rows)
         part = part if noise is None else noise.whiten(part)
         upright = score_poses(part.spectra, part.weights, part.weight_index, columns, ball, search.shifts[:1])[:, 0]
@@ -164,9 +163,9 @@ def match_map(
         shifted = score_chosen(part.spectra, part.weights, part.weight_index, columns, best, ball, search.shifts)
         scores, where = shifted.transpose(1, 2).flatten(1).max(dim=1)
         turned = best.gather(1, (where // len(search.shifts))[:, None])[:, 0]
-        found.append((search.rotations[turned], search.shifts[where % len(search.shifts)], scores))
-    rotations, shifts, scores = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return PoseSet(rotations, shifts, scores)
+        return PoseSet(search.rotations[turned], search.shifts[where % len(search.shifts)], scores)
+
+    return shared_poses(len(particles), _BATCH, ball.index.device, find)
 
 
 def match_references(

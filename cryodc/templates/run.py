@@ -3,12 +3,14 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, SubtomogramDataset
+from cryodc.device import by_leader
 from cryodc.io import atomic_path, read_text, write_text, write_volume
 from cryodc.models import TemplateConfig
 from cryodc.runs import RunFolder, damaged, read_arrays, require
@@ -36,7 +38,7 @@ def add_template_code(
 
     Templates are written to templates/; those of an earlier attempt are removed, but what it had learned under the same
     settings is gone on from. Where none can be learned, codes are
-    those of the network alone.
+    those of the network alone. Processes that share particles all come here, and the leader writes.
 
     Parameters
     ----------
@@ -49,9 +51,7 @@ def add_template_code(
     warn
         Called with the reason if templates are left out; :func:`templates_left_out` tells it later.
     """
-    made = [run.templates / name for name in (_GROUPS, _MATCHER, _LEFT_OUT)]
-    for stale in (*run.templates.glob("template*.mrc"), *made):
-        stale.unlink(missing_ok=True)
+    by_leader(lambda: _remove_files(run))
     if not isinstance(dataset, SubtomogramDataset) or config.n_templates == 0:
         return codes
     try:
@@ -62,17 +62,27 @@ def add_template_code(
         found, why = None, f"they do not hold a fit ({str(error).splitlines()[0]})"
     if found is None or why is not None:
         told = f"templates were left out because {why}: codes are those of the network, which tell less apart"
-        write_text(run.templates / _LEFT_OUT, told + "\n")
+        by_leader(lambda: write_text(run.templates / _LEFT_OUT, told + "\n"))
         if warn is not None:
             warn(told)
         return codes
     spacing = dataset.particles.spacing_angstrom * dataset.box_size / found.templates.shape[-1]
+    by_leader(partial(_write_files, run, found, spacing))
+    return replace(codes, template_content=found.points, template_pose=found.placed)
+
+
+def _remove_files(run: RunFolder) -> None:
+    made = [run.templates / name for name in (_GROUPS, _MATCHER, _LEFT_OUT)]
+    for stale in (*run.templates.glob("template*.mrc"), *made):
+        stale.unlink(missing_ok=True)
+
+
+def _write_files(run: RunFolder, found: TemplateCode, spacing_angstrom: float) -> None:
     for number, template in enumerate(found.templates, 1):
-        write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing))
+        write_volume(run.templates / f"template{number:03d}.mrc", Volume(template, spacing_angstrom))
     with atomic_path(run.templates / _GROUPS) as temporary, temporary.open("wb") as file:
         np.savez(file, **vars(found.groups))
     save_matcher(run.templates / _MATCHER, found.matcher)
-    return replace(codes, template_content=found.points, template_pose=found.placed)
 
 
 def templates_left_out(run: RunFolder) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.dataset import Dataset
+from cryodc.device import share, sum_over_team
 from cryodc.fourier import NoiseModel, ParticleSpectra
 from cryodc.geometry import rotation_grid
 from cryodc.templates.match import BOX, Search, at_template_box, match_map, shift_star, sphere
@@ -72,24 +73,25 @@ def particle_moments(dataset: Dataset, particles: ParticleSpectra) -> Float[NDAr
     ball, own = particles.ball, particles.weight_index
     n_shells = int(ball.shells.max()) + 1
     measured = particles.measured.float()
-    rows = torch.arange(len(own), device=own.device).split(_MOMENTS_BATCH)
-    power = [ball.shell_mean(particles.spectra[part].abs().square(), measured[own[part]]) for part in rows]
-    shells = torch.cat(power)[:, 1:n_shells].clamp_min(1e-12).log()
+    rows = [torch.arange(len(own))[part] for part in share(len(own), _MOMENTS_BATCH)]
     place = torch.arange(BOX, device=own.device) - BOX // 2
     squares = torch.stack(torch.meshgrid(place**2, place**2, place**2, indexing="ij")).sum(dim=0)
     ring = squares.float().sqrt().round().long().flatten().clamp_max(_N_RINGS)
     size = torch.bincount(ring, minlength=_N_RINGS + 1)
-    profiles = []
-    for volumes, _ in at_template_box(dataset).batches([part.cpu() for part in rows]):
+    # The ring of one voxel has no spread, and the last holds all that is left.
+    found = torch.zeros(len(own), n_shells - 1 + 2 * _N_RINGS - 1, device=own.device)
+    for part, (volumes, _) in zip(rows, at_template_box(dataset).batches(rows), strict=True):
+        power = ball.shell_mean(particles.spectra[part].abs().square(), measured[own[part]])
         values = volumes.to(own.device).flatten(1)
         mean, square = (
             values.new_zeros(len(values), _N_RINGS + 1).index_add(1, ring, moment) / size
             for moment in (values, values.square())
         )
         spread = (square - mean.square()).clamp_min(1e-12).sqrt().log()
-        # The ring of one voxel has no spread, and the last holds all that is left.
-        profiles.append(torch.cat([mean[:, :_N_RINGS], spread[:, 1:_N_RINGS]], dim=1))
-    return torch.cat([shells, torch.cat(profiles)], dim=1).double().cpu().numpy()
+        numbers = power[:, 1:n_shells].clamp_min(1e-12).log(), mean[:, :_N_RINGS], spread[:, 1:_N_RINGS]
+        found[part] = torch.cat(numbers, dim=1)
+    sum_over_team(found)
+    return found.double().cpu().numpy()
 
 
 def random_shapes(n_shapes: int, generator: torch.Generator, *, fine: bool = False) -> Float[Tensor, "n d h w"]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryodc.clustering import fit_mixture
+from cryodc.device import by_leader
 from cryodc.fourier import NoiseModel, ParticleSpectra, fine_spectrum, predict
 from cryodc.geometry import random_rotations
 
@@ -97,7 +98,7 @@ def joint_axes(numbers: Float[NDArray[np.float64], "n m"], least_spread: float, 
     centre, scale = numbers.mean(axis=0), numbers.std(axis=0).clip(1e-9)
     scaled = (numbers - centre) / scale
     sizes = [size for size in _N_GROUPS if size == 1 or size <= len(scaled) // 10]
-    mixtures = [fit_mixture(scaled, size, seed, n_starts=2) for size in sizes]
+    mixtures = by_leader(lambda: [fit_mixture(scaled, size, seed, n_starts=2) for size in sizes])
     within = min(mixtures, key=lambda mixture: float(mixture.bic(scaled))).covariances_
     axes = whitening_axes(scaled, within)
     told = max(1, int(((scaled @ axes).std(axis=0) > least_spread).sum()))

@@ -7,7 +7,7 @@ import torch
 
 from cryodc.codes import Codes
 from cryodc.dataset import Dataset, image_dataset
-from cryodc.device import Team, choose_device, join_team, leader_first, wait_for_all
+from cryodc.device import Team, by_leader, choose_device, join_team, sharing, wait_for_all
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
 from cryodc.io import ImageFinder
@@ -170,6 +170,7 @@ def fit_run(
     """Learn templates of a prepared run and match every particle with them; then train the network and encode.
 
     Templates do not depend on the network, so they come first: what is clustered is there when the network begins.
+    Processes of a team share the particles that are matched, and train one network.
 
     Parameters
     ----------
@@ -185,7 +186,8 @@ def fit_run(
         Hears of progress.
     """
     hears, config, run = listener or Listener(), prepared.config, prepared.run
-    codes = leader_first(team, lambda: _template_codes(prepared, request, device, hears) if team.leads else None)
+    with sharing(team):
+        codes = _template_codes(prepared, request, device, hears if team.leads else Listener())
     if config.optimisation.epochs:
         # Read back by every process of a team.
         decoder = load_template_decoder(run, device)
@@ -203,15 +205,14 @@ def fit_run(
         )
         n_views = config.optimisation.encoding_views
         of_network = encode_particles(model, prepared.dataset, config.views, n_views=n_views, seed=request.seed)
-        made = {} if codes is None else {name: getattr(codes, name) for name in ("template_content", "template_pose")}
-        codes = replace(of_network, **made)
+        codes = replace(of_network, template_content=codes.template_content, template_pose=codes.template_pose)
         if team.leads:
             save_codes(run, codes)
     if team.leads:
         # Not before: where training is stopped in the network, templates have not to be learned again.
         forget_steps(run)
     wait_for_all(team)
-    return codes or load_codes(run)
+    return codes
 
 
 def _template_codes(prepared: Prepared, request: TrainRequest, device: torch.device, hears: Listener) -> Codes:
@@ -235,7 +236,7 @@ def _template_codes(prepared: Prepared, request: TrainRequest, device: torch.dev
     )
     if codes.template_content is not None:
         # Whatever becomes of the network, what templates tell is kept.
-        save_codes(prepared.run, codes)
+        by_leader(lambda: save_codes(prepared.run, codes))
     elif config.optimisation.epochs == 0:
         raise InputError(
             "no templates could be learned, and no network is to be trained",

@@ -19,6 +19,7 @@ from cryodc.runs import RunFolder, current_classes, save_codes, save_config
 from cryodc.simulation import SimulationConfig, phantom, read_truth, write_simulation
 from cryodc.training import TrainRequest, describe_run
 from tests.made_runs import make_clusters
+from tests.together import run_together
 
 N, BOX, SPACING = 12, 20, 15.0
 DEGREES, VOXELS, OF_THE_MAP = 0.5, 0.05, 0.02
@@ -105,17 +106,7 @@ def two(run: RunFolder) -> tuple[RunFolder, str]:
     both = RunFolder(run.path.with_name("two"))
     shutil.copytree(run.path, both.path)
     script = both.path.with_name("together.py")
-    script.write_text(TOGETHER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    finished = subprocess.run(
-        [*torchrun, str(script.parent), str(both.path)],
-        capture_output=True,
-        text=True,
-        timeout=480,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return both, finished.stdout
+    return both, run_together(script, TOGETHER, script.parent, both.path)
 
 
 def poses_of(run: RunFolder) -> Poses:
@@ -163,12 +154,12 @@ def test_each_process_reads_its_share_and_takes_what_the_leader_kept(two: tuple[
 
 def test_a_verb_that_knows_no_team_is_refused_in_several_processes(run: RunFolder) -> None:
     refused = subprocess.run(
-        [sys.executable, "-m", "cryodc", "states", str(run.path)],
+        [sys.executable, "-m", "cryodc", "cluster", str(run.path)],
         capture_output=True,
         text=True,
         timeout=240,
         env={**os.environ, "WORLD_SIZE": "2"},
     )
     assert refused.returncode == 2
-    assert "states runs in one process" in refused.stderr
+    assert "cluster runs in one process" in refused.stderr
     assert "without torchrun" in refused.stderr

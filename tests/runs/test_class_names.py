@@ -52,7 +52,7 @@ def test_names_of_earlier_averages_are_not_shown(named: RunFolder, tmp_path: Pat
 
 def test_no_column_that_is_written_begins_with_the_name_of_this_program(small_run: Path) -> None:
     """Warp and M keep what does not begin with rln; ours begin with cdc."""
-    from cryodc.states.states import STATE_LABEL
+    from cryodc.states.files import STATE_LABEL
 
     assert STATE_LABEL == "cdcState"
     labels = set()

@@ -19,7 +19,8 @@ from cryodc.fourier import (
 from cryodc.geometry import random_rotations
 from cryodc.simulation import phantom
 from cryodc.states import average_of, fit_axes, measure
-from cryodc.states.missing_data import AxisModel, Measurements
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import AxisModel
 
 _BOX, _N = 16, 120
 

@@ -20,8 +20,9 @@ from cryodc.runs import RunFolder, load_run_dataset, load_run_particles
 from cryodc.simulation import phantom
 from cryodc.star import particle_block, read_star
 from cryodc.states import Conformations, find_conformations, find_states, measure
-from cryodc.states.missing_data import AxisModel, Measurements, StateModel, states_of
-from cryodc.states.states import STATE_LABEL
+from cryodc.states.files import STATE_LABEL
+from cryodc.states.measurements import Measurements
+from cryodc.states.missing_data import AxisModel, StateModel, states_of
 from cryodc.volumes import Volume
 from tests.made_runs import CLAMP_BOX as BOX
 from tests.made_runs import CLAMP_SPACING as SPACING

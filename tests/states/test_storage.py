@@ -12,8 +12,7 @@ from cryodc.fourier import fourier_ball, soft_sphere, wedge_from_tilt_range
 from cryodc.geometry import random_rotations
 from cryodc.simulation import SimulationConfig, phantom, simulate_particles
 from cryodc.states.conformations import find_conformations
-from cryodc.states.measurements import PosedBatch, measure
-from cryodc.states.missing_data import Measurements
+from cryodc.states.measurements import Measurements, PosedBatch, measure
 from cryodc.states.relax import relax_symmetry
 from cryodc.states.storage import FileRows, Storage
 
