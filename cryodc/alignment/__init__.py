@@ -24,7 +24,7 @@ from cryodc.alignment.references import (
 )
 from cryodc.alignment.refine import refine_poses
 from cryodc.alignment.register import register_map
-from cryodc.alignment.search import PoseSet
+from cryodc.alignment.search import PoseSet, search_poses
 from cryodc.alignment.spectra import ClassSpectra
 
 __all__ = [
@@ -56,5 +56,6 @@ __all__ = [
     "register_map",
     "score_noise",
     "search_classes",
+    "search_poses",
     "start_reference",
 ]

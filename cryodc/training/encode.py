@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cryodc.codes import Codes
-from cryodc.dataset import Dataset, ViewConfig, at_box, mask_of_views, random_view, recorded_view
+from cryodc.dataset import Dataset, ViewConfig, at_box, mask_of_views, random_volumes, recorded_view
 from cryodc.models import Gaussian, Model
 
 _BATCH = 64
@@ -47,8 +47,7 @@ def encode_particles(
         content = recorded.content
         if n_views > 1:
             drawn = [
-                model.encode(random_view(volumes, weights, mask, views, generator).volumes).content
-                for _ in range(n_views)
+                model.encode(random_volumes(volumes, weights, mask, views, generator)).content for _ in range(n_views)
             ]
             content = _pool(drawn, model.directional)
         for column, values in zip(columns, [*content, *recorded.transformation], strict=True):
