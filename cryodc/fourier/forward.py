@@ -39,9 +39,8 @@ def slices(
     fine: Float[Tensor, "c e e e"], ball: FourierBall, rotations: Float[Tensor, "r 3 3"]
 ) -> Float[Tensor, "r c p"]:
     """``V(Aᵀ k)`` for each rotation ``A``: the channels of the fine spectrum, real and imaginary part."""
-    rotated = (ball.frequencies @ rotations).reshape(1, -1, 3)
-    sampled = sample_spectrum(fine[None], rotated)[0].reshape(len(fine), len(rotations), len(ball))
-    return sampled.transpose(0, 1)
+    # One item for each rotation: items are what a sampler shares among cores.
+    return sample_spectrum(fine.expand(len(rotations), -1, -1, -1, -1), ball.frequencies @ rotations)
 
 
 def predict(
