@@ -18,6 +18,7 @@ VERBS = {
     "check": "Say what a STAR file holds, and every problem with its row.",
     "import": "Make 3D subtomograms of stacks of 2D tilt images.",
     "extract": "Cut subtomograms out of tomograms at picks, with weights and poses.",
+    "recentre": "Move particles to the middle of their boxes, by their mass or their poses.",
     "convert": "Convert picks between RELION, Dynamo, STOPGAP and CSV.",
     "simulate": "Make practice particles with known composition, poses and wedge.",
     "plan": "Say whether proteins would come apart in these particles, and how many it would take.",
@@ -43,15 +44,15 @@ VERBS = {
 
 # Each group of `cryodc --help`, and the folder of its verbs.
 GROUPS = {
-    "Prepare": ["check", "import", "extract", "convert", "simulate", "plan", "bench", "pack"],
+    "Prepare": ["check", "import", "extract", "recentre", "convert", "simulate", "plan", "pack"],
     "Learn": ["train", "cluster", "average", "states", "encode"],
     "Look": ["status", "identify", "generate", "report", "view"],
-    "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "demo"],
+    "Take away": ["select", "export", "map-back", "relion-job", "evaluate", "bench", "demo"],
 }
 
 # Verbs that compute for long or write much: they have --dry-run.
 HEAVY = (
-    *("import", "extract", "simulate", "pack", "train", "cluster", "average", "states", "encode"),
+    *("import", "extract", "recentre", "simulate", "pack", "train", "cluster", "average", "states", "encode"),
     *("identify", "generate", "select", "export", "map-back", "bench"),
 )
 

@@ -6,6 +6,7 @@ They take and give the nouns of ``import cryodc``. Those that write into a run t
 
 from cryodc.averaging import average_run as average
 from cryodc.bench import run_bench as bench
+from cryodc.centring import recentre_particles as recentre
 from cryodc.check import check_particles as check
 from cryodc.clustering import cluster_run as cluster
 from cryodc.dataset import pack_particles as pack
@@ -45,6 +46,7 @@ __all__ = [
     "map_back",
     "pack",
     "plan",
+    "recentre",
     "report",
     "select",
     "simulate",

@@ -33,6 +33,9 @@ MIXES = {
 """Maps, particles of each, how they are recorded. Unless said: box 32, 10 Å, ±60°, shifts to 3 voxels, 60 % with
 neighbours."""
 
+FARTHEST = "140"
+"""Å, beyond which ``recentre`` leaves a particle: 8 voxels along each of three axes."""
+
 
 def main() -> None:
     """Measure one mix for one seed."""
@@ -43,9 +46,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--epochs", type=positive, default=1, help="of the network, which final classes do not use")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recentre", action="store_true", help="with cryodc recentre, before all else")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    method = f"classified-e{arguments.epochs}"
+    method = f"{'recentred-' if arguments.recentre else ''}classified-e{arguments.epochs}"
     if find_result(arguments.results, f"picks-{arguments.mix}", method, arguments.seed):
         print("measured already")
         return
@@ -55,8 +59,12 @@ def main() -> None:
         files = [str(arguments.maps / f"{name}.mrc.gz") for name in maps.split()]
         made = ["--maps", *files, "--counts", *counts.split(), *recorded.split(), "--seed", str(arguments.seed)]
         subprocess.run([sys.executable, str(arguments.tool), str(folder), *made], check=True)
-    train = ["train", str(folder / "particles.star"), "--out", str(folder_of_run), "--tilt-range", "-60", "60"]
+    wedge = ["--tilt-range", "-60", "60"]
+    centred = folder.with_name("centred") if arguments.recentre else folder
+    recentre = ["recentre", str(folder / "particles.star"), *wedge, "--farthest", FARTHEST, "--out", str(centred)]
+    train = ["train", str(centred / "particles.star"), "--out", str(folder_of_run), *wedge]
     steps = {
+        "recentre": (recentre, centred / "particles.star"),
         "train": ([*train, "--epochs", str(arguments.epochs)], folder_of_run / "codes.npz"),
         "cluster": (["cluster", str(folder_of_run)], folder_of_run / "clusters" / "clusters.star"),
         "average": (["average", str(folder_of_run), "--classify"], folder_of_run / "averages" / "particles.star"),

@@ -25,6 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
+from cryodc.averaging.valleys import lie_apart, run_together
 from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -132,11 +133,11 @@ class ClassLoop:
                 return
 
     def merge(self) -> None:
-        """Join two classes that are the same protein."""
+        """Join classes that are the same protein, also where it moves."""
 
         def join() -> bool:
             arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
-            kept = merge_classes(*arguments, self.tell)
+            kept = merge_classes(*arguments, run_together, self.tell)
             joined = len(kept) < len(self.references)
             if joined:
                 self._keep(kept)
@@ -161,7 +162,7 @@ class ClassLoop:
         self.references = make_references(self.particles, self.halves, poses, shares, self.finest)
         self._refine()
 
-    def split(self, pairs: dict[int, References], lie_apart: Callable[[Tensor], bool]) -> bool:
+    def split(self, pairs: dict[int, References]) -> bool:
         """Put two references in the place of a class where they part its particles, and explain them better.
 
         Classes that stay need no split.
@@ -170,8 +171,6 @@ class ClassLoop:
         ----------
         pairs
             The two references of each class that is to be split; they may be made of some of its particles.
-        lie_apart
-            Whether ``(n, 2)`` scores of all its particles are those of two proteins.
 
         Returns
         -------

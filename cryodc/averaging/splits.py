@@ -6,20 +6,20 @@ members better than others; the better and the worse half are each aligned from 
 the reference say little, because it is a lump of two proteins.
 """
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 from torch import Tensor
 
 from cryodc.alignment import FEWEST, SIGNIFICANT, References, gain_of_two
 from cryodc.averaging.loop import SEARCH_SHELLS, ClassLoop
-from cryodc.clustering import fit_mixture, valley_between
+from cryodc.averaging.valleys import lie_apart
+from cryodc.clustering import fit_mixture
 from cryodc.device import by_leader
 from cryodc.fourier import density_mask
 from cryodc.states import PosedBatch, fit_axes, measure
@@ -30,8 +30,6 @@ _TEMPERATURES = (2.0, 2.0, 1.0, 1.0)
 _AXES = 4
 _PARTS = (2, 3)
 _MOST_MEASURED = 2000
-_MOST_FILLED, _LEAST_FILLED = 0.5, 0.25
-"""How full the valley between two classes may be where noise could fill it, and where it could not."""
 _AT_ONCE = 32
 _CHANCE = 1e-3
 """Two classes whose half sets are so uneven by chance at most are no two proteins."""
@@ -44,7 +42,7 @@ def split_classes(loop: ClassLoop) -> bool:
         pair = loop.steps.do(f"splits of class {label + 1}", partial(_try_to_split, loop, label))
         if pair is not None:
             found[label] = References(**on_device(pair, loop.halves.device))
-    return bool(found) and bool(loop.steps.do("the search for split classes", partial(loop.split, found, lie_apart)))
+    return bool(found) and bool(loop.steps.do("the search for split classes", partial(loop.split, found)))
 
 
 def _try_to_split(loop: ClassLoop, label: int) -> References | None:
@@ -156,33 +154,3 @@ def follow_half_sets(labels: Int[Tensor, " n"], halves: Int[Tensor, " n"]) -> bo
     """
     counts = [[int(((labels == label) & (halves == half)).sum()) for half in (1, 2)] for label in (0, 1)]
     return float(fisher_exact(np.array(counts)).pvalue) < _CHANCE
-
-
-def lie_apart(scores: Float[Tensor, "n 2"]) -> bool:
-    """Whether hardly a particle fits both of two references, as many do between two conformations of one protein.
-
-    Parameters
-    ----------
-    scores
-        ``(n, 2)`` of particles of both.
-    """
-    first = scores[:, 0] >= scores[:, 1]
-    if min(int(first.sum()), int((~first).sum())) < FEWEST:
-        return False
-    difference = (scores[:, 0] - scores[:, 1]).double().cpu()
-    above, below = (difference[inside.cpu()].numpy() for inside in (first, ~first))
-    return valley_between(above, below) <= _most_in_between(float(np.median(above) - np.median(below)))
-
-
-def _most_in_between(gap: float) -> float:
-    """How high the density of the difference of two scores may be between two proteins, over its peaks.
-
-    Noise of both scores is 1 each, of their difference at most √2, so it fills the valley to ``2 exp(−gap² / 16)``.
-    Where it fills little, a quarter is allowed, since particles may be few; where it could fill all, half.
-
-    Parameters
-    ----------
-    gap
-        Between the medians of the difference in the two classes.
-    """
-    return min(_MOST_FILLED, max(_LEAST_FILLED, 2 * math.exp(-(gap**2) / 16)))

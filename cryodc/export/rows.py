@@ -7,9 +7,8 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from cryodc.errors import InputError
-from cryodc.export.image_paths import write_chosen
-from cryodc.runs import RunFolder, current_averages, require
-from cryodc.star import particle_block, read_star
+from cryodc.runs import RunFolder, current_averages, load_config, require
+from cryodc.star import StarDocument, keep_images_found, particle_block, read_star, write_star
 
 
 def write_rows(run: RunFolder, rows: Int[NDArray[np.int64], " k"], out: Path) -> None:
@@ -45,3 +44,25 @@ def current_star(run: RunFolder) -> Path:
         return require(run.averages / "particles.star", "cryodc average")
     clustered = run.clusters / "clusters.star"
     return clustered if clustered.exists() else require(run.particles, "cryodc train")
+
+
+def write_chosen(
+    run: RunFolder, document: StarDocument, block_name: str, rows: Int[NDArray[np.int64], " k"], out: Path
+) -> int:
+    """Write some rows of a run's STAR, with images that are found from where it lies; how many have a new name.
+
+    Parameters
+    ----------
+    run
+        Whose config.yaml says where images are.
+    document, block_name
+        The STAR, and its block of particles.
+    rows
+        Those to write, in the order of the STAR.
+    out
+        The STAR to write.
+    """
+    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
+    written, n_renamed = keep_images_found(document.with_rows(block_name, rows), block_name, folders, out)
+    write_star(written, out)
+    return n_renamed

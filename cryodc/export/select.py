@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
-from cryodc.export.image_paths import write_chosen
 from cryodc.export.named import particle_names, rows_named
+from cryodc.export.rows import write_chosen
 from cryodc.io import find_name
 from cryodc.runs import RunFolder, current_averages, current_classes, require, require_averages
 from cryodc.star import StarBlock, StarDocument, particle_block, read_star, read_whole_numbers

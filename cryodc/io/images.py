@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -10,6 +10,7 @@ from cryodc.errors import InputError
 from cryodc.io.reference import ImageReference
 
 _MOST_FILES = 100_000
+_N_DOUBLES, _COMPARED_BYTES = 20, 2**20
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ class ImageFinder:
             if os.path.exists(candidate):  # noqa: PTH110
                 return self._count(label, candidate)
         return None
+
+    def find_others(self, name: str) -> list[str]:
+        """Find files of the same name but another content, in folders that are looked into later."""
+        if os.path.isabs(name):  # noqa: PTH117
+            return []
+        there = [path for _, root in self.roots if os.path.exists(path := f"{root}{os.sep}{name}")]  # noqa: PTH110
+        return [path for path in there[1:] if _begins_otherwise(Path(path), Path(there[0]))]
 
     def guess(self, names: Sequence[str]) -> list[str]:
         """Place every name without looking for it: in the folder that has the first one, else the STAR's."""
@@ -132,7 +140,7 @@ def resolve_images(
     missing = [name for name, path in found.items() if path is None]
     moved = find_moved(missing, [root for _, root in finder.roots]) if missing else {}
     references: list[ImageReference] = []
-    problems: list[Problem] = []
+    problems = _doubles(finder, found, split, rows, star)
     for (section, name), row in zip(split, rows, strict=True):
         path = found[name]
         references.append(ImageReference(path or name, section))
@@ -140,6 +148,40 @@ def resolve_images(
             error = _missing(name, kind, star, row, finder, moved.get(name))
             problems.append(Problem(row, error))
     return references, problems
+
+
+def _begins_otherwise(first: Path, second: Path) -> bool:
+    """Whether two files differ in size or in what they begin with; a copy does not."""
+    if first.samefile(second):
+        return False
+    if first.stat().st_size != second.stat().st_size:
+        return True
+    with first.open("rb") as one, second.open("rb") as other:
+        return one.read(_COMPARED_BYTES) != other.read(_COMPARED_BYTES)
+
+
+def _doubles(
+    finder: ImageFinder,
+    found: Mapping[str, str | None],
+    split: Sequence[tuple[int | None, str]],
+    rows: Sequence[int],
+    star: Path,
+) -> list[Problem]:
+    """The first name that stands for two files, of a few that are looked at."""
+    for name in list(found)[:_N_DOUBLES]:
+        others = finder.find_others(name)
+        if others:
+            row = next(row for (_, file), row in zip(split, rows, strict=True) if file == name)
+            error = InputError(
+                "two files have this name, and the particles could be either",
+                file=star,
+                row=row,
+                expected="one, in the current folder or beside the STAR",
+                found=f"{found[name]} and {others[0]}",
+                remedy="run from another folder, or write whole paths into the STAR",
+            )
+            return [Problem(row, error)]
+    return []
 
 
 def _missing(name: str, kind: str, star: Path, row: int, finder: ImageFinder, moved_to: Path | None) -> InputError:

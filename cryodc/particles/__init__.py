@@ -29,7 +29,14 @@ from cryodc.particles.names import name_label, repeated_names, unwritable_names
 from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
 from cryodc.particles.read import read_particles, require_particles
 from cryodc.particles.table import Grid, ParticleSet, Poses
-from cryodc.particles.write import with_classes, with_half_sets, with_poses, with_subtomograms, with_verdicts
+from cryodc.particles.write import (
+    with_classes,
+    with_half_sets,
+    with_origins,
+    with_poses,
+    with_subtomograms,
+    with_verdicts,
+)
 
 __all__ = [
     "BOX_ANGLES",
@@ -69,6 +76,7 @@ __all__ = [
     "unwritable_names",
     "with_classes",
     "with_half_sets",
+    "with_origins",
     "with_poses",
     "with_subtomograms",
     "with_verdicts",

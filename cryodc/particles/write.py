@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from cryodc.geometry import euler_from_matrices
@@ -11,6 +12,7 @@ from cryodc.particles.table import ParticleSet, Poses
 from cryodc.star import (
     StarDocument,
     find_particle_block,
+    number_texts,
     particle_block,
     read_numbers,
 )
@@ -57,17 +59,30 @@ def with_poses(document: StarDocument, poses: Poses, particles: ParticleSet) -> 
     ValueError
         If there is not one pose per row.
     """
-    block = particle_block(document)
     angles = euler_from_matrices(poses.rotations) if len(poses) else np.zeros((0, 3))
+    columns = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True))
+    block = particle_block(document)
+    document = document.with_columns(block.name, {label: number_texts(values) for label, values in columns.items()})
+    return with_origins(document, poses.origins_angstrom, particles)
+
+
+def with_origins(
+    document: StarDocument, origins_angstrom: Float[NDArray[np.float64], "n 3"], particles: ParticleSet
+) -> StarDocument:
+    """Set the origins of every row, zyx, in the labels and unit of :func:`with_poses`.
+
+    Raises
+    ------
+    ValueError
+        If there is not one origin per row.
+    """
+    block = particle_block(document)
     in_angstrom = document.find("optics") is not None or "rlnOriginXAngst" in block
     unit, scale = ("Angst", 1.0) if in_angstrom else ("", 1 / particles.spacing_angstrom)
-    columns = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True))
-    for axis, name in enumerate("ZYX"):
-        columns[f"rlnOrigin{name}{unit}"] = poses.origins_angstrom[:, axis] * scale
-    order = [label for label in columns if "Angle" in label] + [f"rlnOrigin{axis}{unit}" for axis in "XYZ"]
-    # Adding 0 turns a rounded −0 into 0.
-    texts = {label: [f"{value:.6f}" for value in np.round(columns[label], 6) + 0.0] for label in order}
-    return document.with_columns(block.name, texts)
+    columns = {
+        f"rlnOrigin{name}{unit}": origins_angstrom[:, axis] * scale for axis, name in ((2, "X"), (1, "Y"), (0, "Z"))
+    }
+    return document.with_columns(block.name, {label: number_texts(values) for label, values in columns.items()})
 
 
 def with_verdicts(

@@ -4,6 +4,7 @@ from cryodc.star.blocks import StarBlock
 from cryodc.star.compare import compare_stars
 from cryodc.star.difference import BlockComparison, Differences, StarComparison
 from cryodc.star.document import StarDocument, read_star, write_star
+from cryodc.star.image_names import keep_images_found
 from cryodc.star.layout import (
     describe_layout,
     find_particle_block,
@@ -51,6 +52,7 @@ __all__ = [
     "holds_image_series",
     "holds_tilt_stacks",
     "image_block",
+    "keep_images_found",
     "not_positive",
     "number_texts",
     "numbers_of",

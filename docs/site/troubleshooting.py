@@ -19,6 +19,7 @@ TOPICS = {
     "check": "Pre-flight: `check`",
     "tilts": "2D stacks: `import`",
     "picks": "Picks: `extract` and `convert`",
+    "centring": "Off centre: `recentre`",
     "simulation": "Practice particles: `simulate`",
     "dataset": "Reading and packing: `pack`, `train`",
     "training": "Training: `train`",

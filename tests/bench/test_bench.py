@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from cryodc_cli.prepare.bench import bench
+from cryodc_cli.take_away.bench import bench
 
 from cryodc.bench import STAGES, BenchRequest, Figure, run_bench
 from cryodc.bench import bench as bench_module

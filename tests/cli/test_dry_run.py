@@ -46,6 +46,7 @@ def work(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 WORDS = {
     "extract": "TS_07.mrc --picks picks.csv --box 16 --tilt-range -60 60 --out new/",
+    "recentre": "sim/particles.star --out new/",
     "simulate": "--n 5 --out new/",
     "pack": "sim/particles.star --out new.pack/",
     "train": "sim/particles.star --out new/",

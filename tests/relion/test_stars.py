@@ -90,6 +90,9 @@ def written(small_run: Path, shared_data: Path, tmp_path_factory: pytest.TempPat
     picks = ("--picks", folder / "picks.csv", "--box", 16, "--tilt-range", -60, 60)
     _call("extract", folder / "TS_07.mrc", *picks, "--out", folder / "extracted")
     written.add("extract", folder / "extracted")
+    posed = (small_run / "averages/particles.star", "--data-dir", small_run.parent / "sim")
+    _call("recentre", *posed, "--on", "origins", "--out", folder / "centred")
+    written.add("recentre", folder / "centred")
     stacks = shared_data / "real/ribosome70s/tilt_stacks"
     star = next(file for file in stacks.glob("*.star") if file.stem.endswith("angpix-12"))
     _call("import", star, "--data-dir", stacks, "--out", folder / "imported")

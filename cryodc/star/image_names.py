@@ -4,37 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int
-from numpy.typing import NDArray
-
 from cryodc.io import ImageFinder, split_image_name
-from cryodc.runs import RunFolder, load_config
-from cryodc.star import StarDocument, write_star
+from cryodc.star.document import StarDocument
 
 _LABELS = ("rlnImageName", "rlnCtfImage")
-
-
-def write_chosen(
-    run: RunFolder, document: StarDocument, block_name: str, rows: Int[NDArray[np.int64], " k"], out: Path
-) -> int:
-    """Write some rows of a run's STAR, with images that are found from where it lies; how many have a new name.
-
-    Parameters
-    ----------
-    run
-        Whose config.yaml says where images are.
-    document, block_name
-        The STAR, and its block of particles.
-    rows
-        Those to write, in the order of the STAR.
-    out
-        The STAR to write.
-    """
-    folders = [Path(folder) for folder in load_config(run).get("image_folders", [])]
-    written, n_renamed = keep_images_found(document.with_rows(block_name, rows), block_name, folders, out)
-    write_star(written, out)
-    return n_renamed
 
 
 def keep_images_found(
