@@ -18,7 +18,10 @@ from cryodc_cli.options import OutPath, console, device_option, plain_table, see
     type=int,
     default=240,
     show_default=True,
-    help="Of two simulated proteins together; templates take 120 or more.",
+    help="Of all simulated proteins together; templates take 120 or more.",
+)
+@click.option(
+    "--classes", "n_classes", type=int, default=2, show_default=True, help="How many proteins are simulated, 2 to 6."
 )
 @click.option(
     "--stage",
@@ -35,6 +38,7 @@ from cryodc_cli.options import OutPath, console, device_option, plain_table, see
 def bench(
     boxes: tuple[int, ...],
     n_particles: int,
+    n_classes: int,
     stages: tuple[str, ...],
     device: str,
     seed: int,
@@ -53,7 +57,7 @@ def bench(
 
     from cryodc.bench import BenchRequest, run_bench
 
-    request = BenchRequest(out, boxes, n_particles, stages, device, seed)
+    request = BenchRequest(out, boxes, n_particles, stages, device, seed, n_classes)
     with lines() as tell:
         about, figures = run_bench(request, tell)
     if as_json:
@@ -72,6 +76,7 @@ def bench(
     console().print(table)
     threads = f"{about['threads']} threads" if about["threads"] > 1 else "1 thread"
     on = f"{about['device']} ({about['processor']}, {threads}), torch {about['torch']}, seed {about['seed']}"
+    on += f", {n_classes} classes"
     console().print(f"Measured on {on}", markup=False, soft_wrap=True)
     if out is not None:
         console().print(f"Wrote {out}", markup=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from cryodc.alignment.references import (
 )
 from cryodc.alignment.refine import refine_poses
 from cryodc.alignment.register import register_map
-from cryodc.alignment.search import PoseSet, climb, shared_poses
+from cryodc.alignment.search import PoseSet, climb, search_poses, shared_poses
 from cryodc.alignment.spectra import ClassSpectra
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "register_map",
     "score_noise",
     "search_classes",
+    "search_poses",
     "shared_poses",
     "start_reference",
 ]

@@ -28,7 +28,7 @@ from cryodc.simulation import SimulationConfig, phantom, write_simulation
 
 EDGE_ANGSTROM = 320.0
 _SNR = 0.1
-_FEWEST = 40
+_FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BenchRequest:
     boxes
         Box sizes, voxels; the particles of all of them are 320 Å wide.
     n_particles
-        Of both proteins together.
+        Of all proteins together.
     stages
         Names in :data:`cryodc.bench.stages.STAGES`, and of other programs in :data:`cryodc.bench.rivals.RIVALS`; by
         default all steps, and those programs that are installed.
@@ -50,12 +50,14 @@ class BenchRequest:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     seed
         Of the simulation and of everything random.
+    n_classes
+        How many proteins there are, 2 to 6.
 
     Raises
     ------
     InputError
-        If there is no such step, no such device or box, there are too few particles, or a program that is asked for is
-        not installed.
+        If there is no such step, device, box or number of classes, there are too few particles, or a program that is
+        asked for is not installed.
     """
 
     out: Path | None = None
@@ -64,6 +66,7 @@ class BenchRequest:
     stages: tuple[str, ...] = ()
     device: str = "auto"
     seed: int = 0
+    n_classes: int = 2
 
     def __post_init__(self) -> None:
         known = (*STAGES, *RIVALS)
@@ -74,8 +77,13 @@ class BenchRequest:
                 raise InputError(
                     f"{stage} is not installed", found="none on the PATH or among packages", remedy=RIVALS[stage].remedy
                 )
-        if self.n_particles < _FEWEST:
-            raise InputError("too few particles to measure", expected=f"{_FEWEST} or more", found=str(self.n_particles))
+        if not 2 <= self.n_classes <= len(PROTEINS):
+            raise InputError(
+                "so many classes cannot be simulated", expected=f"2 to {len(PROTEINS)}", found=str(self.n_classes)
+            )
+        fewest = _FEWEST * self.n_classes
+        if self.n_particles < fewest:
+            raise InputError("too few particles to measure", expected=f"{fewest} or more", found=str(self.n_particles))
         for box in self.boxes:
             self.simulation(box)
 
@@ -87,7 +95,7 @@ class BenchRequest:
 
     def simulation(self, box: int) -> SimulationConfig:
         """The particles of one box."""
-        n = -(-self.n_particles // len(PROTEINS))
+        n = -(-self.n_particles // self.n_classes)
         return SimulationConfig(n, box, EDGE_ANGSTROM / box, snr=_SNR, seed=self.seed)
 
 
@@ -159,12 +167,13 @@ def run_bench(
     told = f"{n} simulated particles"
     work = {"step": 2.0 * n, "templates": n, "matching": n, "alignment": n, "classification": n, "states": n}
     declare(Forecast(request.out or Path("bench.json"), told, 0, 3e3, (largest,) * 3, work, 2.0 * n))
-    about, figures = machine(device) | {"n_particles": n, "seed": request.seed}, []
+    about, figures = machine(device), []
+    about |= {"n_particles": n, "n_classes": request.n_classes, "seed": request.seed}
     for box in request.boxes:
         folder = Path(tempfile.mkdtemp(prefix="cryodc-bench-"))
         try:
             progress(f"box {box}: simulating {n} particles, {particle_bytes(n, box) / 2e9:.2g} GB")
-            proteins = {name: phantom(name) for name in PROTEINS}
+            proteins = {name: phantom(name) for name in PROTEINS[: request.n_classes]}
             write_simulation(proteins, request.simulation(box), folder / "sim", with_poses=True)
             figures += _measure_all(request, folder, box, device, progress)
         finally:

@@ -1,6 +1,6 @@
 """The steps that are measured: each is made ready, and gives what is to be timed.
 
-All work on the same simulated particles, two phantoms in a box of 320 Å, and none needs another's result but the pack
+All work on the same simulated particles, phantoms in a box of 320 Å, and none needs another's result but the pack
 and, for ``match``, the templates. So each can be measured alone.
 """
 
@@ -31,7 +31,8 @@ from cryodc.states import PosedBatch, find_conformations, measure
 from cryodc.templates import add_template_code, with_templates_of
 from cryodc.training import ReadyAverage, poses_on_averages, train
 
-PROTEINS = ("bilobe", "barrel")
+PROTEINS = ("bilobe", "barrel", "wheel", "clamp", "bar", "tripod")
+"""In this order, as many as there are classes."""
 _BATCH = 64
 _N_CLUSTERS, _CONTENT = 4, 8
 _SHELLS = 12

@@ -89,6 +89,8 @@ def random_view(
     mask: Float[Tensor, "*space"],
     config: ViewConfig,
     generator: torch.Generator,
+    *,
+    seen_alone: bool = False,
 ) -> View:
     """``W_i [ R x_i + shift ]`` through the mask, ``R`` and shift drawn per particle.
 
@@ -104,6 +106,8 @@ def random_view(
         How views are made.
     generator
         Draws all that is random.
+    seen_alone
+        For encoding: without what reconstructions are compared with. The target is then what is seen.
     """
     n_particles, dims = len(volumes), mask.ndim
     turns = _draw_rotations(n_particles, config, generator, dims)
@@ -113,13 +117,16 @@ def random_view(
     shifts = (2 * uniform - 1) * config.max_shift_voxels
     bends = draw_elastic_fields(n_particles, config, generator, mask) if config.elastic_voxels > 0 else None
     rotated = resample(volumes, turns, shifts, bends)
+    if weights is not None and config.reimpose_weight:
+        rotated = apply_weight(rotated, weights)
+    seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, dims, generator)
+    seen = through_mask(cut_out(seen, mask, config, generator), mask)
+    if seen_alone:
+        return View(seen, seen, None, turns, shifts)
     kept = None
     if weights is not None:
         kept = rotate_weights(weights, turns)
-        if config.reimpose_weight:
-            rotated, kept = apply_weight(rotated, weights), weights * kept
-    seen = random_low_pass(add_fresh_noise(rotated, weights, mask, config, generator), config, mask.ndim, generator)
-    seen = through_mask(cut_out(seen, mask, config, generator), mask)
+        kept = weights * kept if config.reimpose_weight else kept
     return View(seen, through_mask(rotated, mask), kept, turns, shifts)
 
 
@@ -240,17 +247,11 @@ def through_mask(volumes: Float[Tensor, "b *image"], mask: Float[Tensor, "*space
 
 def rotate_weights(weights: Float[Tensor, "b d h hw"], rotations: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b d h hw"]:
     """Rotate half-Fourier weights as :func:`cryodc.geometry.rotations.resample` rotates the volumes they belong to."""
-    full = full_spectrum(weights)
-    shifted = torch.fft.fftshift(full, dim=(-3, -2, -1))
+    # The other half of a real, centrosymmetric half-Fourier array.
+    mirrored = weights[..., 1:-1].flip(-3, -2, -1).roll((1, 1), dims=(-3, -2))
+    shifted = torch.fft.fftshift(torch.cat([weights, mirrored], dim=-1), dim=(-3, -2, -1))
     rotated = torch.fft.ifftshift(resample(shifted, rotations), dim=(-3, -2, -1))
     return rotated[..., : weights.shape[-1]]
-
-
-def full_spectrum(weights: Float[Tensor, "b d h hw"]) -> Float[Tensor, "b d h w"]:
-    """The other half of a real, centrosymmetric half-Fourier array, FFT order."""
-    inner = weights[..., 1:-1]
-    mirrored = inner.flip(-3, -2, -1).roll((1, 1), dims=(-3, -2))
-    return torch.cat([weights, mirrored], dim=-1)
 
 
 def add_noise(

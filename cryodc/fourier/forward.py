@@ -39,9 +39,8 @@ def slices(
     fine: Float[Tensor, "c e e e"], ball: FourierBall, rotations: Float[Tensor, "r 3 3"]
 ) -> Float[Tensor, "r c p"]:
     """``V(Aᵀ k)`` for each rotation ``A``: the channels of the fine spectrum, real and imaginary part."""
-    rotated = (ball.frequencies @ rotations).reshape(1, -1, 3)
-    sampled = sample_spectrum(fine[None], rotated)[0].reshape(len(fine), len(rotations), len(ball))
-    return sampled.transpose(0, 1)
+    # One item for each rotation: items are what a sampler shares among cores.
+    return sample_spectrum(fine.expand(len(rotations), -1, -1, -1, -1), ball.frequencies @ rotations)
 
 
 def predict(
@@ -158,9 +157,12 @@ def score_chosen(
     chosen
         ``(n, q)`` which columns each particle is compared with.
     """
-    rows = _weighted_rows(spectra, weights[weight_index], ball, shifts_voxels).flatten(2)
-    cross = torch.einsum("nsp,nqp->nsq", rows, columns.flatten(1)[chosen])
-    return cross / slice_lengths(weights, columns)[weight_index].gather(1, chosen)[:, None]
+    # Every particle has the same shifts, so what it shares with its slices is one row of a product with all ramps.
+    re, im = columns[chosen].unbind(dim=2)
+    shared = (spectra * weights[weight_index]).conj()[:, None] * torch.complex(re, im)
+    ramps = torch.view_as_real(phase_ramps(ball, shifts_voxels).conj().resolve_conj())
+    cross = torch.view_as_real(shared).flatten(2) @ ramps.flatten(1).T
+    return cross.mT / slice_lengths(weights, columns)[weight_index].gather(1, chosen)[:, None]
 
 
 def slice_lengths(weights: Float[Tensor, "m p"], columns: Float[Tensor, "r 2 p"]) -> Float[Tensor, "m r"]:

@@ -232,8 +232,11 @@ class ParticleSpectra:
         return measured_voxels(self.weights)
 
     def select(self, rows: Int[Tensor, " b"] | slice) -> "ParticleSpectra":
-        """These particles."""
-        return ParticleSpectra(self.ball, self.spectra[rows], self.weights, self.weight_index[rows])
+        """These particles; their own weights alone where there are more than particles."""
+        spectra, index = self.spectra[rows], self.weight_index[rows]
+        if len(self.weights) <= len(index):
+            return ParticleSpectra(self.ball, spectra, self.weights, index)
+        return ParticleSpectra(self.ball, spectra, self.weights[index], torch.arange(len(index), device=index.device))
 
     def within(self, radius_shells: float) -> "ParticleSpectra":
         """Their shells up to a radius."""

@@ -22,14 +22,16 @@ from cryodc.alignment import (
     empty_poses,
     make_references,
     register_map,
+    search_poses,
     shared_poses,
 )
-from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, undo_shifts
+from cryodc.fourier import NoiseModel, ParticleSpectra, fine_gradient, fine_spectrum, undo_shifts
 from cryodc.templates.match import BOX, match_references, random_search
 from cryodc.volumes import Volume
 
 _N_ROUNDS = 8
-_N_STEPS = 5
+_N_STEPS, _N_CANDIDATES = 5, 4
+_BATCH = 1024
 _ALIKE = 0.8
 """Correlation of two averages, at least, of one protein."""
 
@@ -94,9 +96,8 @@ def poses_on_average(
     noise: NoiseModel,
     start: PoseSet,
     generator: torch.Generator,
-    n_searches: int,
 ) -> PoseSet:
-    """Poses of particles on an average that stays as it is.
+    """Poses of particles on an average that stays as it is: one search over all rotations, whose best few are tried.
 
     Parameters
     ----------
@@ -106,12 +107,19 @@ def poses_on_average(
         A single reference, and the noise of particles.
     start
         Where they may lie.
-    generator, n_searches
-        Of the searches over all rotations, and how many of them.
+    generator
+        Of the search.
     """
-    pose = _refined(particles, halves, average, noise, start)
-    for _ in range(n_searches):
-        pose = _searched(particles, halves, average, noise, pose, generator)
+    grid, radius = random_search(generator, halves.device).rotations, float(particles.ball.shells.max())
+    in_place = torch.zeros(1, 3, device=halves.device)
+    pose = PoseSet(start.rotations.clone(), start.shifts.clone(), start.scores.clone())
+    for half in (1, 2):
+        volume = average.maps[0, 2 - half]
+        fine, gradient = fine_spectrum(volume[None], radius)[0], fine_gradient(volume, radius)[None]
+        for rows in torch.nonzero(halves == half)[:, 0].split(_BATCH):
+            part, known = noise.whiten(particles.select(rows)), start.select(rows)
+            found = search_poses(part, fine, gradient, grid, in_place, known, _N_CANDIDATES, _N_STEPS, BOX / 4)
+            pose.rotations[rows], pose.shifts[rows], pose.scores[rows] = found.rotations, found.shifts, found.scores
     return pose
 
 

@@ -22,8 +22,6 @@ from cryodc.templates.spread import JointAxes
 from cryodc.templates.wedge import WedgeCorrection, WedgeFit, corrected_scores, wedge_seen
 from cryodc.unfinished import load_state, plain, save_state
 
-_N_SEARCHES = 3
-
 
 @dataclass(frozen=True)
 class Matcher:
@@ -93,7 +91,7 @@ class Matcher:
             average = References(maps[None], torch.zeros(1, BOX // 2 + 1, device=device))
             part = within.select(rows)
             start = poses.of(rows, int(self.rule.starts[label]))
-            pose = poses_on_average(part, halves[rows], average, self.noise, start, generator, _N_SEARCHES)
+            pose = poses_on_average(part, halves[rows], average, self.noise, start, generator)
             turn, move = (torch.from_numpy(getattr(self.groups, name)[label]).to(device) for name in ("turns", "moves"))
             placed[rows, :N_PLACE] = place_code(pose, turn, move)
             axes = torch.from_numpy(self.groups.axes[label]).to(device)

@@ -46,10 +46,10 @@ def encode_particles(
         recorded = model.encode(recorded_view(volumes, weights, mask, views).volumes)
         content = recorded.content
         if n_views > 1:
-            drawn = [
-                model.encode(random_view(volumes, weights, mask, views, generator).volumes).content
-                for _ in range(n_views)
-            ]
+            views_of_each = (
+                random_view(volumes, weights, mask, views, generator, seen_alone=True) for _ in range(n_views)
+            )
+            drawn = [model.encode(view.volumes).content for view in views_of_each]
             content = _pool(drawn, model.directional)
         for column, values in zip(columns, [*content, *recorded.transformation], strict=True):
             column.append(values.cpu())

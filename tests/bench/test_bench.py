@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from cryodc_cli.take_away.bench import bench
 
 from cryodc.bench import STAGES, BenchRequest, Figure, run_bench
+from cryodc.bench import bench as bench_module
 from cryodc.bench.stages import NEEDS, Work
 from cryodc.dry_run import Planned, planning
 from cryodc.errors import InputError
@@ -30,20 +33,47 @@ def test_every_step_goes_over_all_particles_or_those_of_a_class(tmp_path: Path) 
     assert error < 20
 
 
+def test_particles_are_of_as_many_classes_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def look(request: BenchRequest, folder: Path, *_: object) -> list[Figure]:
+        sizes.extend(np.bincount(Work(folder, 0, torch.device("cpu")).truth().labels))
+        return []
+
+    monkeypatch.setattr(bench_module, "_measure_all", look)
+    run_bench(BenchRequest(boxes=(16,), n_particles=80, n_classes=4, device="cpu"))
+    assert sizes == [20, 20, 20, 20]
+
+
 def test_a_step_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     answer = CliRunner().invoke(
-        bench, ["--box", "16", "--particles", "40", "--stage", "cluster", "--device", "cpu", "--out", str(out)]
+        bench,
+        [
+            "--box",
+            "16",
+            "--particles",
+            "60",
+            "--classes",
+            "3",
+            "--stage",
+            "cluster",
+            "--device",
+            "cpu",
+            "--out",
+            str(out),
+        ],
     )
     assert answer.exit_code == 0, answer.output
     told = json.loads(out.read_text())
     (figure,) = told["figures"]
-    assert (figure["stage"], figure["box_size"], figure["n_particles"]) == ("cluster", 16, 40)
+    assert (figure["stage"], figure["box_size"], figure["n_particles"]) == ("cluster", 16, 60)
+    assert told["n_classes"] == 3
     assert told["threads"] == torch.get_num_threads()
     assert told["torch"] == torch.__version__
     assert figure["vram_bytes"] is None
     assert figure["seconds"] > 0
-    assert figure["per_second"] == pytest.approx(40 / figure["seconds"], rel=0.01)
+    assert figure["per_second"] == pytest.approx(60 / figure["seconds"], rel=0.01)
     # Python with torch takes this much, and a step takes no less than what was there before it.
     assert 1e8 < figure["ram_before_bytes"] <= figure["ram_bytes"] < 3e9
     assert "cluster" in answer.output
@@ -61,11 +91,13 @@ def test_particles_a_second_are_of_the_clock_and_of_all_threads() -> None:
         ({"stages": ("denoise",)}, "no such step"),
         ({"boxes": (33,)}, "box size"),
         ({"n_particles": 3}, "too few particles"),
+        ({"n_classes": 7}, "so many classes"),
+        ({"n_classes": 4, "n_particles": 60}, "too few particles"),
     ],
 )
-def test_what_cannot_be_measured_is_one_error(settings: dict[str, tuple[str, ...]], said: str) -> None:
+def test_what_cannot_be_measured_is_one_error(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        BenchRequest(**settings)  # type: ignore[arg-type]
+        BenchRequest(**settings)
 
 
 def test_a_program_that_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from cryodc.fourier import (
     hermitian_count,
     phase_ramps,
     sample_spectrum,
+    score_chosen,
     score_poses,
     shell_radius,
     shift_lattice,
@@ -95,6 +96,37 @@ def test_scores_agree_with_correlation_written_out() -> None:
                     top += (complex(spectra[i, p]).conjugate() * moved).real
                     bottom += abs(model) ** 2
                 assert float(found[i, t, r]) == pytest.approx(top / math.sqrt(bottom), rel=1e-3, abs=1e-3)
+
+
+def particles_of_many_weights(n: int, n_weights: int) -> tuple[ParticleSpectra, torch.Tensor]:
+    generator, ball = torch.Generator().manual_seed(4), fourier_ball(BOX, 5.0)
+    weights = ball_weights(torch.rand(n_weights, BOX, BOX, BOX // 2 + 1, generator=generator), ball)
+    spectra = ball_spectra(torch.randn(n, BOX, BOX, BOX, generator=generator), ball)
+    columns = slices(fine_spectrum(blobs(CENTRES)[None], 5.0)[0], ball, random_rotations(6, generator))
+    return ParticleSpectra(ball, spectra, weights, torch.randint(n_weights, (n,), generator=generator)), columns
+
+
+def test_chosen_columns_score_as_they_do_among_all() -> None:
+    particles, columns = particles_of_many_weights(5, 3)
+    given = particles.spectra, particles.weights, particles.weight_index, columns
+    chosen, shifts = torch.tensor([[0, 5], [3, 3], [1, 2], [4, 0], [2, 1]]), shift_lattice(1.0, 1.0)
+    every = score_poses(*given, particles.ball, shifts)
+    expected = every.gather(2, chosen[:, None].expand(-1, len(shifts), -1))
+    torch.testing.assert_close(
+        score_chosen(*given, chosen, particles.ball, shifts), expected, atol=1e-4 * float(every.abs().max()), rtol=0
+    )
+
+
+def test_a_few_of_many_weights_go_along_with_a_few_particles() -> None:
+    particles, columns = particles_of_many_weights(8, 8)
+    few = particles.select(torch.tensor([6, 1, 6]))
+    assert len(few.weights) <= 3
+    torch.testing.assert_close(few.own_weights, particles.own_weights[[6, 1, 6]])
+    scores, expected = (
+        score_poses(part.spectra, part.weights, part.weight_index, columns, part.ball, torch.zeros(1, 3))
+        for part in (few, particles)
+    )
+    torch.testing.assert_close(scores, expected[[6, 1, 6]])
 
 
 def test_the_true_pose_scores_best_in_spite_of_the_wedge() -> None:

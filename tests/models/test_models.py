@@ -79,6 +79,16 @@ def test_a_view_has_nothing_in_the_wedge_and_nothing_outside_the_mask() -> None:
     assert mask[0].max() == mask[:, 0].max() == mask[:, :, 0].max() == 0
 
 
+@pytest.mark.parametrize("changed", [{}, {"reimpose_weight": False}, {"fresh_noise": 0.5, "cutout_share": 0.1}])
+def test_what_is_seen_alone_is_what_is_seen(changed: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = wedge_from_tilt_range(16, -40, 40).expand(4, -1, -1, -1)
+    given = torch.randn(4, 16, 16, 16, generator=generator), weights, view_mask(16), ViewConfig(**changed)
+    view, seen = (random_view(*given, torch.Generator().manual_seed(1), seen_alone=alone) for alone in (False, True))
+    torch.testing.assert_close(seen.volumes, view.volumes, atol=0, rtol=0)
+    torch.testing.assert_close(seen.turns, view.turns)
+
+
 def test_a_view_is_cut_at_a_shell_of_its_own_and_its_target_is_not() -> None:
     generator = torch.Generator().manual_seed(0)
     box = 32

@@ -7,16 +7,27 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from cryodc.alignment import PoseSet
+from cryodc.alignment import PoseSet, References
 from cryodc.codes import Codes
 from cryodc.evaluation import LinearProbe, disentangle_labels, wedge_in_reference
-from cryodc.fourier import fourier_crop, missing_moments, standardise
+from cryodc.fourier import (
+    NoiseModel,
+    ParticleSpectra,
+    ball_weights,
+    fine_spectrum,
+    fourier_ball,
+    fourier_crop,
+    missing_moments,
+    predict,
+    standardise,
+    wedge_from_tilt_range,
+)
 from cryodc.geometry import geodesic_degrees, random_rotations, symmetry_rotations
 from cryodc.models import TemplateConfig
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
 from cryodc.templates import BOX, codes_of_templates, conformation_axes, learn, shapes
 from cryodc.templates.decoder import TemplateDecoder
-from cryodc.templates.group_poses import register_group
+from cryodc.templates.group_poses import poses_on_average, register_group
 from cryodc.templates.groups import N_PLACE, TemplateGroups, place_code
 from cryodc.templates.learn import learn_templates
 from cryodc.templates.match import sphere
@@ -26,6 +37,26 @@ from tests.simulated import as_dataset
 from tests.templates.small import random_codes
 
 N_MOVING = 120
+
+
+def test_a_particle_is_found_on_an_average_wherever_it_was_thought_to_lie() -> None:
+    generator = torch.Generator().manual_seed(0)
+    volume = shapes.random_shapes(1, generator, fine=True)[0] * sphere()
+    ball, n = fourier_ball(BOX, 6.0), 60
+    rotations, shifts = random_rotations(n, generator), 0.4 * torch.randn(n, 3, generator=generator)
+    weights = ball_weights(wedge_from_tilt_range(BOX, -60, 60)[None], ball)
+    index = torch.zeros(n, dtype=torch.long)
+    seen = predict(fine_spectrum(volume[None])[0], ball, weights[index], rotations, shifts)
+    power = seen.abs().square().mean()
+    noisy = seen + power.sqrt() * torch.randn(seen.shape, dtype=seen.dtype, generator=generator) * weights
+    particles = ParticleSpectra(ball, noisy, weights, index)
+    nowhere = PoseSet(random_rotations(n, generator), torch.zeros(n, 3), torch.zeros(n))
+    average = References(torch.stack([volume, volume])[None], torch.zeros(1, BOX // 2 + 1))
+    noise, halves = NoiseModel(power.expand(BOX // 2 + 1)), torch.arange(n) % 2 + 1
+    found = poses_on_average(particles, halves, average, noise, nowhere, generator)
+    away = geodesic_degrees(found.rotations.double().numpy(), rotations.double().numpy())
+    assert np.mean(away < 15) > 0.9
+    assert float((found.shifts - shifts).norm(dim=1).median()) < 0.3
 
 
 @dataclass(frozen=True)
