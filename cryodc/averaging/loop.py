@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.clustering import lie_apart, run_together
+from cryodc.clustering import are_parted, run_together
 from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -36,6 +36,8 @@ _CLAIMED = 0.25
 _SETTLED = 0.005
 _FINEST = 0.7
 _FEWEST_IN_A_HALF = 2.0
+_KEPT = 0.8
+"""Of the likelihood of a class's particles, what two references in its place must reach before they are refined."""
 
 
 def class_spectra(stack: Particles) -> ClassSpectra:
@@ -163,32 +165,29 @@ class ClassLoop:
         self._refine()
 
     def split(self, pairs: dict[int, References]) -> bool:
-        """Put two references in the place of a class where they part its particles, and explain them better.
+        """Put two references in the place of a class, unless they lose its particles or these lie between them.
 
         Parameters
         ----------
         pairs
-            The two references of each class that is to be split; they may be made of some of its particles.
+            The two references of each class that is to be split. They may be made of fewer particles than its own, and
+            then explain some of them a little worse.
+
+        Returns
+        -------
+        Whether any class is split.
         """
         old, labels = len(self.references), self.labels
         self.references = join_references([self.references, *pairs.values()])
         self.whole = [True] * old + [False] * (2 * len(pairs))
         self.poses = self.poses.beside(empty_poses(len(self.particles), 2 * len(pairs), self.halves.device))
         self._search(list(range(old, len(self.references))))
-        among = {label: [old + 2 * place, old + 2 * place + 1] for place, label in enumerate(pairs)}
-        members = {label: (labels == label) & ~self.idle for label in pairs}
-        for label, pair in among.items():
-            # Of all particles of the class, as the one reference is that they are compared with.
-            poses = self.poses.select(pair)
-            shares = torch.nn.functional.one_hot(poses.scores.argmax(dim=1), 2).float() * members[label][:, None]
-            made = make_references(self.particles, self.halves, poses, shares, self.finest)
-            self.references.maps[pair], self.references.fsc[pair] = made.maps, made.fsc
-        self._refine()
-        given_up = set[int]()
-        for label, pair in among.items():
-            scores = self.poses.scores[members[label]]
-            gain = scores[:, pair].amax(dim=1).square().mean() - scores[:, label].square().mean()
-            if gain > 0 and lie_apart(scores[:, pair]):
+        given_up: set[int] = set()
+        for place, label in enumerate(pairs):
+            pair = [old + 2 * place, old + 2 * place + 1]
+            scores = self.poses.scores[(labels == label) & ~self.idle]
+            two, one = scores[:, pair].amax(dim=1).square().mean(), scores[:, label].square().mean()
+            if two > _KEPT * one and are_parted(scores[:, pair]):
                 self.tell(f"a class of {len(scores)} particles is split")
                 given_up.add(label)
             else:
