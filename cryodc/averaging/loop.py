@@ -25,7 +25,7 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.clustering import are_parted, run_together
+from cryodc.clustering import run_together
 from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -165,7 +165,7 @@ class ClassLoop:
         self._refine()
 
     def split(self, pairs: dict[int, References]) -> bool:
-        """Put two references in the place of a class, unless they lose its particles or these lie between them.
+        """Put two references in the place of a class, unless they lose its particles.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class ClassLoop:
             pair = [old + 2 * place, old + 2 * place + 1]
             scores = self.poses.scores[(labels == label) & ~self.idle]
             two, one = scores[:, pair].amax(dim=1).square().mean(), scores[:, label].square().mean()
-            if two > _KEPT * one and are_parted(scores[:, pair]):
+            if two > _KEPT * one:
                 self.tell(f"a class of {len(scores)} particles is split")
                 given_up.add(label)
             else:

@@ -32,18 +32,6 @@ def lie_apart(scores: Float[Tensor, "n 2"]) -> bool:
     return found is not None and found[0] <= min(_MOST_FILLED, max(_LEAST_FILLED, found[1]))
 
 
-def are_parted(scores: Float[Tensor, "n 2"]) -> bool:
-    """Whether fewer particles lie between two references than half as many as about each.
-
-    Parameters
-    ----------
-    scores
-        ``(n, 2)`` of particles of both.
-    """
-    found = _valley(scores)
-    return found is not None and found[0] <= _MOST_FILLED
-
-
 def run_together(scores: Float[Tensor, "n 2"]) -> bool:
     """Whether more particles lie between two references than noise can put there, and than between two proteins.
 

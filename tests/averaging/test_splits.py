@@ -101,14 +101,6 @@ def test_a_class_is_kept_where_the_two_references_in_its_place_explain_nothing()
     assert loop.whole == [True, True]
 
 
-def test_a_class_is_kept_where_two_references_of_a_few_particles_do_not_part_all_of_them() -> None:
-    loop, labels = class_of({"wheel": 40, "clamp": 40})
-    loop.begin(loop.poses.select([0, 0]), torch.from_numpy(labels))
-    both = loop.references.select([1, 1])  # The same protein twice: it explains the clamp, and parts nothing.
-    assert not loop.split({1: both})
-    assert len(loop.references) == 2
-
-
 def test_scores_of_two_proteins_lie_apart_and_those_of_a_moving_one_do_not() -> None:
     place, noise = torch.linspace(-6, 6, 200)[:, None], torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     moving, two = (30 + along * torch.tensor([[1.0, -1.0]]) + noise for along in (place, 6 * place.sign()))
