@@ -76,12 +76,9 @@ def merge_classes(
     poses: ClassPoses,
     labels: Int[Tensor, " n"],
     radius: float,
-    run_together: Callable[[Float[Tensor, "m 2"]], bool],
     tell: Callable[[str], None],
 ) -> list[int]:
-    """Choose the classes to keep: of all that are one protein, also through others in between, the largest stays.
-
-    Two are one protein if they explain particles no better than their common average, or if it moves.
+    """Choose the classes to keep. Of two that explain particles no better than their common average, the larger stays.
 
     Parameters
     ----------
@@ -95,27 +92,18 @@ def merge_classes(
         ``(n,)`` class of each particle.
     radius
         Shells that scores look at.
-    run_together
-        Whether scores of the particles of two classes, on both, are those of one protein that moves.
     tell
         Called with a line about each merge.
     """
     sizes = torch.bincount(labels, minlength=len(references))
-    by_size = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
-    stays = {k: k for k in by_size}
-    for place, second in reversed(list(enumerate(by_size))):
-        for first in by_size[:place]:
-            if stays[first] == stays[second]:
-                continue
-            members = (labels == first) | (labels == second)
-            moves = run_together(poses.scores[members][:, [first, second]])
-            if moves or _same_class(particles, halves, references, poses, labels, (first, second), radius):
-                told = f"two references of {int(sizes[first])} and {int(sizes[second])} particles are one protein"
-                tell(told + (" that moves" if moves else ""))
-                pair = [stays[first], stays[second]]
-                larger = min(pair, key=by_size.index)
-                stays |= {k: larger for k, kept in stays.items() if kept in pair}
-    return sorted(set(stays.values()))
+    kept = [int(k) for k in sizes.argsort(descending=True, stable=True) if sizes[k] > 0]
+    for second in list(reversed(kept)):
+        for first in [k for k in kept if k != second and sizes[k] >= sizes[second]]:
+            if _same_class(particles, halves, references, poses, labels, (first, second), radius):
+                tell(f"two references of {int(sizes[first])} and {int(sizes[second])} particles are one protein")
+                kept.remove(second)
+                break
+    return sorted(kept)
 
 
 def _same_class(

@@ -25,7 +25,6 @@ from cryodc.alignment import (
 )
 from cryodc.averaging.classification import UNASSIGNED, Classification
 from cryodc.averaging.starts import ClusterStarter
-from cryodc.clustering import run_together
 from cryodc.fourier import NoiseModel, Particles, low_pass, soft_sphere
 from cryodc.unfinished import DoneSteps, on_device
 
@@ -135,11 +134,11 @@ class ClassLoop:
                 return
 
     def merge(self) -> None:
-        """Join classes that are the same protein, also where it moves."""
+        """Join two classes that are the same protein."""
 
         def join() -> bool:
             arguments = (self.particles, self.halves, self.references, self.poses, self.labels, self._radius)
-            kept = merge_classes(*arguments, run_together, self.tell)
+            kept = merge_classes(*arguments, self.tell)
             joined = len(kept) < len(self.references)
             if joined:
                 self._keep(kept)

@@ -1,7 +1,7 @@
 """Clusters of content codes, and how many there are."""
 
 from cryodc.clustering.assign import clusters_of_new, linear_rule
-from cryodc.clustering.between import lie_apart, run_together
+from cryodc.clustering.between import lie_apart
 from cryodc.clustering.by_hand import separate_class, split_class
 from cryodc.clustering.cluster import cluster_codes, cluster_run, write_class_stars
 from cryodc.clustering.mixture import SEPARATED, STABLE, choose_mixture, content_features, fit_mixture
@@ -24,7 +24,6 @@ __all__ = [
     "medoids",
     "middle_code",
     "principal_axes",
-    "run_together",
     "separate_class",
     "split_class",
     "spread_codes",

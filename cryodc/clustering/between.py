@@ -28,28 +28,11 @@ def lie_apart(scores: Float[Tensor, "n 2"]) -> bool:
     scores
         ``(n, 2)`` of particles of both.
     """
-    found = _valley(scores)
-    return found is not None and found[0] <= min(_MOST_FILLED, max(_LEAST_FILLED, found[1]))
-
-
-def run_together(scores: Float[Tensor, "n 2"]) -> bool:
-    """Whether more particles lie between two references than noise can put there, and than between two proteins.
-
-    Parameters
-    ----------
-    scores
-        ``(n, 2)`` of particles of both.
-    """
-    found = _valley(scores)
-    return found is not None and found[0] > max(_MOST_FILLED, found[1])
-
-
-def _valley(scores: Tensor) -> tuple[float, float] | None:
-    """How full the valley is, and how full noise could make it; None if too few particles prefer one of the two."""
     first = scores[:, 0] >= scores[:, 1]
     if min(int(first.sum()), int((~first).sum())) < FEWEST:
-        return None
+        return False
     difference = (scores[:, 0] - scores[:, 1]).double().cpu()
     above, below = (difference[inside.cpu()].numpy() for inside in (first, ~first))
     gap = float(np.median(above) - np.median(below))
-    return valley_between(above, below), 2 * math.exp(-(gap**2) / 16)
+    filled_by_noise = 2 * math.exp(-(gap**2) / 16)
+    return valley_between(above, below) <= min(_MOST_FILLED, max(_LEAST_FILLED, filled_by_noise))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryodc.alignment import ClassPoses, References, balanced_halves, merge_classes
+from cryodc.alignment import ClassPoses, References, balanced_halves
 from cryodc.averaging.loop import ClassLoop
 from cryodc.averaging.splits import axis_parts, follow_half_sets, split_classes
-from cryodc.clustering import lie_apart, run_together
+from cryodc.clustering import lie_apart
 from cryodc.fourier import ParticleStack, standardise
 from cryodc.simulation import SimulatedParticles, SimulationConfig, phantom, simulate_particles
 
@@ -104,36 +104,8 @@ def test_a_class_is_kept_where_the_two_references_in_its_place_explain_nothing()
 def test_scores_of_two_proteins_lie_apart_and_those_of_a_moving_one_do_not() -> None:
     place, noise = torch.linspace(-6, 6, 200)[:, None], torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     moving, two = (30 + along * torch.tensor([[1.0, -1.0]]) + noise for along in (place, 6 * place.sign()))
-    assert run_together(moving)
     assert not lie_apart(moving)
     assert lie_apart(two)
-    assert not run_together(two)
-
-
-def test_scores_that_noise_alone_could_mix_say_neither() -> None:
-    noise = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
-    side = torch.where(torch.arange(400) < 200, 0.5, -0.5)[:, None]
-    alike = 30 + side * torch.tensor([[1.0, -1.0]]) + noise
-    assert not run_together(alike)
-
-
-def test_references_of_a_protein_that_moves_are_joined_through_those_in_between() -> None:
-    """Four conformations in a row, and another protein: the first and the last have no particle in between."""
-    generator = torch.Generator().manual_seed(0)
-    place, others = torch.linspace(0, 1, 240), torch.full((60, 5), 10.0)
-    fits = 45 - 200 * (place[:, None] - torch.tensor([0.125, 0.375, 0.625, 0.875])).square()
-    scores = torch.cat([torch.cat([fits, torch.full((240, 1), 10.0)], dim=1), others])
-    scores[240:, 4] = 45.0
-    scores += torch.randn(scores.shape, generator=generator)
-    labels, eye = scores.argmax(dim=1), torch.eye(3).repeat(300, 5, 1, 1)
-    assert not run_together(scores[(labels == 0) | (labels == 3)][:, [0, 3]])
-    loop, _ = class_of({"clamp": 40})
-    poses, references = ClassPoses(eye, torch.zeros(300, 5, 3), scores), loop.references.select([0, 0, 0, 0, 0])
-    kept = merge_classes(
-        loop.particles, torch.ones(300).long(), references, poses, labels, 6.0, run_together, lambda text: None
-    )
-    assert len(kept) == 2
-    assert 4 in kept
 
 
 def test_two_proteins_are_not_joined() -> None:
