@@ -10,7 +10,6 @@ from cryodc_cli.options import (
     console,
     data_dir_option,
     device_option,
-    error_console,
     invert_option,
     print_next,
     seed_option,
@@ -112,7 +111,6 @@ def train(star: Path, out: Path | None, config_file: Path | None, **options: Any
         overrides.setdefault("optimisation", {})["epochs"] = 0
     if out is None:
         out = next_run_folder(options["resume"])
-        error_console().print(f"The run folder: {out}", style="dim", markup=False)
     request = TrainRequest(
         star=star,
         out=out,
