@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryodc.dry_run import Forecast, declare
 from cryodc.errors import InputError
 from cryodc.fourier import density_mask, resolution_angstrom
 from cryodc.io import Atoms
@@ -151,6 +152,9 @@ def plan_particles(
     tell("measuring particles")
     recorded = measure_particles(request.measure, proteins)
     _require_resolution(request.resolution_angstrom, recorded)
+    # Two rounds for each number, and one for the maps themselves, of every particle with every map.
+    compared = request.n_trial * len(proteins) ** 2 * (2 * len(request.numbers) + 1)
+    declare(Forecast(request.measure.star, box=(recorded.box_size,) * 3, work={"matching": compared}))
     trial = Trial(recorded, request.n_trial, request.measure.seed)
     results: dict[float, TrialResult] = {}
     for number in (*request.numbers, math.inf):

@@ -12,6 +12,7 @@ from cryodc_cli.prepare.plan import plan as plan_command
 from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
 
+from cryodc.dry_run import Forecast, forecasts_to
 from cryodc.errors import InputError
 from cryodc.fourier import ParticleStack, density_mask, half_map_fsc, resolution_angstrom
 from cryodc.geometry import random_rotations
@@ -74,8 +75,21 @@ def test_particles_of_a_trial_score_what_their_signal_is_worth(star: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def planned(star: Path) -> Plan:
-    return plan_particles(request(star), PAIR)
+def foretold() -> list[Forecast]:
+    """What was heard of the work before it was done."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def planned(star: Path, foretold: list[Forecast]) -> Plan:
+    with forecasts_to(foretold.append):
+        return plan_particles(request(star), PAIR)
+
+
+def test_the_work_is_foretold_so_that_the_time_left_can_be_said(planned: Plan, foretold: list[Forecast]) -> None:
+    assert len(planned.separations) == 3
+    [forecast] = foretold
+    assert forecast.seconds(lambda box: 1e-4) > 1
 
 
 def test_more_signal_and_more_particles_part_better_and_resolve_finer(star: Path, planned: Plan) -> None:
