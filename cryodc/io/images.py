@@ -151,8 +151,8 @@ def resolve_images(
 
 
 def _begins_otherwise(first: Path, second: Path) -> bool:
-    """Whether two files differ in size or in what they begin with; a copy does not."""
-    if first.samefile(second):
+    """Whether two files differ in size or in what they begin with; a copy does not, nor is a folder a file."""
+    if first.samefile(second) or not (first.is_file() and second.is_file()):
         return False
     if first.stat().st_size != second.stat().st_size:
         return True

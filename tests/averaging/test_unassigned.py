@@ -64,7 +64,7 @@ def test_select_takes_final_classes_and_says_how_many_have_none(run: RunFolder, 
     out = tmp_path / "one.star"
     done = CliRunner().invoke(select, [str(run.path), "--keep", "1", "--out", str(out)])
     assert numbers(out) == ["1"] * final.count("1")
-    assert any(line.split()[1:4:2] == ["unassigned", "3"] for line in done.output.splitlines())
+    assert any(line.split()[:2] == ["unassigned", "3"] for line in done.output.splitlines())
     # Sure of a class is only who has one.
     CliRunner().invoke(select, [str(run.path), "--min-confidence", "0.5", "--out", str(tmp_path / "sure.star")])
     assert numbers(tmp_path / "sure.star") == [number for number in final if number != "0"]

@@ -55,7 +55,7 @@ def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 
 # Settings under which seconds suffice, and the share of the reconstruction loss that is left after them.
 LEARNING: dict[str, tuple[float, dict[str, dict[str, object]]]] = {
-    "harmony": (0.75, {"loss": {"kl_weight": 0.1}, "optimisation": {"epochs": 60, "learning_rate": 2e-3}}),
+    "harmony": (0.75, {"loss": {"kl_weight": 0.1}, "optimisation": {"epochs": 90, "learning_rate": 2e-3}}),
     "spatial-vae": (
         0.5,
         {
