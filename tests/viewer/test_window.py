@@ -115,6 +115,14 @@ def _lasso(dock, rows: np.ndarray) -> None:
     _settle()
 
 
+@pytest.fixture
+def a_set(dock) -> None:
+    """The first set is there and chosen, also where the tests before ran in another process."""
+    if not dock.session.sets:
+        _lasso(dock, np.flatnonzero(dock.session.classes == 1))
+    dock.sets.setCurrentRow(0)
+
+
 def _photograph(viewer, name: str) -> np.ndarray:
     """The whole window; kept as a file where CRYODC_SCREENSHOTS names a folder."""
     _settle()
@@ -226,8 +234,8 @@ def test_codes_are_coloured_by_a_column_and_back(viewer, dock) -> None:
     dock.sets.setCurrentRow(0)
 
 
+@pytest.mark.usefixtures("a_set")
 def test_average_shows_the_map_of_the_set(viewer, dock, run: RunFolder) -> None:
-    dock.sets.setCurrentRow(0)
     _click(dock.average_button)
     layer = viewer.layers["average of set 1"]
     expected = read_volume(run.averages / "class001.mrc")
@@ -236,6 +244,7 @@ def test_average_shows_the_map_of_the_set(viewer, dock, run: RunFolder) -> None:
     _photograph(viewer, "average.png")
 
 
+@pytest.mark.usefixtures("a_set")
 def test_write_star_writes_the_rows_of_the_set(viewer, dock, saves_to, tmp_path: Path) -> None:
     out = tmp_path / "set.star"
     saves_to(out)
@@ -282,6 +291,7 @@ def test_states_go_by_on_the_first_slider(viewer, run: RunFolder) -> None:
     layer.visible = False
 
 
+@pytest.mark.usefixtures("a_set")
 def test_make_class_and_split_write_classes_and_recolour_the_codes(viewer, dock, run: RunFolder) -> None:
     rows = np.flatnonzero(dock.session.classes == 2)[:3]
     before = dock.session.classes.copy()
