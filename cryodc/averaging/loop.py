@@ -106,7 +106,7 @@ class ClassLoop:
         self.idle = torch.isin(self.clusters, torch.tensor(tried, device=self.clusters.device))
         self.references, self.whole = join_references(found), [False] * len(found)
         self.poses = empty_poses(len(self.particles), len(found), self.halves.device)
-        self.steps.do("the first search", lambda: self._search([*range(len(found))]))
+        self.steps.do("the first search", lambda: self._search(list(range(len(found)))))
         return True
 
     def run(self, n_rounds: int, temperatures: tuple[float, ...], prior_weights: tuple[float, ...]) -> None:

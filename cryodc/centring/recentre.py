@@ -20,28 +20,9 @@ from cryodc.centring.mass import find_mass
 from cryodc.dataset import InputOptions, ParticleReader
 from cryodc.dry_run import Forecast, declare, particle_bytes
 from cryodc.errors import InputError
-from cryodc.geometry import matrices_from_euler
 from cryodc.io import new_folder, read_volume, require_empty, write_text, write_volume
-from cryodc.particles import (
-    BOX_ANGLES,
-    CENTRED,
-    CORNER,
-    ParticleSet,
-    coordinate_frame,
-    has_coordinates,
-    read_particles,
-    with_origins,
-)
-from cryodc.star import (
-    StarBlock,
-    StarDocument,
-    keep_images_found,
-    number_texts,
-    particle_block,
-    read_numbers,
-    read_star,
-    write_star,
-)
+from cryodc.particles import ParticleSet, read_particles, with_coordinates_moved, with_origins
+from cryodc.star import StarDocument, keep_images_found, particle_block, read_star, write_star
 from cryodc.volumes import Volume
 
 _DIAMETER_OF_BOX, _FARTHEST_OF_BOX = 0.625, 0.25
@@ -189,24 +170,10 @@ def _moved_document(
     block = particle_block(document)
     folders = [Path(), request.star.parent, *([] if request.data_dir is None else [request.data_dir])]
     document, _ = keep_images_found(document, block.name, folders, request.out / "particles.star")
-    if has_coordinates(block):
-        frame, in_tomogram = coordinate_frame("RELION", document, block), shifts_angstrom
-        if all(label in block for label in BOX_ANGLES):
-            turns = matrices_from_euler(_numbers(document, block, BOX_ANGLES))
-            in_tomogram = np.einsum("nij,nj->ni", turns, shifts_angstrom)
-        labels = CENTRED if frame.from_centre else CORNER
-        places = _numbers(document, block, labels)
-        places = places + in_tomogram / frame.units(len(places), particles.spacing_angstrom)
-        columns = {label: number_texts(places[:, axis]) for axis, label in enumerate(labels)}
-        document = document.with_columns(block.name, columns)
+    document = with_coordinates_moved(document, shifts_angstrom, particles.spacing_angstrom)
     if particles.poses is not None:
         document = with_origins(document, particles.poses.origins_angstrom + shifts_angstrom, particles)
     return document.with_columns(block.name, {"rlnImageName": names})
-
-
-def _numbers(document: StarDocument, block: StarBlock, labels: tuple[str, ...]) -> Float[NDArray[np.float64], "n k"]:
-    columns = block.columns(labels)
-    return np.stack([read_numbers(document, block, label, columns[label]) for label in labels], axis=1)
 
 
 def _write_shifts(path: Path, particles: ParticleSet, found: NDArray[np.float64], moved: NDArray[np.float64]) -> None:

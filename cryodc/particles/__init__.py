@@ -26,7 +26,7 @@ from cryodc.particles.images_2d import (
 )
 from cryodc.particles.inspection import Inspection, inspect_particles, raise_first
 from cryodc.particles.names import name_label, repeated_names, unwritable_names
-from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions
+from cryodc.particles.positions import BOX_ANGLES, ORIGINS, Positions, read_positions, with_coordinates_moved
 from cryodc.particles.read import read_particles, require_particles
 from cryodc.particles.table import Grid, ParticleSet, Poses
 from cryodc.particles.write import (
@@ -75,6 +75,7 @@ __all__ = [
     "require_particles",
     "unwritable_names",
     "with_classes",
+    "with_coordinates_moved",
     "with_half_sets",
     "with_origins",
     "with_poses",

@@ -15,9 +15,17 @@ from cryodc.particles.coordinates import (
     by_optics_group,
     coordinate_frame,
     has_all,
+    has_coordinates,
     positive_numbers,
 )
-from cryodc.star import StarBlock, StarDocument, read_numbers, spacing_of_old_layout
+from cryodc.star import (
+    StarBlock,
+    StarDocument,
+    number_texts,
+    particle_block,
+    read_numbers,
+    spacing_of_old_layout,
+)
 
 ORIGINS = {unit: tuple(f"rlnOrigin{axis}{unit}" for axis in "ZYX") for unit in ("Angst", "")}
 BOX_ANGLES = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
@@ -75,6 +83,32 @@ def read_positions(document: StarDocument, block: StarBlock) -> Positions:
         with np.errstate(over="ignore"):
             shifts = shifts * pixel[:, None]
     return Positions(frame, coordinates, shifts)
+
+
+def with_coordinates_moved(
+    document: StarDocument, shifts_angstrom: Float[NDArray[np.float64], "n 3"], assumed_angstrom: float
+) -> StarDocument:
+    """Move the coordinates of every row by ``A_subtomo`` · shift: to where its box is cut after it was moved.
+
+    Parameters
+    ----------
+    document
+        The STAR; one without coordinates stays as it is.
+    shifts_angstrom
+        ``(n, 3)`` zyx, along the axes of the boxes.
+    assumed_angstrom
+        A voxel of the tomogram, where the STAR does not say.
+    """
+    block = particle_block(document)
+    if not has_coordinates(block):
+        return document
+    frame = coordinate_frame("RELION", document, block)
+    if has_all(block, BOX_ANGLES):
+        turns = matrices_from_euler(_numbers(document, block, BOX_ANGLES))
+        shifts_angstrom = np.einsum("nij,nj->ni", turns, shifts_angstrom)
+    labels = CENTRED if frame.from_centre else CORNER
+    moved = _numbers(document, block, labels) + shifts_angstrom / frame.units(block.n_rows, assumed_angstrom)
+    return document.with_columns(block.name, {label: number_texts(moved[:, i]) for i, label in enumerate(labels)})
 
 
 def _image_pixel(document: StarDocument, block: StarBlock) -> Float[NDArray[np.float64], " n"] | None:
