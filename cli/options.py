@@ -15,6 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cryodc.dataset import InputOptions
     from cryodc.runs import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -259,3 +260,14 @@ def protein_options(command: F) -> F:
     command = click.option("--structure", "structure_files", type=path, multiple=True, help=told)(command)
     told = "A density map, .mrc or .mrc.gz; several times."
     return click.option("--map", "map_files", type=path, multiple=True, help=told)(command)
+
+
+def input_options(
+    tilt_range: tuple[float, float] | None, tilt_ranges: Path | None, tilt_axis: str, invert: bool
+) -> "InputOptions":
+    """How particles are read, from the options that say so."""
+    from cryodc.dataset import InputOptions
+    from cryodc.tilt_angles import read_tilt_ranges
+
+    ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
+    return InputOptions(tilt_range, ranges, "x" if tilt_axis == "x" else "y", invert)

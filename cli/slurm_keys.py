@@ -21,19 +21,8 @@ _OPTIONS = (
     *("gpus-per-task", "gres", "gres-flags", "hint", "job-name", "kill-on-invalid-dep", "licenses", "mail-type"),
     *("mail-user", "mcs-label", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice"),
     *("nodefile", "nodelist", "nodes", "ntasks-per-core", "ntasks-per-node", "ntasks-per-socket", "partition", "power"),
-    *(
-        "prefer",
-        "priority",
-        "profile",
-        "propagate",
-        "qos",
-        "reservation",
-        "segment",
-        "signal",
-        "sockets-per-node",
-        "switches",
-    ),
-    *("thread-spec", "threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid"),
+    *("prefer", "priority", "profile", "propagate", "qos", "reservation", "segment", "signal", "sockets-per-node"),
+    *("switches", "thread-spec", "threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid"),
     *("wait-all-nodes", "wckey", "x11"),
 )
 """Options of sbatch that take a value."""

@@ -9,6 +9,7 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     data_dir_option,
+    input_options,
     invert_option,
     seed_option,
     tilt_axis_option,
@@ -88,11 +89,8 @@ def check(
     if star is None:
         return
     from cryodc.check import CheckSettings, check_particles
-    from cryodc.dataset import InputOptions
-    from cryodc.tilt_angles import read_tilt_ranges
 
-    ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
-    options = InputOptions(tilt_range, ranges, tilt_axis, invert)
+    options = input_options(tilt_range, tilt_ranges, tilt_axis, invert)
     report = check_particles(star, CheckSettings(data_dir, options, sample, seed, duplicate_distance))
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))

@@ -1,24 +1,11 @@
-"""What is measured of a set of particles: how it is asked for, and how it is told."""
+"""What is measured of a set of particles, as it is told."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryodc_cli.options import console
 
 if TYPE_CHECKING:
-    from cryodc.dataset import InputOptions
     from cryodc.planning import Recorded
-
-
-def input_options(
-    tilt_range: tuple[float, float] | None, tilt_ranges: Path | None, tilt_axis: str, invert: bool
-) -> "InputOptions":
-    """How particles are read, from the options that say so."""
-    from cryodc.dataset import InputOptions
-    from cryodc.tilt_angles import read_tilt_ranges
-
-    ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
-    return InputOptions(tilt_range, ranges, "x" if tilt_axis == "x" else "y", invert)
 
 
 def print_measured(recorded: "Recorded") -> None:

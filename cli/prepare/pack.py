@@ -8,6 +8,7 @@ from cryodc_cli.options import (
     OutPath,
     console,
     data_dir_option,
+    input_options,
     invert_option,
     print_next,
     star_argument,
@@ -63,9 +64,8 @@ def pack(
     """
     from cryodc_cli.progress import progress
 
-    from cryodc.dataset import InputOptions, box_of_spacing, pack_particles
+    from cryodc.dataset import box_of_spacing, pack_particles
     from cryodc.particles import read_particles
-    from cryodc.tilt_angles import read_tilt_ranges
 
     if box_size is not None and spacing is not None:
         raise click.UsageError("--box and --spacing exclude each other.")
@@ -73,8 +73,7 @@ def pack(
     particles = read_particles(star, data_dir)
     if spacing is not None:
         box_size = box_of_spacing(particles, spacing)
-    ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
-    options = InputOptions(tilt_range, ranges, tilt_axis, invert)
+    options = input_options(tilt_range, tilt_ranges, tilt_axis, invert)
     with progress() as bar:
         task = bar.add_task("Packing", total=len(particles))
         made = pack_particles(

@@ -9,6 +9,7 @@ import rich_click as click
 from cryodc_cli.options import (
     console,
     data_dir_option,
+    input_options,
     invert_option,
     protein_options,
     resolve_run,
@@ -96,7 +97,7 @@ def plan(
 
     Example: cryodc plan particles.star --map a.mrc --map b.mrc --resolution 25
     """
-    from cryodc_cli.prepare.measured import input_options, print_measured
+    from cryodc_cli.prepare.measured import print_measured
     from cryodc_cli.progress import lines
 
     from cryodc.planning import MeasureRequest, PlanRequest, plan_particles

@@ -9,6 +9,7 @@ from cryodc_cli.options import (
     OutPath,
     console,
     data_dir_option,
+    input_options,
     invert_option,
     print_next,
     star_argument,
@@ -70,12 +71,9 @@ def recentre(
     from cryodc_cli.progress import progress
 
     from cryodc.centring import RecentreRequest, recentre_particles
-    from cryodc.dataset import InputOptions
-    from cryodc.tilt_angles import read_tilt_ranges
 
-    ranges = None if tilt_ranges is None else read_tilt_ranges(tilt_ranges)
-    wedge: dict[str, Any] = {"tilt_range": tilt_range, "tilt_ranges": ranges, "tilt_axis": tilt_axis}
-    request = RecentreRequest(star, out, on, diameter, farthest, InputOptions(**wedge, invert=invert), data_dir)
+    read = input_options(tilt_range, tilt_ranges, tilt_axis, invert)
+    request = RecentreRequest(star, out, on, diameter, farthest, read, data_dir)
     with progress() as bar:
         task = bar.add_task("Recentring", total=None)
         result = recentre_particles(request, lambda done, total: bar.update(task, completed=done, total=total))

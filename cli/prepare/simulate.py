@@ -11,6 +11,7 @@ from cryodc_cli.options import (
     check_tilt_range,
     console,
     data_dir_option,
+    input_options,
     invert_option,
     print_next,
     protein_options,
@@ -174,7 +175,6 @@ def simulate(
 
     Example: cryodc simulate --n 300 --snr 0.05 --tilt-range -60 60 --out sim/
     """
-    from cryodc_cli.prepare.measured import input_options
     from cryodc_cli.progress import progress
 
     from cryodc.planning import LikeRequest, MeasureRequest
