@@ -37,28 +37,40 @@ FARTHEST = "140"
 """Å, beyond which ``recentre`` leaves a particle: 8 voxels along each of three axes."""
 
 
-def main() -> None:
-    """Measure one mix for one seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def picks_parser(told: str | None) -> argparse.ArgumentParser:
+    """What is asked of every benchmark of picks."""
+    parser = argparse.ArgumentParser(description=told)
     parser.add_argument("--tool", type=Path, required=True, help="simulate_picks.py")
     parser.add_argument("--maps", type=Path, required=True, help="folder of NAME.mrc.gz")
     parser.add_argument("--mix", choices=MIXES, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--epochs", type=positive, default=1, help="of the network, which final classes do not use")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--recentre", action="store_true", help="with cryodc recentre, before all else")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    method = f"{'recentred-' if arguments.recentre else ''}classified-e{arguments.epochs}"
-    if find_result(arguments.results, f"picks-{arguments.mix}", method, arguments.seed):
-        print("measured already")
-        return
-    folder, folder_of_run = arguments.out / "particles", arguments.out / "run"
+    return parser
+
+
+def make_picks(arguments: argparse.Namespace) -> Path:
+    """The folder of a mix's particles, made unless it is there."""
+    folder = Path(arguments.out) / "particles"
     maps, counts, recorded = MIXES[arguments.mix]
     if not (folder / "truth.csv").exists():
         files = [str(arguments.maps / f"{name}.mrc.gz") for name in maps.split()]
         made = ["--maps", *files, "--counts", *counts.split(), *recorded.split(), "--seed", str(arguments.seed)]
         subprocess.run([sys.executable, str(arguments.tool), str(folder), *made], check=True)
+    return folder
+
+
+def main() -> None:
+    """Measure one mix for one seed."""
+    parser = picks_parser(__doc__)
+    parser.add_argument("--epochs", type=positive, default=1, help="of the network, which final classes do not use")
+    parser.add_argument("--recentre", action="store_true", help="with cryodc recentre, before all else")
+    arguments = parser.parse_args()
+    method = f"{'recentred-' if arguments.recentre else ''}classified-e{arguments.epochs}"
+    if find_result(arguments.results, f"picks-{arguments.mix}", method, arguments.seed):
+        print("measured already")
+        return
+    folder, folder_of_run = make_picks(arguments), arguments.out / "run"
     wedge = ["--tilt-range", "-60", "60"]
     centred = folder.with_name("centred") if arguments.recentre else folder
     recentre = ["recentre", str(folder / "particles.star"), *wedge, "--farthest", FARTHEST, "--out", str(centred)]

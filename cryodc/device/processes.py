@@ -1,7 +1,8 @@
-"""Several processes, one model: gradients are averaged after every backward pass.
+"""Where tensors lie, and how much memory is free there; and several processes that train one model.
 
-Launched by ``torchrun``; a single process needs nothing of this. The two optimisers of DualContrast work on
-parts of the model in turn, so gradients are averaged by hand rather than by a wrapper around the whole model.
+Processes are launched by ``torchrun``, and their gradients averaged after every backward pass; a single process needs
+nothing of this. The two optimisers of DualContrast work on parts of the model in turn, so gradients are averaged by
+hand rather than by a wrapper around the whole model.
 """
 
 import os
