@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.command import run, run_steps
 from benchmarks.measurements import find_result, save_result
-from benchmarks.sets.picks import FARTHEST, make_picks, picks_parser
+from benchmarks.sets.picks import make_picks, picks_parser
 
 SPACING = 10.0
 """Å per voxel of these picks."""
@@ -19,13 +19,16 @@ SPACING = 10.0
 
 def main() -> None:
     """Measure one mix for one seed."""
-    arguments = picks_parser(__doc__).parse_args()
-    name, method = f"centring-{arguments.mix}", "recentre"
+    parser = picks_parser(__doc__)
+    parser.add_argument("--farthest", help="Å beyond which a particle is left; by default that of cryodc recentre")
+    arguments = parser.parse_args()
+    name, method = f"centring-{arguments.mix}", f"recentre-{arguments.farthest or 'default'}"
     if find_result(arguments.results, name, method, arguments.seed):
         print("measured already")
         return
     folder, centred = make_picks(arguments), arguments.out / "centred"
-    words = ["recentre", str(folder / "particles.star"), "--tilt-range", "-60", "60", "--farthest", FARTHEST]
+    words = ["recentre", str(folder / "particles.star"), "--tilt-range", "-60", "60"]
+    words += [] if arguments.farthest is None else ["--farthest", arguments.farthest]
     seconds = run_steps({"recentre": ([*words, "--out", str(centred)], centred / "particles.star")})
     truth, shifts = pd.read_csv(folder / "truth.csv"), pd.read_csv(centred / "shifts.csv")
     both = truth[~truth.protein.str.startswith("junk")].merge(shifts, on="name", validate="one_to_one")
