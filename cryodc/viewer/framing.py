@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 
 class RunViewer(napari.Viewer):  # type: ignore[misc]
-    """As napari's, but hidden layers count neither when the view is fitted nor for the range of a slider."""
+    """As napari's, but hidden layers count neither for the view nor for sliders, and a look at 3D leaves the plane."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
         self.layers.events.inserted.connect(self._follow)
         self.layers.events.removed.connect(lambda _: self._limit_sliders())
         self.dims.events.range.connect(lambda _: self._limit_sliders())
+        self._plane = self.dims.point
+        self.dims.events.ndisplay.connect(self._keep_plane, position="last")
 
     def _sliced_extent_world_augmented(self, layers: Any = None) -> NDArray[np.float64]:
         """What napari fits into the canvas: by default of the layers that are shown; of all, where none is."""
@@ -28,6 +30,13 @@ class RunViewer(napari.Viewer):  # type: ignore[misc]
         ]
         whole = np.stack([np.min(extents, axis=0)[0], np.max(extents, axis=0)[1]])
         return np.asarray(whole[:, list(self.dims.displayed)])
+
+    def _keep_plane(self, event: Any) -> None:
+        """Show the plane that was shown before the view in 3D: napari's sliders, shown again, begin at the first."""
+        if event.value == 3:
+            self._plane = self.dims.point
+        elif len(self._plane) == self.dims.ndim:
+            self.dims.point = self._plane
 
     def _follow(self, event: Any) -> None:
         event.value.events.visible.connect(lambda _: self._limit_sliders())

@@ -174,14 +174,16 @@ def test_home_frames_what_is_shown_and_sliders_go_through_it(viewer, dock, run: 
     np.testing.assert_allclose(viewer.dims.point[z], box / 2)
 
 
-def test_the_cube_turns_to_surfaces_and_back(viewer) -> None:
-    button = viewer.window._qt_viewer.viewerButtons.ndisplayButton
+def test_the_cube_turns_to_surfaces_and_back_to_the_plane(viewer) -> None:
+    button, plane = viewer.window._qt_viewer.viewerButtons.ndisplayButton, viewer.dims.point
+    assert plane[-3] > 0
     _click(button)
     assert viewer.dims.ndisplay == 3
     assert viewer.layers["class 1 average"].rendering == "iso"
     _photograph(viewer, "surfaces.png")
     _click(button)
     assert viewer.dims.ndisplay == 2
+    np.testing.assert_allclose(viewer.dims.point, plane)
 
 
 def test_a_click_shows_the_particle_its_low_passed_copy_and_its_average_in_its_pose(viewer, dock) -> None:
