@@ -36,6 +36,8 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     session = Session.open(run)
     layers = run_layers(run, tell)
     require_display()
+    from qtpy.QtCore import QTimer
+
     from cryodc.viewer.dock import CodesDock
     from cryodc.viewer.framing import RunViewer
 
@@ -51,7 +53,8 @@ def open_viewer(run: RunFolder, *, show: bool = True, tell: Callable[[str], None
     viewer.dims.ndisplay = 2
     # States put a time axis before z.
     viewer.dims.set_point(viewer.dims.ndim - 3, session.box_angstrom / 2)
-    viewer.reset_view()
+    # When the window has its size.
+    QTimer.singleShot(0, viewer.window._qt_window, viewer.reset_view)
     return viewer
 
 

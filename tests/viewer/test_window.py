@@ -146,6 +146,10 @@ def test_open_shows_each_average_in_angstrom_in_the_colour_of_its_class(viewer, 
     assert {class_colour(1).lower(), class_colour(2).lower()} <= seen
     assert dock.classes.count() == 2
     assert _photograph(viewer, "open.png")[..., :3].std() > 5
+    # All of it is in the frame, as Home would have it.
+    opened_at = viewer.scene.camera.zoom
+    _click(viewer.window._qt_viewer.viewerButtons.resetViewButton)
+    np.testing.assert_allclose(viewer.scene.camera.zoom, opened_at, rtol=0.02)
 
 
 def test_home_frames_what_is_shown_and_sliders_go_through_it(viewer, dock, run: RunFolder) -> None:
